@@ -1,0 +1,116 @@
+//! A board as data: the schema of `ghost.yaml`.
+//!
+//! The file is frozen in the repository and never made from LAVA's templates,
+//! so that a template that changes meets a board that did not.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// What every board has, whatever its firmware. `F` is the settings of its
+/// firmware, in the key `firmware`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BoardFile<F> {
+    /// Human name, as the kernel prints it (`Machine model: …`).
+    pub model: String,
+    /// Settings of the firmware; its key `kind` names the firmware.
+    pub firmware: F,
+    /// Memory of the board.
+    #[serde(default)]
+    pub memory: MemoryMap,
+    /// Number of serial ports; the first is the one with the boot loader.
+    #[serde(default = "one")]
+    pub uarts: usize,
+    /// The kernel that this board boots.
+    #[serde(default)]
+    pub kernel: KernelLog,
+    /// What LAVA may not change about the userland.
+    #[serde(default)]
+    pub userland: Userland,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// Where RAM lies.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryMap {
+    /// First address.
+    pub base: u64,
+    /// Size in MiB.
+    pub mib: u64,
+}
+
+impl Default for MemoryMap {
+    fn default() -> Self {
+        // Any 64-bit address: boards that do not say have no map to be wrong about.
+        Self { base: 0, mib: u64::MAX >> 20 }
+    }
+}
+
+/// How the kernel's log looks on this board.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KernelLog {
+    /// Lines of this board's own, after those that every kernel prints.
+    pub lines: Vec<String>,
+}
+
+/// How the userland of this board differs from the served one.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Userland {
+    /// Answer at the login prompt, when the userland has one: user name.
+    pub user: Option<String>,
+    /// Its password, if it asks for one.
+    pub password: Option<String>,
+}
+
+/// A board, its firmware's settings taken out.
+#[derive(Clone, Debug)]
+pub struct Board {
+    /// Name of the board, as LAVA's device dictionary says it (`ghost power on NAME`).
+    pub name: String,
+    /// See [`BoardFile::model`].
+    pub model: String,
+    /// See [`BoardFile::memory`].
+    pub memory: MemoryMap,
+    /// See [`BoardFile::uarts`].
+    pub uarts: usize,
+    /// See [`BoardFile::kernel`].
+    pub kernel: KernelLog,
+    /// See [`BoardFile::userland`].
+    pub userland: Userland,
+}
+
+/// Why a `ghost.yaml` is no board.
+#[derive(Debug, thiserror::Error)]
+pub enum BoardError {
+    /// Not YAML, or not the schema; the text has line and column.
+    #[error("{0}")]
+    Schema(#[from] serde_yaml::Error),
+    /// The key `firmware.kind` names no firmware.
+    #[error("firmware.kind: no firmware is called {found:?}; there are {known}")]
+    UnknownFirmware {
+        /// What the file says.
+        found: String,
+        /// The names there are.
+        known: String,
+    },
+    /// The firmware's settings contradict each other.
+    #[error("firmware: {0}")]
+    Firmware(String),
+}
+
+/// Reads `text` with the settings type of a firmware.
+///
+/// # Errors
+/// [`BoardError::Schema`], with line and column.
+pub fn parse<F: DeserializeOwned>(name: &str, text: &str) -> Result<(Board, F), BoardError> {
+    let file: BoardFile<F> = serde_yaml::from_str(text)?;
+    let BoardFile { model, firmware, memory, uarts, kernel, userland } = file;
+    let board = Board { name: name.to_owned(), model, memory, uarts, kernel, userland };
+    Ok((board, firmware))
+}

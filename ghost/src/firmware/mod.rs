@@ -1,0 +1,86 @@
+//! The firmwares: small emulators behind one trait, a file each.
+//!
+//! To add one, add its file and its line in [`KINDS`].
+
+use async_trait::async_trait;
+use serde::Deserialize;
+
+use crate::board::{Board, BoardError};
+use crate::machine::Machine;
+
+pub mod uboot;
+
+/// What a firmware does between reset and the operating system.
+///
+/// `run` is a future that is dropped when power goes off or the board is reset,
+/// in the middle of anything; it must keep no state outside of the machine.
+#[async_trait]
+pub trait Firmware: Send + Sync {
+    /// Runs from reset until the firmware has nothing more to do.
+    async fn run(&self, machine: &mut Machine) -> Next;
+}
+
+/// Where a firmware ended.
+#[derive(Debug)]
+pub enum Next {
+    /// It started an operating system.
+    Boot(BootImage),
+    /// It reset the board.
+    Reset,
+    /// It switched the board off.
+    PowerOff,
+    /// It hangs; only power helps.
+    Hang,
+}
+
+/// An operating system as a firmware hands it over. The headers of the boot
+/// loader (uImage, FIT) are gone; compression is not.
+#[derive(Debug, Clone, Default)]
+pub struct BootImage {
+    /// The kernel.
+    pub kernel: Vec<u8>,
+    /// Kernel command line.
+    pub cmdline: String,
+    /// Initial ramdisk: a cpio, compressed or not.
+    pub ramdisk: Option<Vec<u8>>,
+    /// Flattened device tree.
+    pub dtb: Option<Vec<u8>>,
+}
+
+/// A kind of firmware: its name in `ghost.yaml`, and how to make one.
+pub struct Kind {
+    /// Value of `firmware.kind`.
+    pub name: &'static str,
+    /// One line for `ghost kinds`.
+    pub about: &'static str,
+    /// Makes board and firmware of a `ghost.yaml`.
+    pub load: fn(name: &str, text: &str) -> Result<(Board, Box<dyn Firmware>), BoardError>,
+}
+
+/// All the kinds there are.
+pub const KINDS: &[Kind] = &[uboot::KIND];
+
+#[derive(Deserialize)]
+struct KindOnly {
+    kind: String,
+}
+
+/// Makes board and firmware of the text of a `ghost.yaml`.
+///
+/// # Errors
+/// When the text is not a board; with line and column where that is known.
+pub fn load(name: &str, text: &str) -> Result<(Board, Box<dyn Firmware>), BoardError> {
+    #[derive(Deserialize)]
+    struct Probe {
+        firmware: KindOnly,
+    }
+    let probe: Probe = serde_yaml::from_str(text)?;
+    let found = probe.firmware.kind;
+    match KINDS.iter().find(|kind| kind.name == found) {
+        Some(kind) => (kind.load)(name, text),
+        None => Err(BoardError::UnknownFirmware {
+            found,
+            known: KINDS.iter().map(|kind| kind.name).collect::<Vec<_>>().join(", "),
+        }),
+    }
+}

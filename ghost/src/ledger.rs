@@ -1,0 +1,202 @@
+//! The ledger: what LAVA did to one board, append-only, in order.
+//!
+//! A ledger is a file of JSON lines. Each entry is handed to the kernel before
+//! the board acts on it, so what was taken survives the daemon's death.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use meta_lava_formats::tree::TreeEntry;
+use serde::{Deserialize, Serialize};
+
+/// One line of a ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Microseconds since the Unix epoch.
+    pub time_us: u64,
+    /// What happened.
+    pub event: Event,
+}
+
+/// What a power command asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PowerAction {
+    /// Switch the board on.
+    On,
+    /// Switch the board off.
+    Off,
+    /// Off and on again (LAVA's `hard_reset`).
+    Reset,
+}
+
+/// What the board is running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// No power.
+    Off,
+    /// The boot loader.
+    Firmware,
+    /// The kernel's log is playing.
+    Kernel,
+    /// The served root file system runs.
+    Userland,
+    /// Powered, but nothing runs any more.
+    Halted,
+}
+
+/// How bytes reached the board.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// RFC 1350.
+    Tftp,
+    /// RFC 1813.
+    Nfs,
+    /// RFC 9110.
+    Http,
+    /// A path given on a tool's command line, on the worker itself.
+    Local,
+}
+
+/// Something that happened to a board.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Event {
+    /// A power command came in.
+    Power {
+        /// What it asked for.
+        action: PowerAction,
+    },
+    /// The board went on to another stage.
+    Stage {
+        /// The new stage.
+        stage: Stage,
+    },
+    /// Somebody opened a console.
+    Connected {
+        /// Number of the UART, from 0.
+        uart: usize,
+    },
+    /// A console was closed, by the other side or because power went off.
+    Disconnected {
+        /// Number of the UART, from 0.
+        uart: usize,
+    },
+    /// A line was typed on a console; without its line ending.
+    Line {
+        /// Number of the UART, from 0.
+        uart: usize,
+        /// What the board was running.
+        stage: Stage,
+        /// The line; bytes that are no UTF-8 are escaped.
+        text: String,
+    },
+    /// Keys that were taken one by one, such as those that interrupt autoboot.
+    Key {
+        /// Number of the UART, from 0.
+        uart: usize,
+        /// The keys, control characters in caret notation (`^C`).
+        text: String,
+    },
+    /// The board's network came up.
+    Network {
+        /// How: `dhcp` or `static`.
+        method: String,
+    },
+    /// A file was fetched, whole.
+    File {
+        /// How.
+        protocol: Protocol,
+        /// Path or URL as asked for.
+        path: String,
+        /// Bytes.
+        size: u64,
+        /// Of the content, in hex.
+        sha256: String,
+        /// Where the firmware put it, as it wrote that (`0x82000000`), or empty.
+        load: String,
+    },
+    /// A fetch failed.
+    FileFailed {
+        /// How.
+        protocol: Protocol,
+        /// Path or URL as asked for.
+        path: String,
+        /// What went wrong.
+        error: String,
+    },
+    /// An operating system was started.
+    Boot {
+        /// sha256 of the kernel.
+        kernel: String,
+        /// Kernel command line.
+        cmdline: String,
+        /// sha256 of the ramdisk's payload (after its boot loader header), if any.
+        ramdisk: Option<String>,
+        /// sha256 of the device tree, if any.
+        dtb: Option<String>,
+    },
+    /// A root file system was unpacked.
+    Tree {
+        /// `ramdisk` or `nfsroot`.
+        root: String,
+        /// sha256 of what it was unpacked from, as in [`Event::File`] or [`Event::Boot`]; empty for NFS.
+        source: String,
+        /// All its entries, sorted by path.
+        entries: Vec<TreeEntry>,
+    },
+    /// A tool on the worker was called for this board.
+    Tool {
+        /// Its name.
+        tool: String,
+        /// Its arguments, without the name.
+        args: Vec<String>,
+    },
+    /// LAVA did something that this board could not have meant.
+    Violation {
+        /// A short name in kebab-case, such as `fetch-before-dhcp`.
+        what: String,
+        /// The particulars.
+        detail: String,
+    },
+}
+
+/// Handle on one board's ledger. Cheap to clone.
+#[derive(Clone)]
+pub struct Ledger {
+    file: Arc<Mutex<File>>,
+}
+
+impl Ledger {
+    /// Opens (or continues) the ledger in `path`.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        Ok(Self { file: Arc::new(Mutex::new(file)) })
+    }
+
+    /// Appends one event, now.
+    pub fn take(&self, event: Event) {
+        let time_us = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| u64::try_from(d.as_micros()).unwrap_or(u64::MAX));
+        let written =
+            serde_json::to_vec(&Entry { time_us, event }).map_err(io::Error::other).and_then(|mut line| {
+                line.push(b'\n');
+                let mut file = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                file.write_all(&line)
+            });
+        if let Err(error) = written {
+            tracing::error!(%error, "could not write the ledger");
+        }
+    }
+
+    /// Notes something that the board could not have meant.
+    pub fn violation(&self, what: &str, detail: impl Into<String>) {
+        self.take(Event::Violation { what: what.to_owned(), detail: detail.into() });
+    }
+}

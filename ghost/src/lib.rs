@@ -1,0 +1,20 @@
+//! Ghosts: small computers that stand where LAVA's boards would be.
+//!
+//! One [`daemon`] per worker plays all of its boards. A [`board::Board`] is
+//! data; the [`machine::Machine`] made of it has power, [`console`]s, memory and
+//! a network; its [`firmware`] obeys what LAVA types, and [`linux`] runs the
+//! root file system that LAVA served. What LAVA did to a board stands in its
+//! [`ledger`].
+
+pub mod board;
+pub mod cli;
+pub mod console;
+pub mod control;
+pub mod daemon;
+pub mod firmware;
+pub mod ledger;
+pub mod linux;
+pub mod machine;
+pub mod memory;
+pub mod net;
+pub mod tools;

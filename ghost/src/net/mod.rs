@@ -1,0 +1,126 @@
+//! The board's network interface, and the protocols it speaks.
+//!
+//! All clients live in user space, in the daemon: no kernel module is needed,
+//! and every byte fetched is hashed before the board may use it.
+
+use std::net::IpAddr;
+
+use meta_lava_formats::tree::Tree;
+
+use crate::ledger::{Event, Ledger, Protocol};
+
+pub mod http;
+pub mod nfs;
+pub mod tftp;
+
+/// Why a fetch failed; a firmware prints its own text for each.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    /// The server has no such file.
+    #[error("file not found: {0}")]
+    NotFound(String),
+    /// The server said something else than yes.
+    #[error("the server refused: {0}")]
+    Refused(String),
+    /// Nobody answered in time.
+    #[error("no answer from {0}")]
+    Timeout(String),
+    /// What came is not the protocol, is cut short, or is too large.
+    #[error("bad transfer: {0}")]
+    Bad(String),
+}
+
+/// Largest file a board takes, in bytes: rubbish from a server must not eat
+/// the memory that the other boards need.
+pub const FILE_LIMIT: usize = 512 << 20;
+
+/// One board's network interface.
+pub struct Net {
+    /// Address of the board, once it has one. It is made up from the board's
+    /// name and stable: the real address is the worker's.
+    pub address: Option<IpAddr>,
+    made_up: IpAddr,
+    ledger: Ledger,
+}
+
+impl Net {
+    /// An interface without address.
+    #[must_use]
+    pub fn new(board: &str, ledger: Ledger) -> Self {
+        let sum = board.bytes().fold(7_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
+        let made_up = IpAddr::from([192, 168, 77, 2 + sum % 250]);
+        Self { address: None, made_up, ledger }
+    }
+
+    /// Takes an address, as from a DHCP server.
+    pub fn dhcp(&mut self) -> IpAddr {
+        self.ledger.take(Event::Network { method: "dhcp".into() });
+        self.address = Some(self.made_up);
+        self.made_up
+    }
+
+    /// Fetches a file by TFTP. `load` is where the firmware puts it, for the ledger.
+    ///
+    /// # Errors
+    /// See [`FetchError`]; the ledger has it too.
+    pub async fn tftp(&mut self, server: &str, path: &str, load: &str) -> Result<Vec<u8>, FetchError> {
+        self.check_address(path);
+        let fetched = tftp::get(server, path, &tftp::Options::default()).await;
+        self.note(Protocol::Tftp, path, load, fetched)
+    }
+
+    /// Fetches a file by HTTP.
+    ///
+    /// # Errors
+    /// See [`FetchError`]; the ledger has it too.
+    pub async fn http(&mut self, url: &str, load: &str) -> Result<Vec<u8>, FetchError> {
+        self.check_address(url);
+        let fetched = http::get(url).await;
+        self.note(Protocol::Http, url, load, fetched)
+    }
+
+    /// Fetches a whole exported directory by NFSv3.
+    ///
+    /// # Errors
+    /// See [`FetchError`]; the ledger has it too.
+    pub async fn nfs_tree(&mut self, server: &str, path: &str) -> Result<Tree, FetchError> {
+        self.check_address(path);
+        match nfs::read_tree(server, path).await {
+            Ok(tree) => Ok(tree),
+            Err(error) => {
+                self.ledger.take(Event::FileFailed {
+                    protocol: Protocol::Nfs,
+                    path: path.to_owned(),
+                    error: error.to_string(),
+                });
+                Err(error)
+            }
+        }
+    }
+
+    fn check_address(&self, path: &str) {
+        if self.address.is_none() {
+            self.ledger.violation("fetch-before-dhcp", path);
+        }
+    }
+
+    fn note(
+        &self,
+        protocol: Protocol,
+        path: &str,
+        load: &str,
+        fetched: Result<Vec<u8>, FetchError>,
+    ) -> Result<Vec<u8>, FetchError> {
+        self.ledger.take(match &fetched {
+            Ok(bytes) => Event::File {
+                protocol,
+                path: path.to_owned(),
+                size: bytes.len() as u64,
+                sha256: meta_lava_formats::sha256(bytes),
+                load: load.to_owned(),
+            },
+            Err(error) => Event::FileFailed { protocol, path: path.to_owned(), error: error.to_string() },
+        });
+        fetched
+    }
+}

@@ -1,0 +1,72 @@
+//! The command line.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+
+/// Tests LAVA end to end, without a board.
+#[derive(Debug, Parser)]
+#[command(name = "meta-lava", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the matrix and judge it
+    Run(commands::run::Args),
+    /// List the scenarios
+    List(commands::list::Args),
+    /// Judge all that can be judged without Docker
+    Check(commands::check::Args),
+    /// Print one scenario, rendered
+    Show(commands::show::Args),
+    /// Start a stack to poke at
+    Up(commands::up::Args),
+    /// Take it down
+    Down(commands::down::Args),
+    /// Is this machine ready?
+    Doctor(commands::doctor::Args),
+    /// Remove what any run left
+    Clean(commands::clean::Args),
+    /// Go through pending snapshots
+    Review(commands::review::Args),
+    /// Accept pending snapshots
+    Accept(commands::accept::Args),
+}
+
+/// Parses the command line, does it, and reports what went wrong.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: could not start: {error}");
+            return ExitCode::from(3);
+        }
+    };
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Run(args) => commands::run::run(args).await,
+            Command::List(args) => commands::list::run(args).await,
+            Command::Check(args) => commands::check::run(args).await,
+            Command::Show(args) => commands::show::run(args).await,
+            Command::Up(args) => commands::up::run(args).await,
+            Command::Down(args) => commands::down::run(args).await,
+            Command::Doctor(args) => commands::doctor::run(args).await,
+            Command::Clean(args) => commands::clean::run(args).await,
+            Command::Review(args) => commands::review::run(args).await,
+            Command::Accept(args) => commands::accept::run(args).await,
+        }
+    });
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("error: {error}");
+            error.exit().into()
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! `meta-lava accept`: accept pending snapshots.
+
+use crate::error::{Error, Result};
+use crate::exit_code::Exit;
+
+/// Options of `accept`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Does it.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn run(_args: Args) -> Result<Exit> {
+    Err(Error::Usage("`accept` is not written yet".into()))
+}

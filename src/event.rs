@@ -1,0 +1,132 @@
+//! The stream of events of a run. The terminal, `run.json`, `junit.xml` and
+//! `index.html` are all made from it and from nothing else.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Parts of a run, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Finding or building images.
+    Images,
+    /// Starting and provisioning the stack.
+    Stack,
+    /// Jobs, from the first submission to the last verdict.
+    Jobs,
+    /// Taking the stack down.
+    Cleanup,
+}
+
+/// What became of a scenario.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// All as expected.
+    Pass,
+    /// LAVA or the ledger is not as expected.
+    Differs,
+    /// Docker, image, server: not LAVA's behaviour.
+    Error,
+    /// The job did not end in time.
+    Timeout,
+    /// Nothing is expected yet.
+    New,
+    /// Left out on purpose.
+    Skipped,
+    /// Interrupted before its turn, or before its end.
+    NotRun,
+}
+
+/// The first place where reality left the expectation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// `results`, `ledger` or `log`.
+    pub snapshot: String,
+    /// Line of the expected snapshot, from 1.
+    pub line: usize,
+    /// The expected line; `None` where the snapshot ended.
+    pub expected: Option<String>,
+    /// The line found; `None` where what was found ended.
+    pub found: Option<String>,
+}
+
+/// How a scenario ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Verdict.
+    pub verdict: Verdict,
+    /// For all but `pass`: why, in one line.
+    pub reason: Option<String>,
+    /// For `differs`.
+    pub first_difference: Option<Difference>,
+    /// Last lines of the board's console, for the terminal and the reports.
+    pub console_tail: Vec<String>,
+    /// From submission to verdict.
+    pub seconds: f64,
+}
+
+/// One event of a run.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The run begins.
+    Started {
+        /// Name of the run (also the label of all its objects).
+        run: String,
+        /// The report's folder.
+        report: PathBuf,
+        /// Scenarios to run, in order.
+        scenarios: Vec<ScenarioInfo>,
+    },
+    /// A phase begins.
+    PhaseStarted(Phase),
+    /// A phase ended.
+    PhaseEnded(Phase, Duration),
+    /// A line on what a phase is doing (a build step, a wait).
+    Progress(Phase, String),
+    /// Something a user should know, though it is no failure.
+    Warning(String),
+    /// The version of LAVA that answered.
+    Lava(String),
+    /// A job was submitted.
+    Submitted {
+        /// Name of the scenario.
+        scenario: String,
+        /// LAVA's job id.
+        job: String,
+    },
+    /// A job changed its state in LAVA (`Scheduled`, `Running`, `Finished`, ...).
+    JobState {
+        /// Name of the scenario.
+        scenario: String,
+        /// LAVA's word.
+        state: String,
+    },
+    /// A scenario has its verdict.
+    Finished {
+        /// Name of the scenario.
+        scenario: String,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// The run ended.
+    Ended {
+        /// Whether it was interrupted.
+        interrupted: bool,
+        /// Wall time of the run.
+        elapsed: Duration,
+    },
+}
+
+/// What the reports know of a scenario before it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScenarioInfo {
+    /// `suite/name`.
+    pub name: String,
+    /// Suite.
+    pub suite: String,
+    /// LAVA device-types it needs.
+    pub device_types: Vec<String>,
+}
