@@ -54,7 +54,7 @@ pub struct Difference {
 }
 
 /// How a scenario ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// Verdict.
     pub verdict: Verdict,
