@@ -19,7 +19,7 @@ pub struct BoardFile<F> {
     #[serde(default)]
     pub memory: MemoryMap,
     /// Number of serial ports; the first is the one with the boot loader.
-    #[serde(default = "one")]
+    #[serde(default = "one", deserialize_with = "at_least_one")]
     pub uarts: usize,
     /// The kernel that this board boots.
     #[serde(default)]
@@ -113,4 +113,11 @@ pub fn parse<F: DeserializeOwned>(name: &str, text: &str) -> Result<(Board, F), 
     let BoardFile { model, firmware, memory, uarts, kernel, userland } = file;
     let board = Board { name: name.to_owned(), model, memory, uarts, kernel, userland };
     Ok((board, firmware))
+}
+
+fn at_least_one<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    match usize::deserialize(deserializer)? {
+        count @ 1..=16 => Ok(count),
+        count => Err(serde::de::Error::custom(format!("uarts is {count}, a board has 1 to 16"))),
+    }
 }

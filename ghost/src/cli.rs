@@ -1,10 +1,158 @@
 //! The command line inside a worker: `ghost daemon`, `ghost power on BOARD`, ...
+//! It is also what `meta-lava ghost` does with the same words.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::console::Pace;
+use crate::control::{self, Request};
+use crate::daemon::{self, Settings};
+use crate::ledger::PowerAction;
+use crate::{collect, tools};
+
+/// Plays boards for LAVA.
+#[derive(Debug, Parser)]
+#[command(name = "ghost", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The words after `ghost`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Play all boards of a lab
+    Daemon {
+        /// Folder with lab.json and boards/
+        #[arg(long, default_value = "/var/lib/ghost")]
+        lab: PathBuf,
+        /// Folder for ledgers and consoles
+        #[arg(long, default_value = "/var/lib/ghost/state")]
+        state: PathBuf,
+        /// The control socket
+        #[arg(long, default_value = control::SOCKET)]
+        socket: PathBuf,
+        /// Play consoles at this baud rate
+        #[arg(long, env = "GHOST_PACE")]
+        pace: Option<u32>,
+        /// Seed of the jitter of --pace
+        #[arg(long, env = "GHOST_SEED", default_value_t = 1)]
+        seed: u64,
+    },
+    /// Switch a board on or off, or reset it
+    Power {
+        /// What to do
+        action: Action,
+        /// Name of the board
+        board: String,
+        /// The daemon's control socket
+        #[arg(long, default_value = control::SOCKET)]
+        socket: PathBuf,
+    },
+    /// Answer each line on standard input, a board's name, with its state
+    Collect {
+        /// Folder of ledgers and consoles
+        #[arg(long, default_value = "/var/lib/ghost/state")]
+        state: PathBuf,
+    },
+    /// List the kinds of firmware
+    Kinds,
+}
+
+/// Power actions on the command line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Action {
+    /// Switch on.
+    On,
+    /// Switch off.
+    Off,
+    /// Off and on again.
+    Reset,
+}
+
+impl From<Action> for PowerAction {
+    fn from(action: Action) -> Self {
+        match action {
+            Action::On => Self::On,
+            Action::Off => Self::Off,
+            Action::Reset => Self::Reset,
+        }
+    }
+}
 
 /// When the executable was called as `ghost`, or under the name of a tool that a
 /// ghost plays: does that, and returns its exit code.
 #[must_use]
 pub fn main_if_called_as_tool() -> Option<ExitCode> {
-    None
+    let mut args = std::env::args_os();
+    let called_as = PathBuf::from(args.next().unwrap_or_else(|| OsString::from("ghost")));
+    let name = called_as.file_name()?.to_str()?.to_owned();
+    if name == "ghost" {
+        return Some(main(Cli::parse().command));
+    }
+    let tool = tools::find(&name)?;
+    Some(report((tool.run)(&name, args.map(|arg| arg.to_string_lossy().into_owned()).collect())))
+}
+
+/// Does one command.
+#[must_use]
+pub fn main(command: Command) -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("GHOST_LOG").unwrap_or_else(|_| "info".into()),
+        )
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    report(match command {
+        Command::Daemon { lab, state, socket, pace, seed } => {
+            let pace = pace.map(|baud| Pace { baud, seed });
+            run_daemon(&Settings { lab, state, socket, pace })
+        }
+        Command::Power { action, board, socket } => {
+            control::ask(&socket, &Request::Power { board, action: action.into() })
+                .map(|_| ExitCode::SUCCESS)
+                .map_err(|error| error.to_string())
+        }
+        Command::Collect { state } => {
+            collect::serve(&state, std::io::stdin().lock(), std::io::stdout().lock())
+                .map(|()| ExitCode::SUCCESS)
+                .map_err(|error| error.to_string())
+        }
+        Command::Kinds => {
+            for kind in crate::firmware::KINDS {
+                println!("{:14} {}", kind.name, kind.about);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    })
+}
+
+fn report(result: Result<ExitCode, String>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("ghost: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run_daemon(settings: &Settings) -> Result<ExitCode, String> {
+    // The boards wait most of their time; one thread would do, two keep a long
+    // hash of one board from holding up the others.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+            .map_err(|error| error.to_string())?;
+        tokio::select! {
+            result = daemon::run(settings) => result.map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string()),
+            _ = terminate.recv() => Ok(ExitCode::SUCCESS),
+            _ = tokio::signal::ctrl_c() => Ok(ExitCode::SUCCESS),
+        }
+    })
 }

@@ -1,15 +1,38 @@
-//! A serial port of a board, on TCP with telnet.
+//! A serial port of a board: on TCP with telnet, or on the terminal of a tool.
+//!
+//! The port outlives power cycles and resets, as a USB serial adapter does.
+//! Whoever has it open hears the board from then on; what is printed while
+//! nobody listens is lost, and what is typed while nobody reads waits in a FIFO
+//! of limited depth.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use crate::ledger::Stage;
+use libmudtelnet::Parser;
+use libmudtelnet::events::TelnetEvents;
+use libmudtelnet::telnet::{op_command, op_option};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
-/// One serial port. What is printed while nobody listens is lost, as on a real line.
-pub struct Console {
-    inner: Arc<Inner>,
-}
-struct Inner;
+use crate::ledger::{Event, Ledger, Stage};
+
+/// Chunks of input that wait for a board that does not read; more are lost, as
+/// in the FIFO of a real UART.
+const FIFO_CHUNKS: usize = 1024;
+/// How long a new connection waits for the previous one to be gone.
+const HANDOVER: Duration = Duration::from_secs(1);
+/// Most bytes of a console kept for humans.
+const TRANSCRIPT_LIMIT: u64 = 8 << 20;
+/// Longest line that a ledger keeps, in bytes.
+const LINE_LIMIT: usize = 64 << 10;
+
+type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// How a line of input ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,38 +43,507 @@ pub enum Input {
     Interrupt,
 }
 
+/// How fast a line is, and how unsteady.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Bits each second; ten of them carry a byte.
+    pub baud: u32,
+    /// Seed of the jitter (up to a quarter of each pause).
+    pub seed: u64,
+}
+
+/// What the two ends of a port share.
+struct Port {
+    uart: usize,
+    ledger: Ledger,
+    stage: Mutex<Stage>,
+    transcript: Mutex<Option<(File, u64)>>,
+    writer: tokio::sync::Mutex<Option<Writer>>,
+    /// Whether the connection that is open speaks telnet.
+    telnet: AtomicBool,
+    /// Number of the connection that is open, if one is; and how to end it.
+    open: watch::Sender<Option<u64>>,
+    input: mpsc::Sender<Vec<u8>>,
+}
+
+/// The outer end of a serial port: where LAVA's connections arrive.
+#[derive(Clone)]
+pub struct Socket {
+    port: Arc<Port>,
+}
+
+/// The board's end of a serial port.
+pub struct Console {
+    port: Arc<Port>,
+    input: mpsc::Receiver<Vec<u8>>,
+    pending: VecDeque<u8>,
+    /// What has been taken raw of a line that has not ended.
+    raw_line: Vec<u8>,
+    pace: Option<Pacer>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Makes a serial port: the end for connections, and the board's.
+///
+/// `transcript` takes what the board prints, for humans.
+#[must_use]
+pub fn port(uart: usize, ledger: Ledger, transcript: Option<File>, pace: Option<Pace>) -> (Socket, Console) {
+    let (input_in, input_out) = mpsc::channel(FIFO_CHUNKS);
+    let port = Arc::new(Port {
+        uart,
+        ledger,
+        stage: Mutex::new(Stage::Off),
+        transcript: Mutex::new(transcript.map(|file| (file, 0))),
+        writer: tokio::sync::Mutex::new(None),
+        telnet: AtomicBool::new(false),
+        open: watch::Sender::new(None),
+        input: input_in,
+    });
+    let console = Console {
+        port: Arc::clone(&port),
+        input: input_out,
+        pending: VecDeque::new(),
+        raw_line: Vec::new(),
+        pace: pace.map(Pacer::new),
+    };
+    (Socket { port }, console)
+}
+
+impl Socket {
+    /// Takes connections of telnet clients, for ever.
+    pub async fn listen(self, listener: TcpListener) {
+        let mut number = 0;
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let _ = stream.set_nodelay(true);
+                    number += 1;
+                    let (read, write) = stream.into_split();
+                    self.clone().hand_over(number).await;
+                    if self.install(number, Box::new(write), true).await {
+                        tokio::spawn(self.clone().pump(number, read, true));
+                    }
+                }
+                Err(error) => {
+                    // Out of file descriptors: others may close theirs.
+                    tracing::warn!(%error, "could not accept a console connection");
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
+    /// Serves one raw (not telnet) connection until one side ends it.
+    pub async fn attach<R, W>(self, read: R, write: W)
+    where
+        R: AsyncRead + Send + Unpin,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        let number = u64::MAX;
+        self.clone().hand_over(number).await;
+        if self.install(number, Box::new(write), false).await {
+            self.pump(number, read, false).await;
+        }
+    }
+
+    /// Waits for the previous connection to end; one that stays is cut off.
+    async fn hand_over(&self, number: u64) {
+        let mut open = self.port.open.subscribe();
+        let gone = open.wait_for(|current| current.is_none());
+        if tokio::time::timeout(HANDOVER, gone).await.is_err() {
+            self.port.ledger.violation(
+                "console-still-open",
+                format!("connection {number} came before the last one ended"),
+            );
+            close(&self.port).await;
+        }
+    }
+
+    async fn install(&self, number: u64, mut writer: Writer, telnet: bool) -> bool {
+        // RFC 854, 857 and 858: the board echoes, character at a time.
+        const HELLO: [u8; 9] = [
+            op_command::IAC,
+            op_command::WILL,
+            op_option::ECHO,
+            op_command::IAC,
+            op_command::WILL,
+            op_option::SGA,
+            op_command::IAC,
+            op_command::DO,
+            op_option::SGA,
+        ];
+        if telnet && writer.write_all(&HELLO).await.is_err() {
+            return false;
+        }
+        *self.port.writer.lock().await = Some(writer);
+        self.port.telnet.store(telnet, Ordering::Relaxed);
+        self.port.open.send_replace(Some(number));
+        self.port.ledger.take(Event::Connected { uart: self.port.uart });
+        true
+    }
+
+    async fn pump<R: AsyncRead + Send + Unpin>(self, number: u64, mut read: R, telnet: bool) {
+        let mut decoder = telnet.then(Telnet::new);
+        let mut open = self.port.open.subscribe();
+        let mut buffer = [0_u8; 4096];
+        loop {
+            let size = tokio::select! {
+                size = read.read(&mut buffer) => size.unwrap_or(0),
+                _ = open.wait_for(|current| *current != Some(number)) => return,
+            };
+            if size == 0 {
+                break;
+            }
+            let (data, reply) = match decoder.as_mut() {
+                Some(decoder) => decoder.decode(&buffer[..size]),
+                None => (buffer[..size].to_vec(), Vec::new()),
+            };
+            if !reply.is_empty()
+                && let Some(writer) = self.port.writer.lock().await.as_mut()
+            {
+                let _ = writer.write_all(&reply).await;
+            }
+            if !data.is_empty() && self.port.input.try_send(data).is_err() {
+                self.port.ledger.violation("input-overrun", "typed faster than the board reads");
+            }
+        }
+        if *self.port.open.borrow() == Some(number) {
+            close(&self.port).await;
+        }
+    }
+}
+
+async fn close(port: &Port) {
+    let writer = port.writer.lock().await.take();
+    if let Some(mut writer) = writer {
+        let _ = writer.shutdown().await;
+        port.ledger.take(Event::Disconnected { uart: port.uart });
+    }
+    port.open.send_replace(None);
+}
+
 impl Console {
+    /// A port that nobody but a test is connected to: what the returned stream
+    /// reads is what the board prints.
+    #[must_use]
+    pub fn pipe(ledger: Ledger) -> (Self, tokio::io::DuplexStream) {
+        let (socket, console) = port(0, ledger, None, None);
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let (read, write) = tokio::io::split(ours);
+        tokio::spawn(socket.attach(read, write));
+        (console, theirs)
+    }
+
+    /// Waits until somebody has the port open.
+    pub async fn connected(&self) {
+        let _ = self.port.open.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// Ends the connection, as a board does whose power goes off.
+    pub async fn hang_up(&mut self) {
+        close(&self.port).await;
+    }
+
+    /// Forgets what was typed and not read; a reset does that. The ledger keeps it.
+    pub fn drain(&mut self) {
+        while let Ok(chunk) = self.input.try_recv() {
+            self.pending.extend(chunk);
+        }
+        self.raw_line.extend(self.pending.drain(..));
+        if !self.raw_line.is_empty() {
+            let text = caret(&std::mem::take(&mut self.raw_line));
+            self.port.ledger.take(Event::Key { uart: self.port.uart, text });
+        }
+    }
+
     /// Notes what the board is running, for the ledger.
     pub fn set_stage(&self, stage: Stage) {
-        let _ = (&self.inner, stage);
+        *lock(&self.port.stage) = stage;
     }
 
     /// Prints text; `\n` goes out as `\r\n`. Waits when the reader is slow.
     pub async fn print(&mut self, text: &str) {
-        let _ = text;
+        let mut bytes = Vec::with_capacity(text.len() + 16);
+        for byte in text.bytes() {
+            if byte == b'\n' && bytes.last() != Some(&b'\r') {
+                bytes.push(b'\r');
+            }
+            bytes.push(byte);
+        }
+        self.send(&bytes).await;
     }
 
     /// Sends bytes as they are.
     pub async fn send(&mut self, bytes: &[u8]) {
-        let _ = bytes;
+        let Some(mut pace) = self.pace.take() else {
+            return self.send_now(bytes).await;
+        };
+        for chunk in bytes.chunks(16) {
+            self.send_now(chunk).await;
+            pace.pause(chunk.len()).await;
+        }
+        self.pace = Some(pace);
+    }
+
+    async fn send_now(&mut self, bytes: &[u8]) {
+        if let Some((file, size)) = lock(&self.port.transcript).as_mut()
+            && *size < TRANSCRIPT_LIMIT
+        {
+            *size += bytes.len() as u64;
+            let _ = file.write_all(bytes);
+        }
+        let mut slot = self.port.writer.lock().await;
+        if let Some(writer) = slot.as_mut() {
+            let result = if self.port.telnet.load(Ordering::Relaxed) && bytes.contains(&op_command::IAC) {
+                writer.write_all(&Parser::escape_iac(bytes.to_vec())).await
+            } else {
+                writer.write_all(bytes).await
+            };
+            if result.is_err() {
+                // The reading side notices the end and closes.
+                tracing::debug!("console write failed");
+            }
+        }
     }
 
     /// The next bytes that came in, as many as are there (at least one). Not line
     /// edited, not echoed. The ledger has their lines.
     pub async fn recv(&mut self) -> Vec<u8> {
-        std::future::pending().await
+        if self.pending.is_empty() {
+            self.fill().await;
+        }
+        let bytes: Vec<u8> = self.pending.drain(..).collect();
+        for byte in &bytes {
+            match byte {
+                b'\r' | b'\n' => {
+                    let line = std::mem::take(&mut self.raw_line);
+                    self.note_line(&line);
+                }
+                _ if self.raw_line.len() < LINE_LIMIT => self.raw_line.push(*byte),
+                _ => {}
+            }
+        }
+        bytes
     }
 
     /// The next key, if one comes within `wait`. Noted as a key, not as a line.
     pub async fn key(&mut self, wait: Duration) -> Option<u8> {
-        let _ = wait;
-        None
+        let byte = tokio::time::timeout(wait, self.byte()).await.ok()?;
+        self.port.ledger.take(Event::Key { uart: self.port.uart, text: caret(&[byte]) });
+        Some(byte)
     }
 
     /// Prints `prompt` and reads a line with echo and the editing that every
-    /// firmware has (backspace, ^U, ^C).
+    /// firmware has (backspace, `^U`, `^C`).
     pub async fn read_line(&mut self, prompt: &str) -> Input {
-        let _ = prompt;
-        std::future::pending().await
+        self.print(prompt).await;
+        let mut line: Vec<u8> = Vec::new();
+        let mut echo: Vec<u8> = Vec::new();
+        loop {
+            if self.pending.is_empty() {
+                if !echo.is_empty() {
+                    self.send(&std::mem::take(&mut echo)).await;
+                }
+                self.fill().await;
+            }
+            let Some(byte) = self.pending.pop_front() else { continue };
+            match byte {
+                b'\r' | b'\n' => {
+                    echo.extend(b"\r\n");
+                    self.send(&echo).await;
+                    self.note_line(&line);
+                    return Input::Line(String::from_utf8_lossy(&line).into_owned());
+                }
+                0x03 => {
+                    self.send(&echo).await;
+                    self.port.ledger.take(Event::Key { uart: self.port.uart, text: caret(&line) + "^C" });
+                    return Input::Interrupt;
+                }
+                0x08 | 0x7f => {
+                    if line.pop().is_some() {
+                        echo.extend(b"\x08 \x08");
+                    }
+                }
+                0x15 => {
+                    for _ in line.drain(..) {
+                        echo.extend(b"\x08 \x08");
+                    }
+                }
+                _ if line.len() >= LINE_LIMIT => echo.push(0x07),
+                _ => {
+                    line.push(byte);
+                    echo.push(byte);
+                }
+            }
+        }
+    }
+
+    async fn byte(&mut self) -> u8 {
+        loop {
+            if let Some(byte) = self.pending.pop_front() {
+                return byte;
+            }
+            self.fill().await;
+        }
+    }
+
+    async fn fill(&mut self) {
+        match self.input.recv().await {
+            Some(chunk) => self.pending.extend(chunk),
+            // The other end is a field of `port`: it lives as long as this one.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn note_line(&self, line: &[u8]) {
+        let stage = *lock(&self.port.stage);
+        self.port.ledger.take(Event::Line { uart: self.port.uart, stage, text: caret(line) });
+    }
+}
+
+/// Control characters in caret notation, other bytes that are no UTF-8 replaced.
+fn caret(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for c in String::from_utf8_lossy(bytes).chars() {
+        match c {
+            '\t' => text.push('\t'),
+            '\u{7f}' => text.push_str("^?"),
+            c if u32::from(c) < 0x20 => {
+                text.push('^');
+                text.push(char::from(c as u8 + 0x40));
+            }
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+/// Takes telnet's own bytes out of what a client sends (RFC 854).
+struct Telnet {
+    parser: Parser,
+    after_cr: bool,
+}
+
+impl Telnet {
+    fn new() -> Self {
+        let mut parser = Parser::new();
+        for option in [op_option::ECHO, op_option::SGA, op_option::BINARY] {
+            parser.options.support_local(option);
+        }
+        for option in [op_option::SGA, op_option::BINARY] {
+            parser.options.support_remote(option);
+        }
+        // Both were offered when the connection opened; a client's assent needs no answer.
+        let _ = parser._will(op_option::ECHO);
+        let _ = parser._will(op_option::SGA);
+        let _ = parser._do(op_option::SGA);
+        Self { parser, after_cr: false }
+    }
+
+    /// Data for the board, and the answer for the client.
+    fn decode(&mut self, bytes: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let (mut data, mut reply) = (Vec::new(), Vec::new());
+        for event in self.parser.receive(bytes) {
+            match event {
+                TelnetEvents::DataReceive(chunk) => {
+                    for byte in chunk {
+                        // A client sends CR as CR NUL, and its end of line as CR LF.
+                        if !(self.after_cr && (byte == 0 || byte == b'\n')) {
+                            data.push(byte);
+                        }
+                        self.after_cr = byte == b'\r';
+                    }
+                }
+                TelnetEvents::DataSend(chunk) => reply.extend_from_slice(&chunk),
+                _ => {}
+            }
+        }
+        (data, reply)
+    }
+}
+
+/// Lets bytes out no faster than a serial line would.
+struct Pacer {
+    baud: u32,
+    state: u64,
+    due: Option<Instant>,
+}
+
+impl Pacer {
+    fn new(pace: Pace) -> Self {
+        Self { baud: pace.baud.max(1), state: pace.seed | 1, due: None }
+    }
+
+    async fn pause(&mut self, bytes: usize) {
+        // xorshift64*: jitter needs no more.
+        self.state ^= self.state >> 12;
+        self.state ^= self.state << 25;
+        self.state ^= self.state >> 27;
+        let jitter = (self.state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 56) as f64 / 1024.0;
+        let seconds = bytes as f64 * 10.0 / f64::from(self.baud) * (1.0 + jitter);
+        let now = Instant::now();
+        let due = self.due.unwrap_or(now).max(now) + Duration::from_secs_f64(seconds);
+        self.due = Some(due);
+        tokio::time::sleep_until(due).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger() -> (tempfile::TempDir, Ledger) {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&dir.path().join("ledger.jsonl")).unwrap();
+        (dir, ledger)
+    }
+
+    #[tokio::test]
+    async fn a_line_is_echoed_and_its_backspaces_are_obeyed() {
+        let (_dir, ledger) = ledger();
+        let (mut console, mut there) = Console::pipe(ledger);
+        console.connected().await;
+        there.write_all(b"hellp\x7fo\r").await.unwrap();
+        assert_eq!(console.read_line("=> ").await, Input::Line("hello".into()));
+        let mut seen = vec![0; 64];
+        let size = there.read(&mut seen).await.unwrap();
+        assert_eq!(&seen[..size], b"=> ");
+        let size = there.read(&mut seen).await.unwrap();
+        assert_eq!(&seen[..size], b"hellp\x08 \x08o\r\n");
+    }
+
+    #[tokio::test]
+    async fn what_is_printed_while_nobody_listens_is_lost() {
+        let (_dir, ledger) = ledger();
+        let (socket, mut console) = port(0, ledger, None, None);
+        console.print("lost\n").await;
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        let (read, write) = tokio::io::split(ours);
+        tokio::spawn(socket.attach(read, write));
+        console.connected().await;
+        console.print("heard\n").await;
+        console.hang_up().await;
+        let mut seen = String::new();
+        theirs.read_to_string(&mut seen).await.unwrap();
+        assert_eq!(seen, "heard\r\n");
+    }
+
+    #[test]
+    fn a_carriage_return_of_telnet_is_one_byte() {
+        let mut telnet = Telnet::new();
+        assert_eq!(telnet.decode(b"a\r\0b\r\nc\r").0, b"a\rb\rc\r");
+        assert_eq!(telnet.decode(b"\nd").0, b"d");
+    }
+
+    #[test]
+    fn a_client_that_agrees_gets_no_answer_and_one_that_asks_for_more_is_refused() {
+        let mut telnet = Telnet::new();
+        let (data, reply) = telnet.decode(&[255, 253, 1, 255, 253, 3, 255, 251, 3]);
+        assert_eq!((data, reply), (vec![], vec![]));
+        // WILL NAWS (31) is refused with DONT.
+        assert_eq!(telnet.decode(&[255, 251, 31]).1, [255, 254, 31]);
     }
 }

@@ -1,1 +1,71 @@
-//! stub
+//! The daemon's control socket: how `ghost power` and the tools on a worker's
+//! PATH reach the boards.
+//!
+//! One JSON line asks, one JSON line answers. After a granted [`Request::Attach`]
+//! the stream is the board's serial port, raw.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::PowerAction;
+
+/// Where the socket is, unless told otherwise.
+pub const SOCKET: &str = "/run/ghost/control.sock";
+
+/// What can be asked of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum Request {
+    /// A power command; answered when it is done.
+    Power {
+        /// Name of the board.
+        board: String,
+        /// What to do.
+        action: PowerAction,
+    },
+    /// A tool was called for a board; it powers the board, and its terminal is
+    /// the board's first serial port until the connection ends.
+    Attach {
+        /// Name of the board.
+        board: String,
+        /// Name of the tool.
+        tool: String,
+        /// Its arguments, without the name.
+        args: Vec<String>,
+        /// Its working directory, from which relative paths count.
+        cwd: PathBuf,
+    },
+}
+
+/// The daemon's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// What went wrong, if anything did.
+    pub error: Option<String>,
+}
+
+/// Asks the daemon that listens on `socket`, and waits for its answer. The
+/// stream is returned for those who go on with it.
+///
+/// # Errors
+/// When nobody listens, or the daemon refuses; the text says which.
+pub fn ask(socket: &Path, request: &Request) -> io::Result<UnixStream> {
+    let mut stream = UnixStream::connect(socket).map_err(|error| {
+        io::Error::new(error.kind(), format!("no ghost daemon answers on {}: {error}", socket.display()))
+    })?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    // One byte at a time: what follows the line belongs to the caller.
+    let mut answer = String::new();
+    BufReader::with_capacity(1, &stream).read_line(&mut answer)?;
+    let reply: Reply = serde_json::from_str(&answer)
+        .map_err(|_| io::Error::other("the ghost daemon ended before it answered"))?;
+    match reply.error {
+        None => Ok(stream),
+        Some(error) => Err(io::Error::other(error)),
+    }
+}

@@ -1,1 +1,319 @@
-//! stub
+//! The daemon: plays all boards of one worker.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::console::{self, Pace, Socket};
+use crate::control::{Reply, Request};
+use crate::firmware::{self, Firmware, Next};
+use crate::ledger::{Event, Ledger, PowerAction, Stage};
+use crate::linux;
+use crate::machine::{Invocation, Machine};
+
+/// Longest request on the control socket, in bytes.
+const REQUEST_LIMIT: u64 = 1 << 20;
+
+/// Which boards a worker has: `lab.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lab {
+    /// The boards.
+    pub boards: Vec<LabBoard>,
+}
+
+/// One board of a [`Lab`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabBoard {
+    /// Its name; `boards/NAME.yaml` beside the lab's file says what it is.
+    pub name: String,
+    /// TCP ports of its serial ports, in order.
+    pub consoles: Vec<u16>,
+}
+
+/// What a daemon needs to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Folder with `lab.json` and `boards/`.
+    pub lab: PathBuf,
+    /// Folder for `BOARD/ledger.jsonl`, `BOARD/console.log` and `BOARD/blobs/`.
+    pub state: PathBuf,
+    /// Path of the control socket.
+    pub socket: PathBuf,
+    /// Speed of the serial lines; as fast as LAVA reads where there is none.
+    pub pace: Option<Pace>,
+}
+
+/// Why a daemon could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// A file could not be read or made.
+    #[error("{path}: {error}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// `lab.json` is not the schema.
+    #[error("{path}: {error}")]
+    Lab {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        error: serde_json::Error,
+    },
+    /// A board's file is no board.
+    #[error("{path}: {error}")]
+    Board {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        error: crate::board::BoardError,
+    },
+    /// A port could not be had.
+    #[error("console of {board} on port {port}: {error}")]
+    Port {
+        /// The board.
+        board: String,
+        /// The port.
+        port: u16,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// A power command on its way to a board.
+struct Order {
+    action: PowerAction,
+    /// For a board that a tool starts: how the tool was called.
+    invocation: Option<Invocation>,
+    done: oneshot::Sender<()>,
+}
+
+/// The daemon's hold on a board.
+struct Handle {
+    orders: mpsc::Sender<Order>,
+    ledger: Ledger,
+    sockets: Vec<Socket>,
+}
+
+impl Handle {
+    async fn order(&self, action: PowerAction, invocation: Option<Invocation>) {
+        let (done, wait) = oneshot::channel();
+        // The board's task ends only with the daemon.
+        if self.orders.send(Order { action, invocation, done }).await.is_ok() {
+            let _ = wait.await;
+        }
+    }
+}
+
+/// Plays all boards until the process is told to end.
+///
+/// # Errors
+/// When it could not start; see [`DaemonError`].
+pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |error| DaemonError::File { path, error }
+    };
+    let lab_path = settings.lab.join("lab.json");
+    let text = fs::read_to_string(&lab_path).map_err(at(&lab_path))?;
+    let lab: Lab =
+        serde_json::from_str(&text).map_err(|error| DaemonError::Lab { path: lab_path.clone(), error })?;
+
+    let mut handles = BTreeMap::new();
+    for entry in &lab.boards {
+        let path = settings.lab.join("boards").join(format!("{}.yaml", entry.name));
+        let text = fs::read_to_string(&path).map_err(at(&path))?;
+        let (board, firmware) = firmware::load(&entry.name, &text)
+            .map_err(|error| DaemonError::Board { path: path.clone(), error })?;
+
+        let state = settings.state.join(&entry.name);
+        fs::create_dir_all(&state).map_err(at(&state))?;
+        let ledger_path = state.join("ledger.jsonl");
+        let ledger = Ledger::open(&ledger_path).map_err(at(&ledger_path))?;
+
+        let (mut sockets, mut consoles) = (Vec::new(), Vec::new());
+        for uart in 0..board.uarts {
+            let name = if uart == 0 { "console.log".to_owned() } else { format!("console-{uart}.log") };
+            let path = state.join(name);
+            let transcript = File::options().create(true).append(true).open(&path).map_err(at(&path))?;
+            let (socket, console) = console::port(uart, ledger.clone(), Some(transcript), settings.pace);
+            if let Some(&port) = entry.consoles.get(uart) {
+                let listener = TcpListener::bind(("127.0.0.1", port))
+                    .await
+                    .map_err(|error| DaemonError::Port { board: entry.name.clone(), port, error })?;
+                tokio::spawn(socket.clone().listen(listener));
+            }
+            sockets.push(socket);
+            consoles.push(console);
+        }
+        let (orders, inbox) = mpsc::channel(8);
+        let machine = Machine::new(Arc::new(board), consoles, ledger.clone());
+        tokio::spawn(play(machine, firmware, inbox));
+        handles.insert(entry.name.clone(), Handle { orders, ledger, sockets });
+    }
+
+    if let Some(parent) = settings.socket.parent() {
+        fs::create_dir_all(parent).map_err(at(parent))?;
+    }
+    match fs::remove_file(&settings.socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&settings.socket)(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&settings.socket).map_err(at(&settings.socket))?;
+    let handles = Arc::new(handles);
+    tracing::info!(boards = lab.boards.len(), "ready");
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let handles = Arc::clone(&handles);
+                tokio::spawn(async move {
+                    if let Err(error) = answer(&handles, stream).await {
+                        tracing::warn!(%error, "a control connection broke");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "could not accept a control connection");
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+async fn answer(handles: &BTreeMap<String, Handle>, stream: UnixStream) -> io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut read = BufReader::new(read);
+    let mut line = String::new();
+    (&mut read).take(REQUEST_LIMIT).read_line(&mut line).await?;
+    let find = |name: &str| {
+        handles.get(name).ok_or_else(|| {
+            let known = handles.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            format!("no board is called {name:?} here; there are: {known}")
+        })
+    };
+    let mut attach = None;
+    let error = match serde_json::from_str::<Request>(&line) {
+        Err(error) => Some(format!("not a request: {error}")),
+        Ok(Request::Power { board, action }) => match find(&board) {
+            Err(error) => Some(error),
+            Ok(handle) => {
+                handle.ledger.take(Event::Power { action });
+                handle.order(action, None).await;
+                None
+            }
+        },
+        Ok(Request::Attach { board, tool, args, cwd }) => match find(&board) {
+            Err(error) => Some(error),
+            Ok(handle) => {
+                handle.ledger.take(Event::Tool { tool: tool.clone(), args: args.clone() });
+                attach = Some((handle, Invocation { tool, args, cwd }));
+                None
+            }
+        },
+    };
+    let mut reply = serde_json::to_vec(&Reply { error })?;
+    reply.push(b'\n');
+    write.write_all(&reply).await?;
+    if let Some((handle, invocation)) = attach
+        && let Some(socket) = handle.sockets.first().cloned()
+    {
+        let (started, _) =
+            tokio::join!(async { handle.order(PowerAction::Reset, Some(invocation)).await }, async {
+                socket.attach(read, write).await;
+                // The tool is gone, and the board with it.
+                handle.order(PowerAction::Off, None).await;
+            });
+        let () = started;
+    }
+    Ok(())
+}
+
+/// One board's life: waits for power, runs what it has, and starts anew at each
+/// reset, in the middle of anything.
+async fn play(mut machine: Machine, firmware: Box<dyn Firmware>, mut inbox: mpsc::Receiver<Order>) {
+    while let Some(order) = inbox.recv().await {
+        if order.action == PowerAction::Off {
+            off(&mut machine).await;
+            let _ = order.done.send(());
+            continue;
+        }
+        let mut powered_by = order;
+        // Powered, until an order says otherwise.
+        loop {
+            machine.reset(powered_by.invocation.take());
+            let _ = powered_by.done.send(());
+            let next = {
+                let cpu = cpu(&mut machine, firmware.as_ref());
+                tokio::pin!(cpu);
+                loop {
+                    tokio::select! {
+                        biased;
+                        order = inbox.recv() => match order {
+                            None => return,
+                            Some(order) if order.action == PowerAction::On => {
+                                // Already on.
+                                let _ = order.done.send(());
+                            }
+                            Some(order) => break Some(order),
+                        },
+                        () = &mut cpu => break None,
+                    }
+                }
+            };
+            match next {
+                Some(order) if order.action == PowerAction::Reset => powered_by = order,
+                Some(order) => {
+                    off(&mut machine).await;
+                    let _ = order.done.send(());
+                    break;
+                }
+                // It switched itself off.
+                None => {
+                    off(&mut machine).await;
+                    break;
+                }
+            }
+        }
+    }
+}
+
+async fn off(machine: &mut Machine) {
+    machine.enter(Stage::Off);
+    for console in &mut machine.consoles {
+        console.hang_up().await;
+        console.drain();
+    }
+}
+
+/// Runs a powered board until it switches itself off.
+async fn cpu(machine: &mut Machine, firmware: &dyn Firmware) {
+    loop {
+        machine.enter(Stage::Firmware);
+        let halt = match firmware.run(machine).await {
+            Next::Boot(image) => match linux::run(machine, image).await {
+                linux::Exit::Reboot => false,
+                linux::Exit::PowerOff => return,
+                linux::Exit::Halt => true,
+            },
+            Next::Reset => false,
+            Next::PowerOff => return,
+            Next::Hang => true,
+        };
+        if halt {
+            machine.enter(Stage::Halted);
+            std::future::pending::<()>().await;
+        }
+        machine.reset(machine.invocation.clone());
+    }
+}

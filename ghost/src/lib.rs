@@ -8,6 +8,7 @@
 
 pub mod board;
 pub mod cli;
+pub mod collect;
 pub mod console;
 pub mod control;
 pub mod daemon;

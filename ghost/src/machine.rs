@@ -1,5 +1,6 @@
 //! The machine: what a board's firmware and kernel run on.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::board::Board;
@@ -8,7 +9,18 @@ use crate::ledger::{Event, Ledger, Stage};
 use crate::memory::Memory;
 use crate::net::Net;
 
-/// One board with its power on, from one reset to the next.
+/// How a tool was called that is the board itself (`qemu-system-*`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    /// Name of the tool.
+    pub tool: String,
+    /// Its arguments, without the name.
+    pub args: Vec<String>,
+    /// Its working directory.
+    pub cwd: PathBuf,
+}
+
+/// One board.
 pub struct Machine {
     /// What it is.
     pub board: Arc<Board>,
@@ -20,15 +32,31 @@ pub struct Machine {
     pub net: Net,
     /// Where all is noted.
     pub ledger: Ledger,
+    /// How the tool was called that started it, if one did.
+    pub invocation: Option<Invocation>,
 }
 
 impl Machine {
-    /// A machine fresh from reset.
+    /// A machine without power.
+    ///
+    /// # Panics
+    /// When there is no console; the daemon makes one at least.
     #[must_use]
     pub fn new(board: Arc<Board>, consoles: Vec<Console>, ledger: Ledger) -> Self {
+        assert!(!consoles.is_empty(), "a board has a serial port");
         let memory = Memory::new(board.memory.base, board.memory.mib);
         let net = Net::new(&board.name, ledger.clone());
-        Self { board, consoles, memory, net, ledger }
+        Self { board, consoles, memory, net, ledger, invocation: None }
+    }
+
+    /// Puts the machine where a reset puts it: RAM and network forgotten, input dropped.
+    pub fn reset(&mut self, invocation: Option<Invocation>) {
+        self.memory = Memory::new(self.board.memory.base, self.board.memory.mib);
+        self.net = Net::new(&self.board.name, self.ledger.clone());
+        self.invocation = invocation;
+        for console in &mut self.consoles {
+            console.drain();
+        }
     }
 
     /// The boot loader's serial port.

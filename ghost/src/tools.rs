@@ -1,1 +1,22 @@
-//! Tools on the worker's PATH that are the ghost under another name.
+//! Tools on a worker's PATH that are the ghost under another name.
+//!
+//! To add one, add its file and its line in [`TOOLS`].
+
+use std::process::ExitCode;
+
+/// A tool that a ghost plays.
+pub struct Tool {
+    /// How its names begin (`qemu-system-`).
+    pub prefix: &'static str,
+    /// Runs it: its name, its arguments without the name; an error is one line for stderr.
+    pub run: fn(name: &str, args: Vec<String>) -> Result<ExitCode, String>,
+}
+
+/// All the tools there are.
+pub const TOOLS: &[Tool] = &[];
+
+/// The tool that plays `name`.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Tool> {
+    TOOLS.iter().find(|tool| name.starts_with(tool.prefix))
+}

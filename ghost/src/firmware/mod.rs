@@ -54,8 +54,11 @@ pub struct Kind {
     /// One line for `ghost kinds`.
     pub about: &'static str,
     /// Makes board and firmware of a `ghost.yaml`.
-    pub load: fn(name: &str, text: &str) -> Result<(Board, Box<dyn Firmware>), BoardError>,
+    pub load: fn(name: &str, text: &str) -> Result<Loaded, BoardError>,
 }
+
+/// What a `ghost.yaml` describes.
+pub type Loaded = (Board, Box<dyn Firmware>);
 
 /// All the kinds there are.
 pub const KINDS: &[Kind] = &[uboot::KIND];
@@ -69,7 +72,7 @@ struct KindOnly {
 ///
 /// # Errors
 /// When the text is not a board; with line and column where that is known.
-pub fn load(name: &str, text: &str) -> Result<(Board, Box<dyn Firmware>), BoardError> {
+pub fn load(name: &str, text: &str) -> Result<Loaded, BoardError> {
     #[derive(Deserialize)]
     struct Probe {
         firmware: KindOnly,

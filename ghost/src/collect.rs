@@ -1,0 +1,59 @@
+//! What a worker hands out of its boards' state: ledger, console and blobs, as
+//! one JSON line for each board asked for.
+//!
+//! One long-lived process does this for a whole run, because starting one in a
+//! container costs more than all that it has to send.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, BufRead, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+/// The state of one board.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Collected {
+    /// Its name.
+    pub board: String,
+    /// Text of its ledger: lines of [`crate::ledger::Entry`] as JSON.
+    pub ledger: String,
+    /// What its first serial port printed; bytes that are no UTF-8 replaced.
+    pub console: String,
+    /// Contents that the ledger names by sha256, in hex.
+    pub blobs: BTreeMap<String, String>,
+}
+
+/// Answers each line of `input` (the name of a board) with a line of JSON on
+/// `output`, until `input` ends.
+///
+/// # Errors
+/// When `output` breaks. A board without state is answered with an empty one.
+pub fn serve(state: &Path, input: impl BufRead, mut output: impl Write) -> io::Result<()> {
+    for line in input.lines() {
+        let collected = collect(state, line?.trim());
+        serde_json::to_writer(&mut output, &collected)?;
+        output.write_all(b"\n")?;
+        output.flush()?;
+    }
+    Ok(())
+}
+
+fn collect(state: &Path, board: &str) -> Collected {
+    let mut collected = Collected { board: board.to_owned(), ..Collected::default() };
+    if board.is_empty() || board.contains('/') || board.starts_with('.') {
+        return collected;
+    }
+    let dir = state.join(board);
+    let text =
+        |name: &str| String::from_utf8_lossy(&fs::read(dir.join(name)).unwrap_or_default()).into_owned();
+    collected.ledger = text("ledger.jsonl");
+    collected.console = text("console.log");
+    for entry in fs::read_dir(dir.join("blobs")).into_iter().flatten().flatten() {
+        if let (Some(name), Ok(bytes)) = (entry.file_name().to_str(), fs::read(entry.path())) {
+            collected.blobs.insert(name.to_owned(), hex::encode(bytes));
+        }
+    }
+    collected
+}
