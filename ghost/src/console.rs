@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use libmudtelnet::Parser;
+use libmudtelnet::compatibility::CompatibilityEntry;
 use libmudtelnet::events::TelnetEvents;
 use libmudtelnet::telnet::{op_command, op_option};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -430,16 +431,11 @@ struct Telnet {
 impl Telnet {
     fn new() -> Self {
         let mut parser = Parser::new();
-        for option in [op_option::ECHO, op_option::SGA, op_option::BINARY] {
-            parser.options.support_local(option);
-        }
-        for option in [op_option::SGA, op_option::BINARY] {
-            parser.options.support_remote(option);
-        }
-        // Both were offered when the connection opened; a client's assent needs no answer.
-        let _ = parser._will(op_option::ECHO);
-        let _ = parser._will(op_option::SGA);
-        let _ = parser._do(op_option::SGA);
+        parser.options.support(op_option::BINARY);
+        // Offered when the connection opened, so in force on our side: a client's
+        // assent needs no answer.
+        parser.options.set_option(op_option::ECHO, CompatibilityEntry::new(true, false, true, false));
+        parser.options.set_option(op_option::SGA, CompatibilityEntry::new(true, true, true, true));
         Self { parser, after_cr: false }
     }
 
@@ -508,11 +504,9 @@ mod tests {
         console.connected().await;
         there.write_all(b"hellp\x7fo\r").await.unwrap();
         assert_eq!(console.read_line("=> ").await, Input::Line("hello".into()));
-        let mut seen = vec![0; 64];
-        let size = there.read(&mut seen).await.unwrap();
-        assert_eq!(&seen[..size], b"=> ");
-        let size = there.read(&mut seen).await.unwrap();
-        assert_eq!(&seen[..size], b"hellp\x08 \x08o\r\n");
+        let mut seen = [0; 14];
+        there.read_exact(&mut seen).await.unwrap();
+        assert_eq!(&seen, b"=> hellp\x08 \x08o\r\n");
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::board::{Board, BoardError};
 use crate::machine::Machine;
 
+pub mod shell;
 pub mod uboot;
 
 /// What a firmware does between reset and the operating system.
