@@ -2,6 +2,7 @@
 //! It is also what `meta-lava ghost` does with the same words.
 
 use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -35,6 +36,9 @@ pub enum Command {
         /// The control socket
         #[arg(long, default_value = control::SOCKET)]
         socket: PathBuf,
+        /// Address of the server that DHCP names to the boards; the worker's own by default
+        #[arg(long, env = "GHOST_SERVER")]
+        server: Option<IpAddr>,
         /// Play consoles at this baud rate
         #[arg(long, env = "GHOST_PACE")]
         pace: Option<u32>,
@@ -108,9 +112,10 @@ pub fn main(command: Command) -> ExitCode {
         .with_ansi(false)
         .init();
     report(match command {
-        Command::Daemon { lab, state, socket, pace, seed } => {
+        Command::Daemon { lab, state, socket, server, pace, seed } => {
+            let server = server.unwrap_or_else(own_address);
             let pace = pace.map(|baud| Pace { baud, seed });
-            run_daemon(&Settings { lab, state, socket, pace })
+            run_daemon(&Settings { lab, state, socket, server, pace })
         }
         Command::Power { action, board, socket } => {
             control::ask(&socket, &Request::Power { board, action: action.into() })
@@ -129,6 +134,19 @@ pub fn main(command: Command) -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
     })
+}
+
+/// The address of this host that others reach it by, as its own name says;
+/// loopback where the name says nothing.
+fn own_address() -> IpAddr {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    (name.as_str(), 0)
+        .to_socket_addrs()
+        .into_iter()
+        .flatten()
+        .map(|address| address.ip())
+        .find(|address| address.is_ipv4() && !address.is_loopback())
+        .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 
 fn report(result: Result<ExitCode, String>) -> ExitCode {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use crate::firmware::{self, Firmware, Next};
 use crate::ledger::{Event, Ledger, PowerAction, Stage};
 use crate::linux;
 use crate::machine::{Invocation, Machine};
+use crate::net::Lease;
 
 /// Longest request on the control socket, in bytes.
 const REQUEST_LIMIT: u64 = 1 << 20;
@@ -48,6 +50,8 @@ pub struct Settings {
     pub state: PathBuf,
     /// Path of the control socket.
     pub socket: PathBuf,
+    /// Where boot files are served: what DHCP tells the boards.
+    pub server: IpAddr,
     /// Speed of the serial lines; as fast as LAVA reads where there is none.
     pub pace: Option<Pace>,
 }
@@ -158,7 +162,8 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
             consoles.push(console);
         }
         let (orders, inbox) = mpsc::channel(8);
-        let machine = Machine::new(Arc::new(board), consoles, ledger.clone());
+        let lease = Lease::new(&entry.name, settings.server);
+        let machine = Machine::new(Arc::new(board), lease, consoles, ledger.clone());
         tokio::spawn(play(machine, firmware, inbox));
         handles.insert(entry.name.clone(), Handle { orders, ledger, sockets });
     }

@@ -7,7 +7,7 @@ use crate::board::Board;
 use crate::console::Console;
 use crate::ledger::{Event, Ledger, Stage};
 use crate::memory::Memory;
-use crate::net::Net;
+use crate::net::{Lease, Net};
 
 /// How a tool was called that is the board itself (`qemu-system-*`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,7 @@ pub struct Machine {
     pub ledger: Ledger,
     /// How the tool was called that started it, if one did.
     pub invocation: Option<Invocation>,
+    lease: Lease,
 }
 
 impl Machine {
@@ -42,17 +43,17 @@ impl Machine {
     /// # Panics
     /// When there is no console; the daemon makes one at least.
     #[must_use]
-    pub fn new(board: Arc<Board>, consoles: Vec<Console>, ledger: Ledger) -> Self {
+    pub fn new(board: Arc<Board>, lease: Lease, consoles: Vec<Console>, ledger: Ledger) -> Self {
         assert!(!consoles.is_empty(), "a board has a serial port");
         let memory = Memory::new(board.memory.base, board.memory.mib);
-        let net = Net::new(&board.name, ledger.clone());
-        Self { board, consoles, memory, net, ledger, invocation: None }
+        let net = Net::new(lease, ledger.clone());
+        Self { board, consoles, memory, net, ledger, invocation: None, lease }
     }
 
     /// Puts the machine where a reset puts it: RAM and network forgotten, input dropped.
     pub fn reset(&mut self, invocation: Option<Invocation>) {
         self.memory = Memory::new(self.board.memory.base, self.board.memory.mib);
-        self.net = Net::new(&self.board.name, self.ledger.clone());
+        self.net = Net::new(self.lease, self.ledger.clone());
         self.invocation = invocation;
         for console in &mut self.consoles {
             console.drain();

@@ -34,29 +34,46 @@ pub enum FetchError {
 /// the memory that the other boards need.
 pub const FILE_LIMIT: usize = 512 << 20;
 
+/// What the DHCP server of the ghosts' lab hands out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// Address of the board. It is made up from the board's name and stable: the
+    /// packets really leave from the worker's.
+    pub address: IpAddr,
+    /// The server that boot files come from (`next-server`): the worker.
+    pub server: IpAddr,
+}
+
+impl Lease {
+    /// The lease of `board`, in a lab whose worker has the address `server`.
+    #[must_use]
+    pub fn new(board: &str, server: IpAddr) -> Self {
+        let sum = board.bytes().fold(7_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
+        Self { address: IpAddr::from([192, 168, 77, 2 + sum % 250]), server }
+    }
+}
+
 /// One board's network interface.
 pub struct Net {
-    /// Address of the board, once it has one. It is made up from the board's
-    /// name and stable: the real address is the worker's.
+    /// Address of the board, once it has one.
     pub address: Option<IpAddr>,
-    made_up: IpAddr,
+    /// What the lab's DHCP server hands out.
+    lease: Lease,
     ledger: Ledger,
 }
 
 impl Net {
-    /// An interface without address.
+    /// An interface without address; `lease` is what it will get.
     #[must_use]
-    pub fn new(board: &str, ledger: Ledger) -> Self {
-        let sum = board.bytes().fold(7_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
-        let made_up = IpAddr::from([192, 168, 77, 2 + sum % 250]);
-        Self { address: None, made_up, ledger }
+    pub fn new(lease: Lease, ledger: Ledger) -> Self {
+        Self { address: None, lease, ledger }
     }
 
-    /// Takes an address, as from a DHCP server.
-    pub fn dhcp(&mut self) -> IpAddr {
+    /// Asks the lab's DHCP server for an address.
+    pub fn dhcp(&mut self) -> Lease {
         self.ledger.take(Event::Network { method: "dhcp".into() });
-        self.address = Some(self.made_up);
-        self.made_up
+        self.address = Some(self.lease.address);
+        self.lease
     }
 
     /// Fetches a file by TFTP. `load` is where the firmware puts it, for the ledger.
