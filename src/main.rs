@@ -8,6 +8,9 @@ mod error;
 mod event;
 mod evidence;
 mod exit_code;
+mod filter;
+mod scenario;
+mod snapshot;
 
 fn main() -> ExitCode {
     // In a worker the same executable is the ghost, under that name or a tool's.

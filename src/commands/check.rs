@@ -1,16 +1,125 @@
 //! `meta-lava check`: judge all that can be judged without Docker.
 
-use crate::error::{Error, Result};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Instant;
+
+use crate::commands::{print, root};
+use crate::error::Result;
 use crate::exit_code::Exit;
+use crate::scenario::{Matrix, Problem, Scenario};
+use crate::snapshot::{Store, in_ci};
 
 /// Options of `check`.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
-/// Does it.
+/// What `check` found.
+#[derive(Debug)]
+struct Checked {
+    scenarios: usize,
+    problems: Vec<Problem>,
+    notes: Vec<String>,
+}
+
+/// Prints every problem of the matrix, with file, line and column.
 ///
 /// # Errors
-/// See [`Error`].
+/// [`crate::error::Error::Usage`] when there is no repository here.
 pub async fn run(_args: Args) -> Result<Exit> {
-    Err(Error::Usage("`check` is not written yet".into()))
+    let start = Instant::now();
+    let root = root()?;
+    let checked = check(&root, in_ci());
+    let mut text = String::new();
+    for problem in &checked.problems {
+        text.push_str(&format!("{problem}\n"));
+    }
+    for note in &checked.notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    let found = match checked.problems.len() {
+        0 => "no problems".to_owned(),
+        1 => "1 problem".to_owned(),
+        many => format!("{many} problems"),
+    };
+    let took = start.elapsed().as_secs_f64();
+    text.push_str(&format!("{} scenarios checked in {took:.1} s: {found}\n", checked.scenarios));
+    print(&text);
+    Ok(if checked.problems.is_empty() { Exit::Ok } else { Exit::Usage })
+}
+
+/// `strict`: a scenario without snapshots is a problem, as its verdict `new` is one in CI.
+fn check(root: &Path, strict: bool) -> Checked {
+    let (matrix, mut problems) = Matrix::load_with_problems(root);
+    // A mistake in a family's template shows in each of its scenarios; once is enough.
+    let mut seen = BTreeSet::new();
+    for problem in matrix.scenarios.iter().filter_map(|scenario| matrix.render(scenario).err()) {
+        if problem.at.is_none() || seen.insert((problem.path.clone(), problem.at)) {
+            problems.push(problem);
+        }
+    }
+    let store = Store::new(root);
+    problems.extend(store.check(&matrix));
+    let mut notes = Vec::new();
+    let without = store.without(&matrix);
+    if strict {
+        problems.extend(without.iter().map(|scenario| {
+            let message = "has no snapshots yet; run it, and accept what it finds (`meta-lava review`)";
+            Problem::new(&scenario.folder, message)
+        }));
+    } else if !without.is_empty() {
+        notes.push(format!("no snapshots yet (CI would fail): {}", names(&without)));
+    }
+    match store.pending() {
+        Ok(pending) if !pending.is_empty() => {
+            notes.push(format!("{} snapshots are pending; see `meta-lava review`", pending.len()));
+        }
+        _ => {}
+    }
+    problems.sort();
+    problems.dedup();
+    Checked { scenarios: matrix.scenarios.len(), problems, notes }
+}
+
+/// Some names, and how many more.
+fn names(scenarios: &[&Scenario]) -> String {
+    const SHOWN: usize = 8;
+    let shown: Vec<&str> = scenarios.iter().take(SHOWN).map(|scenario| scenario.name.as_str()).collect();
+    match scenarios.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::tests::{folder, write};
+
+    #[test]
+    fn a_sound_matrix_has_no_problems_and_in_ci_needs_snapshots() {
+        let folder = folder();
+        let checked = check(folder.path(), false);
+        assert_eq!(checked.problems, []);
+        assert_eq!(checked.notes, ["no snapshots yet (CI would fail): bbb, juno, whole"]);
+        assert_eq!(check(folder.path(), true).problems.len(), 3);
+    }
+
+    #[test]
+    fn all_problems_are_found_at_once_and_a_templates_only_once() {
+        let folder = folder();
+        write(folder.path(), "jobs/health-checks/bbb/scenario.yaml", "famly: uboot\n");
+        write(folder.path(), "jobs/lab/whole/ghost.yaml", "model: [\n");
+        write(folder.path(), "expected/lab/whole/log.snap", "x");
+        let problems = check(folder.path(), false).problems;
+        let paths: Vec<String> = problems.iter().map(|problem| problem.path.display().to_string()).collect();
+        assert_eq!(
+            paths,
+            [
+                "expected/lab/whole/log.snap",
+                "jobs/health-checks/bbb/scenario.yaml",
+                "jobs/lab/whole/ghost.yaml",
+            ]
+        );
+    }
 }

@@ -1,16 +1,135 @@
 //! `meta-lava list`: list the scenarios.
 
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::commands::{matrix, print};
 use crate::error::{Error, Result};
 use crate::exit_code::Exit;
+use crate::filter::FilterArgs;
+use crate::scenario::Scenario;
 
 /// Options of `list`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// How to print them
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
 
-/// Does it.
+/// How scenarios are listed.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    /// A table for people
+    Text,
+    /// One JSON array
+    Json,
+}
+
+/// A scenario in `--format json`.
+#[derive(Debug, Serialize)]
+struct Listed<'a> {
+    name: &'a str,
+    suite: &'a str,
+    family: Option<&'a str>,
+    device_types: [&'a str; 1],
+    boards: Vec<&'a str>,
+    firmware: &'a str,
+    tags: &'a [String],
+    skip: Option<&'a str>,
+    timeout: u64,
+}
+
+impl<'a> From<&'a Scenario> for Listed<'a> {
+    fn from(scenario: &'a Scenario) -> Self {
+        Self {
+            name: &scenario.name,
+            suite: &scenario.suite,
+            family: scenario.family.as_deref(),
+            device_types: [&scenario.device_type],
+            boards: scenario.boards.iter().map(|board| board.name.as_str()).collect(),
+            firmware: scenario.firmware(),
+            tags: &scenario.tags,
+            skip: scenario.skip.as_deref(),
+            timeout: scenario.timeout.as_secs(),
+        }
+    }
+}
+
+/// Prints the chosen scenarios.
 ///
 /// # Errors
-/// See [`Error`].
-pub async fn run(_args: Args) -> Result<Exit> {
-    Err(Error::Usage("`list` is not written yet".into()))
+/// [`Error::Usage`] for a broken matrix or expression, [`Error::NoMatch`].
+pub async fn run(args: Args) -> Result<Exit> {
+    let matrix = matrix()?;
+    let chosen = args.filter.select(&matrix)?;
+    match args.format {
+        Format::Json => {
+            let listed: Vec<Listed> = chosen.into_iter().map(Listed::from).collect();
+            let text = serde_json::to_string_pretty(&listed)
+                .map_err(|error| Error::Usage(format!("could not write the list: {error}")))?;
+            print(&format!("{text}\n"));
+        }
+        Format::Text => print(&table(&chosen)),
+    }
+    Ok(Exit::Ok)
+}
+
+/// A line for each scenario, and one that counts them.
+fn table(chosen: &[&Scenario]) -> String {
+    let rows: Vec<[String; 5]> = chosen
+        .iter()
+        .map(|scenario| {
+            let mut notes = scenario.tags.iter().map(|tag| format!("#{tag}")).collect::<Vec<_>>();
+            notes.extend(scenario.skip.as_ref().map(|reason| format!("skipped: {reason}")));
+            [
+                scenario.id(),
+                scenario.device_type.clone(),
+                scenario.firmware().to_owned(),
+                scenario.family.clone().unwrap_or_else(|| "(own job)".into()),
+                notes.join(" "),
+            ]
+        })
+        .collect();
+    let head = ["SCENARIO", "DEVICE-TYPE", "FIRMWARE", "FAMILY", ""].map(str::to_owned);
+    let all = || std::iter::once(&head).chain(&rows);
+    let width = |column: usize| all().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..4).map(width).collect();
+    let mut text = String::new();
+    for row in all() {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            line.push_str(&format!("{cell:width$}  "));
+        }
+        line.push_str(&row[4]);
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    let skipped = chosen.iter().filter(|scenario| scenario.skip.is_some()).count();
+    text.push_str(&format!("{} scenario{}", rows.len(), if rows.len() == 1 { "" } else { "s" }));
+    if skipped > 0 {
+        text.push_str(&format!(", {skipped} of them skipped"));
+    }
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_a_line_for_each_scenario() {
+        let matrix = crate::scenario::tests::matrix();
+        let chosen: Vec<&Scenario> = matrix.scenarios.iter().collect();
+        insta::assert_snapshot!(table(&chosen), @"
+        SCENARIO            DEVICE-TYPE       FIRMWARE  FAMILY
+        health-checks/bbb   beaglebone-black  u-boot    uboot
+        health-checks/juno  juno              u-boot    uboot      #slow
+        lab/whole           beaglebone-black  u-boot    (own job)
+        3 scenarios
+        ");
+    }
 }

@@ -1,0 +1,97 @@
+//! Scenarios: a job, its ghosts, and what is expected of them.
+//!
+//! All of it is data in `jobs/`, see [`Matrix::load`] for the layout. Nothing
+//! in here needs Docker or LAVA.
+
+mod dictionary;
+mod load;
+mod problem;
+mod render;
+mod tag;
+
+pub use load::Matrix;
+pub use problem::Problem;
+pub use render::Rendered;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_yaml::Mapping;
+
+/// A job that LAVA is given, with the boards it runs on.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// Name, unique over all suites.
+    pub name: String,
+    /// The folder of `jobs/` that it stands in.
+    pub suite: String,
+    /// Its family; `None` where it brings a whole job.
+    pub family: Option<String>,
+    /// LAVA's device-type.
+    pub device_type: String,
+    /// Variables of the family's job: the family's own, then the scenario's over them.
+    pub with: Mapping,
+    /// Variables of the device dictionary: the generated ones' replacements included; null removes one.
+    pub dictionary: Mapping,
+    /// Words to filter by.
+    pub tags: Vec<String>,
+    /// Why it is left out.
+    pub skip: Option<String>,
+    /// How long its job may take, from submission.
+    pub timeout: Duration,
+    /// Its boards; the first is the one that its job runs on.
+    pub boards: Vec<BoardSource>,
+    /// Its folder, relative to the root.
+    pub folder: PathBuf,
+    /// Template of the job, or the job.
+    job: JobSource,
+}
+
+/// A board of a scenario as its file has it.
+#[derive(Debug, Clone)]
+pub struct BoardSource {
+    /// Name of the board and of LAVA's device.
+    pub name: String,
+    /// Kind of its firmware.
+    pub firmware: String,
+    /// Number of its serial ports.
+    pub uarts: usize,
+    /// Text of its `ghost.yaml`.
+    pub text: String,
+}
+
+/// Where the job comes from.
+#[derive(Debug, Clone)]
+enum JobSource {
+    /// Name of a template.
+    Template(String),
+    /// The text of a whole job, unchanged.
+    Whole(String),
+}
+
+impl Scenario {
+    /// `suite/name`: its place below `jobs/`, `expected/` and the report's `scenarios/`.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.suite, self.name)
+    }
+
+    /// Kind of the first board's firmware.
+    #[must_use]
+    pub fn firmware(&self) -> &str {
+        self.boards.first().map_or("", |board| &board.firmware)
+    }
+
+    /// What the reports know of it before it runs.
+    #[must_use]
+    pub fn info(&self) -> crate::event::ScenarioInfo {
+        crate::event::ScenarioInfo {
+            name: self.name.clone(),
+            suite: self.suite.clone(),
+            device_types: vec![self.device_type.clone()],
+        }
+    }
+}
+
+#[cfg(test)]
+pub mod tests;
