@@ -9,6 +9,8 @@ use crate::board::{Board, BoardError};
 use crate::machine::Machine;
 
 pub mod shell;
+#[cfg(test)]
+mod testing;
 pub mod uboot;
 
 /// What a firmware does between reset and the operating system.

@@ -1,30 +1,1022 @@
-//! stub
-use super::{Firmware, Kind, Next};
-use crate::machine::Machine;
+//! U-Boot: environment, network, and the four ways to boot Linux.
+//!
+//! Behaviour and messages follow U-Boot's `cmd/` and `boot/` (`cmd/net.c`,
+//! `net/tftp.c`, `boot/bootm.c`, `arch/*/lib/bootm.c`, `cmd/booti.c`,
+//! `cmd/bootz.c`, `boot/image-fdt.c`), as far as LAVA can tell the difference.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
 use async_trait::async_trait;
+use meta_lava_formats::{compress, fdt, fit, kernel, uimage};
 use serde::Deserialize;
 
-/// Settings.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Uboot {
-    #[allow(dead_code)]
-    kind: String,
-}
+use super::shell::{self, Joint, hex};
+use super::{BootImage, Firmware, Kind, Next};
+use crate::board::BoardError;
+use crate::console::Input;
+use crate::machine::Machine;
+use crate::net::FetchError;
 
-/// U-Boot.
+/// This kind of firmware.
 pub const KIND: Kind = Kind {
     name: "u-boot",
-    about: "U-Boot",
+    about: "U-Boot: setenv, dhcp, tftp, bootm, bootz, booti, FIT",
     load: |name, text| {
         let (board, uboot) = crate::board::parse::<Uboot>(name, text)?;
+        if uboot.boot.is_empty() {
+            return Err(BoardError::Firmware("boot: a U-Boot without a boot command boots nothing".into()));
+        }
         Ok((board, Box::new(uboot)))
     },
 };
 
+/// Architecture, which decides what the boot commands accept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arch {
+    /// 32-bit Arm.
+    Arm,
+    /// 64-bit Arm.
+    Arm64,
+    /// RISC-V.
+    Riscv,
+    /// x86.
+    X86,
+}
+
+impl Arch {
+    /// What a legacy image's header calls it.
+    fn of_images(self) -> uimage::Arch {
+        match self {
+            Self::Arm => uimage::Arch::ARM,
+            Self::Arm64 => uimage::Arch::ARM64,
+            Self::Riscv => uimage::Arch::RISCV,
+            Self::X86 => uimage::Arch::X86_64,
+        }
+    }
+}
+
+/// A boot command of a build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BootCommand {
+    /// Legacy and FIT images.
+    Bootm,
+    /// 32-bit Arm zImage.
+    Bootz,
+    /// arm64 and RISC-V Image.
+    Booti,
+}
+
+/// Settings of a U-Boot, in `ghost.yaml` under `firmware`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Uboot {
+    #[serde(rename = "kind")]
+    _kind: String,
+    /// First line, `U-Boot 2023.01 (Jan 09 2023 - 16:07:33 +0000)`.
+    banner: String,
+    /// Lines between the banner and autoboot (`DRAM:  512 MiB`, ...).
+    #[serde(default)]
+    lines: Vec<String>,
+    /// Prompt, with its blank.
+    #[serde(default = "default_prompt")]
+    prompt: String,
+    /// How autoboot is stopped.
+    #[serde(default)]
+    autoboot: Autoboot,
+    /// Architecture.
+    arch: Arch,
+    /// Boot commands that are built in.
+    boot: Vec<BootCommand>,
+    /// Name of the network device (`ethernet@4a100000`).
+    #[serde(default = "default_ethernet")]
+    ethernet: String,
+    /// Whether `usb start` must come before the network is there.
+    #[serde(default)]
+    usb_ethernet: bool,
+    /// Variables that are set at power-on, besides those that every build has.
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+}
+
+fn default_prompt() -> String {
+    "=> ".into()
+}
+
+fn default_ethernet() -> String {
+    "ethernet@0".into()
+}
+
+/// How autoboot announces itself and what stops it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Autoboot {
+    /// Text before the countdown; empty for a build that goes to the prompt at once.
+    message: String,
+    /// Seconds on the countdown.
+    delay: u32,
+    /// The key that stops it; any key where there is none.
+    key: Option<char>,
+}
+
+impl Default for Autoboot {
+    fn default() -> Self {
+        Self { message: "Hit any key to stop autoboot:".into(), delay: 2, key: None }
+    }
+}
+
 #[async_trait]
 impl Firmware for Uboot {
-    async fn run(&self, _machine: &mut Machine) -> Next {
-        Next::Hang
+    async fn run(&self, machine: &mut Machine) -> Next {
+        let mut env: BTreeMap<String, String> = [
+            ("arch", format!("{:?}", self.arch).to_lowercase()),
+            ("baudrate", "115200".into()),
+            ("bootcmd", "echo No boot device; reset".into()),
+            ("bootdelay", self.autoboot.delay.to_string()),
+            ("ethact", self.ethernet.clone()),
+            ("loadaddr", format!("0x{:x}", machine.board.memory.base.wrapping_add(0x0200_0000))),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+        env.extend(self.env.clone());
+        let usb = !self.usb_ethernet;
+        let mut session = Session { uboot: self, machine, env, ethernet: usb, depth: 0 };
+        match session.run().await {
+            Err(next) => next,
+            Ok(never) => match never {},
+        }
+    }
+}
+
+/// Commands by name; a unique beginning is enough, as in U-Boot (`cmd_tbl`).
+const COMMANDS: &[&str] = &[
+    "bootd", "booti", "bootm", "bootz", "dhcp", "echo", "env", "false", "fdt", "mmc", "pci", "ping",
+    "printenv", "reset", "run", "setenv", "sleep", "test", "tftpboot", "true", "ums", "usb", "version",
+];
+
+/// How deep `run` may nest.
+const DEPTH: u32 = 32;
+
+enum Never {}
+
+/// Ends a command early: the firmware is over.
+type Flow<T> = Result<T, Next>;
+
+struct Session<'a> {
+    uboot: &'a Uboot,
+    machine: &'a mut Machine,
+    env: BTreeMap<String, String>,
+    /// Whether there is a network device.
+    ethernet: bool,
+    depth: u32,
+}
+
+impl Session<'_> {
+    async fn print(&mut self, text: impl AsRef<str>) {
+        self.machine.console().print(text.as_ref()).await;
+    }
+
+    async fn run(&mut self) -> Flow<Never> {
+        let mut hello = format!("\n\n{}\n\n", self.uboot.banner);
+        let _ = writeln!(hello, "Model: {}", self.machine.board.model);
+        for line in &self.uboot.lines {
+            hello.push_str(line);
+            hello.push('\n');
+        }
+        self.print(&hello).await;
+        if !self.stopped().await {
+            self.line("run bootcmd").await?;
+        }
+        loop {
+            match self.machine.console().read_line(&self.uboot.prompt).await {
+                Input::Interrupt => self.print("<INTERRUPT>\n").await,
+                Input::Line(line) => {
+                    self.line(&line).await?;
+                }
+            }
+        }
+    }
+
+    /// Whether a key stopped autoboot.
+    async fn stopped(&mut self) -> bool {
+        let Autoboot { message, delay, key } = self.uboot.autoboot.clone();
+        if message.is_empty() {
+            return true;
+        }
+        self.print(format!("{message} {delay:2} ")).await;
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(delay.into());
+        loop {
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            match self.machine.console().key(left).await {
+                None => break,
+                Some(found) if key.is_none_or(|key| key == char::from(found)) => {
+                    self.print("\x08\x08\x08 0 \n").await;
+                    return true;
+                }
+                // Another key: the countdown goes on.
+                Some(_) => {}
+            }
+        }
+        self.print("\x08\x08\x08 0 \n").await;
+        false
+    }
+
+    /// Runs a line of commands; whether the last one succeeded.
+    async fn line(&mut self, line: &str) -> Flow<bool> {
+        let commands = match shell::parse(line) {
+            Ok(commands) => commands,
+            Err(error) => {
+                self.print(format!("syntax error: {error}\n")).await;
+                return Ok(false);
+            }
+        };
+        let mut ok = true;
+        let mut joint = Joint::Always;
+        for command in &commands {
+            let wanted = match joint {
+                Joint::Always => true,
+                Joint::And => ok,
+                Joint::Or => !ok,
+            };
+            if wanted {
+                let words = command.expand(|name| self.env.get(name).cloned());
+                ok = self.command(&words).await?;
+            }
+            joint = command.joint;
+        }
+        Ok(ok)
+    }
+
+    async fn command(&mut self, words: &[String]) -> Flow<bool> {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let Some((&name, args)) = words.split_first() else { return Ok(true) };
+        let Some(command) = self.find(name) else {
+            self.machine.ledger.violation("unknown-command", words.join(" "));
+            self.print(format!("Unknown command '{name}' - try 'help'\n")).await;
+            return Ok(false);
+        };
+        match command {
+            "true" | "sleep" => Ok(true),
+            "false" => Ok(false),
+            "echo" => {
+                self.print(format!("{}\n", args.join(" "))).await;
+                Ok(true)
+            }
+            "version" => {
+                self.print(format!("{}\n", self.uboot.banner)).await;
+                Ok(true)
+            }
+            "setenv" => self.setenv(args).await,
+            "printenv" => self.printenv(args).await,
+            "env" => match args {
+                ["default", ..] => {
+                    self.env = self.uboot.env.clone();
+                    self.print("## Resetting to default environment\n").await;
+                    Ok(true)
+                }
+                ["set", rest @ ..] => self.setenv(rest).await,
+                ["print", rest @ ..] => self.printenv(rest).await,
+                _ => self.usage("env", words.join(" ")).await,
+            },
+            "test" => Ok(match args {
+                ["-n", text] => !text.is_empty(),
+                ["-z", text] => text.is_empty(),
+                [left, "=" | "==", right] => left == right,
+                [left, "!=", right] => left != right,
+                _ => false,
+            }),
+            "run" => self.run_variables(args).await,
+            "bootd" => self.run_variables(&["bootcmd"]).await,
+            "reset" => {
+                self.print("resetting ...\n").await;
+                Err(Next::Reset)
+            }
+            "dhcp" => self.dhcp(args).await,
+            "tftpboot" => self.tftp(args).await,
+            "ping" => self.ping(args).await,
+            "usb" | "pci" | "mmc" => self.bus(command, args).await,
+            "fdt" => self.fdt(args).await,
+            "ums" => {
+                self.print("UMS: LUN 0, dev mmc 0, hwpart 0, sector 0x0, count 0x0\n").await;
+                // Serves its storage until `^C`.
+                loop {
+                    if let Input::Interrupt = self.machine.console().read_line("").await {
+                        return Ok(true);
+                    }
+                }
+            }
+            "bootm" => self.bootm(args).await,
+            "bootz" => self.bootz(args).await,
+            "booti" => self.booti(args).await,
+            _ => self.usage(command, words.join(" ")).await,
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<&'static str> {
+        let built_in = |command: &&&str| match **command {
+            "bootm" => self.uboot.boot.contains(&BootCommand::Bootm),
+            "bootz" => self.uboot.boot.contains(&BootCommand::Bootz),
+            "booti" => self.uboot.boot.contains(&BootCommand::Booti),
+            _ => true,
+        };
+        if let Some(exact) = COMMANDS.iter().filter(built_in).find(|command| **command == name) {
+            return Some(exact);
+        }
+        let mut begun = COMMANDS.iter().filter(built_in).filter(|command| command.starts_with(name));
+        match (begun.next(), begun.next()) {
+            (Some(only), None) => Some(only),
+            _ => None,
+        }
+    }
+
+    async fn usage(&mut self, command: &str, line: String) -> Flow<bool> {
+        self.machine.ledger.violation("bad-usage", line);
+        self.print(format!("{command} - wrong usage\n\nUsage:\n{command} ...\n")).await;
+        Ok(false)
+    }
+
+    async fn setenv(&mut self, args: &[&str]) -> Flow<bool> {
+        // `setenv -f` forces; there is nothing to force here.
+        let args = args.strip_prefix(&["-f"]).unwrap_or(args);
+        match args {
+            [] => return self.usage("setenv", "setenv".into()).await,
+            [name] => {
+                self.env.remove(*name);
+            }
+            [name, values @ ..] => {
+                self.env.insert((*name).to_owned(), values.join(" "));
+            }
+        }
+        Ok(true)
+    }
+
+    async fn printenv(&mut self, args: &[&str]) -> Flow<bool> {
+        if args.is_empty() {
+            let mut text = String::new();
+            for (name, value) in &self.env {
+                let _ = writeln!(text, "{name}={value}");
+            }
+            self.print(text + "\n").await;
+            return Ok(true);
+        }
+        let mut ok = true;
+        for name in args {
+            match self.env.get(*name).cloned() {
+                Some(value) => self.print(format!("{name}={value}\n")).await,
+                None => {
+                    self.print(format!("## Error: \"{name}\" not defined\n")).await;
+                    ok = false;
+                }
+            }
+        }
+        Ok(ok)
+    }
+
+    async fn run_variables(&mut self, names: &[&str]) -> Flow<bool> {
+        for name in names {
+            let Some(text) = self.env.get(*name).cloned() else {
+                self.print(format!("## Error: \"{name}\" not defined\n")).await;
+                return Ok(false);
+            };
+            if self.depth >= DEPTH {
+                self.print("## Error: too many nested `run`\n").await;
+                return Ok(false);
+            }
+            self.depth += 1;
+            let ok = Box::pin(self.line(&text)).await;
+            self.depth -= 1;
+            if !ok? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn bus(&mut self, command: &str, args: &[&str]) -> Flow<bool> {
+        match (command, args) {
+            ("usb", ["start" | "reset", ..]) => {
+                self.ethernet = true;
+                let found = if self.uboot.usb_ethernet { 1 } else { 0 };
+                self.print(format!(
+                    "starting USB...\nBus usb@0: USB EHCI 1.00\nscanning bus usb@0 for devices... 2 USB Device(s) found\n       \
+                     scanning usb for ethernet devices... {found} Ethernet Device(s) found\n"
+                ))
+                .await;
+                Ok(true)
+            }
+            ("usb", ["stop", ..]) => {
+                self.print("stopping USB..\n").await;
+                Ok(true)
+            }
+            ("pci" | "mmc", _) => Ok(true),
+            _ => self.usage(command, format!("{command} {}", args.join(" "))).await,
+        }
+    }
+
+    async fn no_ethernet(&mut self) -> bool {
+        if !self.ethernet {
+            self.machine.ledger.violation("no-ethernet", "network used before `usb start`");
+            self.print("No ethernet found.\n").await;
+        }
+        !self.ethernet
+    }
+
+    async fn dhcp(&mut self, args: &[&str]) -> Flow<bool> {
+        if self.no_ethernet().await {
+            return Ok(false);
+        }
+        let lease = self.machine.net.dhcp();
+        let address = lease.address;
+        for (name, value) in [
+            ("ipaddr", address.to_string()),
+            ("netmask", "255.255.255.0".to_owned()),
+            ("serverip", lease.server.to_string()),
+        ] {
+            self.env.insert(name.to_owned(), value);
+        }
+        self.print(format!("BOOTP broadcast 1\nDHCP client bound to address {address} (4 ms)\n")).await;
+        // cmd/net.c: with autoload `no` the boot file is not fetched.
+        if self.env.get("autoload").is_some_and(|autoload| autoload.starts_with(['n', 'N', '0', 'f', 'F'])) {
+            return Ok(true);
+        }
+        self.machine.ledger.violation("autoload", "dhcp without `setenv autoload no` fetches a boot file");
+        self.tftp(args).await
+    }
+
+    async fn ping(&mut self, args: &[&str]) -> Flow<bool> {
+        let [host] = args else { return self.usage("ping", "ping".into()).await };
+        if self.no_ethernet().await || !self.env.contains_key("ipaddr") {
+            self.print(format!("ping failed; host {host} is not alive\n")).await;
+            return Ok(false);
+        }
+        self.print(format!("Using {} device\nhost {host} is alive\n", self.uboot.ethernet)).await;
+        Ok(true)
+    }
+
+    /// `tftpboot [loadAddress] [[hostIPaddr:]bootfilename]`
+    async fn tftp(&mut self, args: &[&str]) -> Flow<bool> {
+        if self.no_ethernet().await {
+            return Ok(false);
+        }
+        let load = self.env.get("loadaddr").cloned().unwrap_or_default();
+        let (load, file) = match args {
+            [] => (load, None),
+            [only] if hex(only).is_some() => ((*only).to_owned(), None),
+            [file] => (load, Some((*file).to_owned())),
+            [load, file, ..] => ((*load).to_owned(), Some((*file).to_owned())),
+        };
+        let Some(address) = hex(&load) else {
+            return self.usage("tftpboot", format!("tftpboot {}", args.join(" "))).await;
+        };
+        let Some(file) = file.or_else(|| self.env.get("bootfile").cloned()) else {
+            self.print("*** Warning: no boot file name; using 'C0A84D02.img'\n").await;
+            return Ok(false);
+        };
+        let (server, path) = match file.split_once(':') {
+            Some((server, path)) => (server.to_owned(), path.to_owned()),
+            None => (self.env.get("serverip").cloned().unwrap_or_default(), file),
+        };
+        let Some(ipaddr) = self.env.get("ipaddr").cloned() else {
+            self.machine.ledger.violation("fetch-before-dhcp", &path);
+            self.print("*** ERROR: `ipaddr' not set\n").await;
+            return Ok(false);
+        };
+        if server.is_empty() {
+            self.print("*** ERROR: `serverip' not set\n").await;
+            return Ok(false);
+        }
+        self.print(format!(
+            "Using {} device\nTFTP from server {server}; our IP address is {ipaddr}\nFilename '{path}'.\n\
+             Load address: 0x{address:x}\nLoading: *\x08",
+            self.uboot.ethernet
+        ))
+        .await;
+        let fetched = self.machine.net.tftp(&server, &path, &format!("0x{address:x}")).await;
+        let bytes = match fetched {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.print(match error {
+                    FetchError::NotFound(_) => {
+                        "\nTFTP error: 'File not found' (1)\nNot retrying...\n".to_owned()
+                    }
+                    FetchError::Refused(text) => format!("\nTFTP error: '{text}' (0)\nStarting again\n\n"),
+                    FetchError::Timeout(_) | FetchError::Bad(_) => {
+                        "T T T T T T T T T T \nRetry count exceeded; starting again\n".to_owned()
+                    }
+                })
+                .await;
+                return Ok(false);
+            }
+        };
+        let size = bytes.len();
+        if self.machine.memory.write(address, bytes).is_err() {
+            self.machine.ledger.violation("load-outside-of-ram", format!("{path} at 0x{address:x}"));
+            self.print("\nTFTP error: trying to overwrite reserved memory...\n").await;
+            return Ok(false);
+        }
+        // net/tftp.c: a hash for each ten blocks of 1468 bytes, 65 to a line.
+        let mut hashes = String::new();
+        for hash in 0..(size / 14680).max(1) {
+            if hash > 0 && hash % 65 == 0 {
+                hashes.push_str("\n\t ");
+            }
+            hashes.push('#');
+        }
+        self.print(format!("{hashes}\n\t 9.8 MiB/s\ndone\nBytes transferred = {size} ({size:x} hex)\n"))
+            .await;
+        self.env.insert("filesize".into(), format!("{size:x}"));
+        self.env.insert("fileaddr".into(), format!("{address:x}"));
+        Ok(true)
+    }
+
+    async fn fdt(&mut self, args: &[&str]) -> Flow<bool> {
+        match args {
+            ["addr", address, ..] => {
+                let blob = hex(address).map(|address| self.machine.memory.from(address)).unwrap_or_default();
+                if fdt::parse(&blob).is_err() {
+                    self.print("libfdt fdt_check_header(): FDT_ERR_BADMAGIC\n").await;
+                    return Ok(false);
+                }
+                self.env.insert("fdtaddr".into(), (*address).to_owned());
+                Ok(true)
+            }
+            ["resize", ..] | ["print", ..] | ["set", ..] | ["mknode", ..] | ["chosen", ..] => Ok(true),
+            _ => self.usage("fdt", format!("fdt {}", args.join(" "))).await,
+        }
+    }
+
+    async fn bootz(&mut self, args: &[&str]) -> Flow<bool> {
+        let Some(address) = self.kernel_address(args) else {
+            return self.usage("bootz", args.join(" ")).await;
+        };
+        let blob = self.machine.memory.from(address);
+        match kernel::Format::ArmZImage.check(&blob) {
+            Ok(found) => {
+                let kernel = clip(&blob, found.image_size);
+                self.print(format!("Kernel image @ {address:#x} [ 0x000000 - {:#x} ]\n", kernel.len())).await;
+                self.boot(address, kernel, args.get(1).copied(), args.get(2).copied()).await
+            }
+            Err(_) => {
+                self.print("zimage: Bad magic!\n").await;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn booti(&mut self, args: &[&str]) -> Flow<bool> {
+        let Some(address) = self.kernel_address(args) else {
+            return self.usage("booti", args.join(" ")).await;
+        };
+        let blob = self.machine.memory.from(address);
+        let format = match self.uboot.arch {
+            Arch::Riscv => kernel::Format::RiscvImage,
+            _ => kernel::Format::Arm64Image,
+        };
+        let kernel = if compress::Format::of(&blob) == compress::Format::Gzip {
+            if !["kernel_comp_addr_r", "kernel_comp_size"].iter().all(|name| self.env.contains_key(*name)) {
+                self.print("kernel_comp_addr_r or kernel_comp_size is not provided!\n").await;
+                return Ok(false);
+            }
+            self.print("   Uncompressing Kernel Image\n").await;
+            match compress::decompress_prefix(&blob, kernel::MAX_KERNEL) {
+                Ok((unpacked, _)) => unpacked.into_owned(),
+                Err(_) => {
+                    self.print("uncompress: Error -1\nfailed to decompress kernel image\n").await;
+                    return Ok(false);
+                }
+            }
+        } else {
+            blob
+        };
+        match format.check(&kernel) {
+            Ok(found) => {
+                let kernel = clip(&kernel, found.image_size);
+                self.boot(address, kernel, args.get(1).copied(), args.get(2).copied()).await
+            }
+            Err(_) => {
+                let name = if self.uboot.arch == Arch::Riscv { "RISCV" } else { "ARM64" };
+                self.print(format!("Bad Linux {name} Image magic!\n")).await;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn bootm(&mut self, args: &[&str]) -> Flow<bool> {
+        let first = args.first().copied().unwrap_or_default();
+        let (plain, config) = match first.split_once('#') {
+            Some((plain, config)) => (plain, Some(config)),
+            None => (first, None),
+        };
+        let Some(address) = self.kernel_address(&[plain]) else {
+            return self.usage("bootm", args.join(" ")).await;
+        };
+        let blob = self.machine.memory.from(address);
+        if fdt::is_fdt(&blob) {
+            return self.boot_fit(address, &blob, config).await;
+        }
+        if !uimage::is_uimage(&blob) {
+            self.print("Wrong Image Format for bootm command\nERROR: can't get kernel image!\n").await;
+            return Ok(false);
+        }
+        let image = match uimage::parse(&blob) {
+            Ok(image) => image,
+            Err(uimage::Error::BadHeaderCrc) => {
+                self.print(format!(
+                    "## Booting kernel from Legacy Image at {address:08x} ...\nBad Header Checksum\n\
+                     ERROR: can't get kernel image!\n"
+                ))
+                .await;
+                return Ok(false);
+            }
+            Err(_) => {
+                self.print(format!(
+                    "## Booting kernel from Legacy Image at {address:08x} ...\n   Verifying Checksum ... Bad Data CRC\n\
+                     ERROR: can't get kernel image!\n"
+                ))
+                .await;
+                return Ok(false);
+            }
+        };
+        if image.header.arch != self.uboot.arch.of_images() {
+            self.print("Unsupported Architecture\nERROR: can't get kernel image!\n").await;
+            return Ok(false);
+        }
+        if !matches!(image.header.image_type, uimage::ImageType::KERNEL | uimage::ImageType::KERNEL_NOLOAD) {
+            self.print("Wrong Image Type for bootm command\nERROR: can't get kernel image!\n").await;
+            return Ok(false);
+        }
+        self.print(format!(
+            "## Booting kernel from Legacy Image at {address:08x} ...\n   Image Name:   {}\n   \
+             Data Size:    {} Bytes\n   Load Address: {:08x}\n   Entry Point:  {:08x}\n   \
+             Verifying Checksum ... OK\n",
+            image.header.name,
+            image.data.len(),
+            image.header.load,
+            image.header.entry
+        ))
+        .await;
+        let kernel = image.data.to_vec();
+        self.boot(address, kernel, args.get(1).copied(), args.get(2).copied()).await
+    }
+
+    async fn boot_fit(&mut self, address: u64, blob: &[u8], config: Option<&str>) -> Flow<bool> {
+        self.print(format!("## Loading kernel from FIT Image at {address:08x} ...\n")).await;
+        let fit = match fit::parse(blob) {
+            Ok(fit) => fit,
+            Err(error) => return self.no_fit(&error).await,
+        };
+        let boot = match fit.boot(config.map(|config| config.trim_start_matches('#'))) {
+            Ok(boot) => boot,
+            Err(error) => return self.no_fit(&error).await,
+        };
+        for image in [Some(boot.kernel), boot.fdt, boot.ramdisk].into_iter().flatten() {
+            if let Err(error) = image.verify() {
+                return self.no_fit(&error).await;
+            }
+        }
+        self.print(format!(
+            "   Using '{}' configuration\n   Verifying Hash Integrity ... OK\n",
+            boot.configuration.name
+        ))
+        .await;
+        let kernel = match compress::decompress_prefix(&boot.kernel.data, kernel::MAX_KERNEL) {
+            Ok((unpacked, _)) => unpacked.into_owned(),
+            Err(_) => {
+                self.print("Uncompressing Kernel Image ... Error\n").await;
+                return Ok(false);
+            }
+        };
+        self.start(BootImage {
+            kernel,
+            cmdline: String::new(),
+            ramdisk: boot.ramdisk.map(|image| image.data.clone()),
+            dtb: boot.fdt.map(|image| image.data.clone()),
+        })
+        .await
+    }
+
+    async fn no_fit(&mut self, error: &fit::Error) -> Flow<bool> {
+        self.print(format!("   {error}\nERROR: can't get kernel image!\n")).await;
+        Ok(false)
+    }
+
+    fn kernel_address(&self, args: &[&str]) -> Option<u64> {
+        match args.first() {
+            Some(first) if !first.is_empty() => hex(first),
+            _ => hex(self.env.get("loadaddr")?),
+        }
+    }
+
+    /// Takes ramdisk and device tree as the arguments say, and starts Linux.
+    async fn boot(
+        &mut self,
+        address: u64,
+        kernel: Vec<u8>,
+        ramdisk: Option<&str>,
+        dtb: Option<&str>,
+    ) -> Flow<bool> {
+        let kernel_end = address + kernel.len() as u64;
+        let ramdisk = match ramdisk {
+            None | Some("-") => None,
+            Some(spec) => match self.ramdisk(spec, address, kernel_end).await {
+                Some(ramdisk) => Some(ramdisk),
+                None => return Ok(false),
+            },
+        };
+        let dtb = match dtb {
+            None => None,
+            Some(spec) => {
+                let at = hex(spec).unwrap_or_default();
+                let blob = self.machine.memory.from(at);
+                let size = fdt::total_size(&blob).filter(|_| fdt::parse(&blob).is_ok());
+                let Some(size) = size else {
+                    self.print(
+                        "ERROR: Did not find a cmdline Flattened Device Tree\nCould not find a valid device tree\n",
+                    )
+                    .await;
+                    return Ok(false);
+                };
+                if at < kernel_end && address < at + size as u64 {
+                    self.print("ERROR: FDT image overlaps OS image\n").await;
+                    return Ok(false);
+                }
+                self.print(format!(
+                    "## Flattened Device Tree blob at {at:08x}\n   Booting using the fdt blob at {at:#x}\n   \
+                     Using Device Tree in place at {at:08x}, end {:08x}\n",
+                    at + size as u64 - 1
+                ))
+                .await;
+                Some(blob.get(..size).unwrap_or(&blob).to_vec())
+            }
+        };
+        if dtb.is_none() && self.uboot.arch != Arch::X86 {
+            self.machine.ledger.violation("no-device-tree", "Linux started without a device tree");
+        }
+        self.start(BootImage { kernel, cmdline: String::new(), ramdisk, dtb }).await
+    }
+
+    /// `address` of a ramdisk with U-Boot's header, or `address:size` of a bare one.
+    async fn ramdisk(&mut self, spec: &str, kernel: u64, kernel_end: u64) -> Option<Vec<u8>> {
+        const REFUSED: &str = "Ramdisk image is corrupt or invalid\n";
+        let (at, size) = match spec.split_once(':') {
+            Some((at, size)) => (hex(at), Some(hex(size))),
+            None => (hex(spec), None),
+        };
+        let at = at.unwrap_or_default();
+        let blob = self.machine.memory.from(at);
+        let data = match (uimage::parse(&blob), size) {
+            (Ok(image), _) => {
+                let arch = self.uboot.arch.of_images();
+                if image.header.image_type != uimage::ImageType::RAMDISK || image.header.arch != arch {
+                    let title = arch.title();
+                    self.print(format!("No Linux {title} Ramdisk Image\n{REFUSED}")).await;
+                    return None;
+                }
+                self.print(format!(
+                    "## Loading init Ramdisk from Legacy Image at {at:08x} ...\n   Image Name:   {}\n   \
+                     Data Size:    {} Bytes\n   Verifying Checksum ... OK\n",
+                    image.header.name,
+                    image.data.len()
+                ))
+                .await;
+                image.data.to_vec()
+            }
+            (Err(uimage::Error::BadDataCrc | uimage::Error::Truncated { .. }), _) => {
+                self.print(format!(
+                    "## Loading init Ramdisk from Legacy Image at {at:08x} ...\n   Verifying Checksum ... \
+                     Bad Data CRC\n{REFUSED}"
+                ))
+                .await;
+                return None;
+            }
+            (Err(uimage::Error::BadHeaderCrc), _) => {
+                self.print(format!("Bad Header Checksum\n{REFUSED}")).await;
+                return None;
+            }
+            (Err(_), Some(Some(size))) if size > 0 && !blob.is_empty() => {
+                match self.machine.memory.read(at, size) {
+                    Some(bytes) => bytes,
+                    None => blob,
+                }
+            }
+            (Err(_), _) => {
+                self.print(format!("Wrong Ramdisk Image Format\n{REFUSED}")).await;
+                return None;
+            }
+        };
+        if at < kernel_end && kernel < at + data.len() as u64 {
+            self.print(format!("ERROR: RD image overlaps OS image (OS={kernel:#x}..{kernel_end:#x})\n"))
+                .await;
+            return None;
+        }
+        Some(data)
+    }
+
+    async fn start(&mut self, mut image: BootImage) -> Flow<bool> {
+        image.cmdline = self.env.get("bootargs").cloned().unwrap_or_default();
+        self.print("\nStarting kernel ...\n\n").await;
+        Err(Next::Boot(image))
+    }
+}
+
+/// The kernel at the front of what lies in memory.
+fn clip(blob: &[u8], size: u64) -> Vec<u8> {
+    let size = usize::try_from(size).unwrap_or(usize::MAX).min(blob.len());
+    blob[..size].to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::super::testing::{Rig, tftp_server};
+    use super::*;
+    use crate::ledger::Event;
+
+    const BOARD: &str = "
+model: Test board
+memory: {base: 0x80000000, mib: 64}
+firmware:
+  kind: u-boot
+  banner: U-Boot 2023.01
+  arch: arm
+  boot: [bootm, bootz]
+  env: {kernel_addr_r: '0x82000000'}
+";
+
+    async fn at_prompt() -> Rig {
+        let mut rig = Rig::start(BOARD).await;
+        rig.expect("stop autoboot").await;
+        rig.type_keys("\r").await;
+        rig.expect("=> ").await;
+        rig
+    }
+
+    fn zimage() -> Vec<u8> {
+        kernel::write(kernel::Format::ArmZImage, "Linux version 6.1.83-ghost", 4096)
+    }
+
+    fn ramdisk(arch: uimage::Arch) -> Vec<u8> {
+        let header = uimage::Header {
+            time: 0,
+            load: 0,
+            entry: 0,
+            os: uimage::Os::LINUX,
+            arch,
+            image_type: uimage::ImageType::RAMDISK,
+            comp: uimage::Comp::NONE,
+            name: "ramdisk".into(),
+        };
+        uimage::write(&header, b"a ramdisk").unwrap()
+    }
+
+    fn dtb() -> Vec<u8> {
+        let mut root = fdt::Node::new("");
+        root.set_text("model", "Test board");
+        fdt::Fdt { root, reserved: Vec::new(), boot_cpu: 0 }.to_bytes().unwrap()
+    }
+
+    /// A rig whose server has a kernel, ramdisks and a device tree.
+    async fn with_network() -> Rig {
+        let mut broken = ramdisk(uimage::Arch::ARM);
+        if let Some(last) = broken.last_mut() {
+            *last ^= 1;
+        }
+        let files = HashMap::from([
+            ("zImage".to_owned(), zimage()),
+            ("ramdisk".to_owned(), ramdisk(uimage::Arch::ARM)),
+            ("ramdisk64".to_owned(), ramdisk(uimage::Arch::ARM64)),
+            ("broken".to_owned(), broken),
+            ("dtb".to_owned(), dtb()),
+        ]);
+        let server = tftp_server(files).await;
+        let mut rig = at_prompt().await;
+        for line in ["setenv autoload no", "dhcp", &format!("setenv serverip {server}")] {
+            rig.command(line, "=> ").await;
+        }
+        rig
+    }
+
+    #[tokio::test]
+    async fn linux_starts_with_what_was_fetched_and_the_arguments_that_were_set() {
+        let mut rig = with_network().await;
+        let seen = rig.command("tftp ${kernel_addr_r} zImage", "=> ").await;
+        assert!(seen.contains("Bytes transferred = 4096 (1000 hex)"), "{seen}");
+        rig.command("tftp 0x83000000 ramdisk", "=> ").await;
+        rig.command("setenv initrd_size ${filesize}", "=> ").await;
+        rig.command("tftp 0x83800000 dtb", "=> ").await;
+        rig.command("setenv bootargs 'console=ttyS0,115200n8 root=/dev/ram0  ip=dhcp'", "=> ").await;
+        rig.command("bootz 0x82000000 0x83000000 0x83800000", "Starting kernel ...").await;
+        assert_eq!(rig.violations(), [""; 0]);
+        let Next::Boot(image) = rig.end().await else { panic!("did not boot") };
+        assert_eq!(image.kernel, zimage());
+        assert_eq!(image.ramdisk.as_deref(), Some(&b"a ramdisk"[..]));
+        assert_eq!(image.dtb, Some(dtb()));
+        assert_eq!(image.cmdline, "console=ttyS0,115200n8 root=/dev/ram0  ip=dhcp");
+    }
+
+    #[tokio::test]
+    async fn a_ramdisk_that_is_broken_or_of_another_architecture_is_refused() {
+        let mut rig = with_network().await;
+        rig.command("tftp 0x82000000 zImage", "=> ").await;
+        rig.command("tftp 0x83800000 dtb", "=> ").await;
+        rig.command("tftp 0x83000000 broken", "=> ").await;
+        let seen = rig.command("bootz 0x82000000 0x83000000 0x83800000", "=> ").await;
+        assert!(seen.contains("Bad Data CRC\r\nRamdisk image is corrupt or invalid"), "{seen}");
+        rig.command("tftp 0x83000000 ramdisk64", "=> ").await;
+        let seen = rig.command("bootz 0x82000000 0x83000000 0x83800000", "=> ").await;
+        assert!(seen.contains("No Linux ARM Ramdisk Image"), "{seen}");
+    }
+
+    #[tokio::test]
+    async fn a_kernel_with_the_wrong_magic_is_refused_and_so_is_a_missing_device_tree() {
+        let mut rig = with_network().await;
+        rig.command("tftp 0x82000000 dtb", "=> ").await;
+        let seen = rig.command("bootz 0x82000000 - 0x83800000", "=> ").await;
+        assert!(seen.contains("zimage: Bad magic!"), "{seen}");
+        let seen = rig.command("bootm 0x83900000", "=> ").await;
+        assert!(seen.contains("Wrong Image Format for bootm command"), "{seen}");
+        rig.command("tftp 0x82000000 zImage", "=> ").await;
+        let seen = rig.command("bootz 0x82000000 - 0x83800000", "=> ").await;
+        assert!(seen.contains("ERROR: Did not find a cmdline Flattened Device Tree"), "{seen}");
+    }
+
+    #[tokio::test]
+    async fn images_that_overlap_are_refused() {
+        let mut rig = with_network().await;
+        rig.command("tftp 0x83800000 dtb", "=> ").await;
+        rig.command("tftp 0x82000000 zImage", "=> ").await;
+        rig.command("tftp 0x82000ffc ramdisk", "=> ").await;
+        let seen = rig.command("bootz 0x82000000 0x82000ffc 0x83800000", "=> ").await;
+        assert!(seen.contains("ERROR: RD image overlaps OS image"), "{seen}");
+    }
+
+    #[tokio::test]
+    async fn a_load_address_outside_of_ram_is_refused() {
+        let mut rig = with_network().await;
+        let seen = rig.command("tftp 0x90000000 zImage", "=> ").await;
+        assert!(seen.contains("TFTP error: trying to overwrite reserved memory"), "{seen}");
+        assert_eq!(rig.violations(), ["load-outside-of-ram"]);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_not_there_is_said_so() {
+        let mut rig = with_network().await;
+        let seen = rig.command("tftp 0x82000000 nothing", "=> ").await;
+        assert!(seen.contains("TFTP error: 'File not found' (1)"), "{seen}");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_fetched_before_there_is_an_address() {
+        let mut rig = at_prompt().await;
+        let seen = rig.command("tftp 0x82000000 zImage", "=> ").await;
+        assert!(seen.contains("*** ERROR: `ipaddr' not set"), "{seen}");
+        assert_eq!(rig.violations(), ["fetch-before-dhcp"]);
+    }
+
+    #[tokio::test]
+    async fn an_unknown_command_is_answered_and_noted() {
+        let mut rig = at_prompt().await;
+        let seen = rig.command("booti 0 0 0", "=> ").await;
+        assert!(seen.contains("Unknown command 'booti' - try 'help'"), "{seen}");
+        assert_eq!(rig.violations(), ["unknown-command"]);
+    }
+
+    #[tokio::test]
+    async fn a_variable_that_holds_commands_runs_with_the_values_of_then() {
+        let mut rig = at_prompt().await;
+        rig.command("setenv say 'echo <${what}>; false'", "=> ").await;
+        rig.command("setenv what hello", "=> ").await;
+        let seen = rig.command("run say && echo not this || echo but this", "=> ").await;
+        assert!(seen.contains("<hello>\r\nbut this"), "{seen}");
+    }
+
+    #[tokio::test]
+    async fn without_a_key_autoboot_goes_on_and_with_the_wrong_one_too() {
+        let yaml = BOARD.replace("  arch:", "  autoboot: {delay: 0, key: s}\n  arch:");
+        let mut rig = Rig::start(&yaml).await;
+        rig.type_keys("x").await;
+        rig.expect("No boot device").await;
+        assert!(matches!(rig.end().await, Next::Reset));
+    }
+
+    #[tokio::test]
+    async fn every_line_that_was_typed_is_in_the_ledger() {
+        let mut rig = at_prompt().await;
+        rig.command("echo a", "=> ").await;
+        let lines: Vec<String> = rig
+            .ledger()
+            .into_iter()
+            .filter_map(|event| match event {
+                Event::Line { text, .. } => Some(text),
+                Event::Key { text, .. } => Some(format!("key {text}")),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(lines, ["key ^M", "echo a"]);
     }
 }
