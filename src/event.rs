@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// Where events of a run are sent to. That nobody listens is no error.
+pub type EventSender = tokio::sync::mpsc::UnboundedSender<Event>;
+
 /// Parts of a run, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

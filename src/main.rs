@@ -4,12 +4,15 @@ use std::process::ExitCode;
 
 mod cli;
 mod commands;
+mod docker;
 mod error;
 mod event;
 mod evidence;
 mod exit_code;
 mod filter;
+mod root;
 mod scenario;
+mod secret;
 mod snapshot;
 
 fn main() -> ExitCode {

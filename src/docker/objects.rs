@@ -1,0 +1,360 @@
+//! Containers, networks, volumes and images: finding, watching, removing.
+
+use std::collections::HashMap;
+
+use bollard::models::{ContainerSummaryStateEnum, EventMessage};
+use bollard::query_parameters::{
+    EventsOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder,
+    ListVolumesOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder,
+    RemoveVolumeOptionsBuilder,
+};
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+
+use super::Engine;
+use super::engine::{fault, is_missing, label_filter};
+use crate::error::{Error, Result};
+
+/// What kind of thing the engine keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A container, running or not.
+    Container,
+    /// A network.
+    Network,
+    /// A volume.
+    Volume,
+    /// An image.
+    Image,
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Container => "container",
+            Self::Network => "network",
+            Self::Volume => "volume",
+            Self::Image => "image",
+        })
+    }
+}
+
+/// A thing that the engine keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// Kind.
+    pub kind: Kind,
+    /// What the engine's API knows it by.
+    pub id: String,
+    /// What a human knows it by.
+    pub name: String,
+    /// Labels.
+    pub labels: HashMap<String, String>,
+}
+
+/// A container, as a list of them tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// Id.
+    pub id: String,
+    /// Name, without the leading slash.
+    pub name: String,
+    /// Service of the Compose project.
+    pub service: String,
+    /// Number among the containers of that service, from 1.
+    pub number: usize,
+    /// Whether it is running.
+    pub running: bool,
+    /// `Up 3 seconds`, `Exited (1) 2 seconds ago`.
+    pub status: String,
+    /// Private port to the port of the engine's machine it is published on.
+    pub ports: HashMap<u16, u16>,
+    /// Image it was made from.
+    pub image: String,
+    /// Labels.
+    pub labels: HashMap<String, String>,
+}
+
+/// An image of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Id.
+    pub id: String,
+    /// All its `name:tag`.
+    pub tags: Vec<String>,
+    /// Seconds since 1970 when it was made.
+    pub created: i64,
+    /// Bytes.
+    pub size: i64,
+    /// Labels.
+    pub labels: HashMap<String, String>,
+}
+
+impl Engine {
+    /// Containers with a label (`key` or `key=value`), running or not.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when the engine refuses.
+    pub async fn containers(&self, label: &str) -> Result<Vec<Container>> {
+        let options =
+            ListContainersOptionsBuilder::default().all(true).filters(&label_filter(label)).build();
+        let mut containers: Vec<Container> = self
+            .docker
+            .list_containers(Some(options))
+            .await
+            .map_err(|error| fault("list containers", &error))?
+            .into_iter()
+            .map(|found| {
+                let labels = found.labels.unwrap_or_default();
+                let label = |key: &str| labels.get(key).cloned().unwrap_or_default();
+                Container {
+                    id: found.id.unwrap_or_default(),
+                    name: found
+                        .names
+                        .unwrap_or_default()
+                        .first()
+                        .map_or_else(String::new, |name| name.trim_start_matches('/').to_owned()),
+                    service: label("com.docker.compose.service"),
+                    number: label("com.docker.compose.container-number").parse().unwrap_or(0),
+                    running: found.state == Some(ContainerSummaryStateEnum::RUNNING),
+                    status: found.status.unwrap_or_default(),
+                    ports: found
+                        .ports
+                        .unwrap_or_default()
+                        .into_iter()
+                        .filter_map(|port| Some((port.private_port, port.public_port?)))
+                        .collect(),
+                    image: found.image.unwrap_or_default(),
+                    labels,
+                }
+            })
+            .collect();
+        containers.sort_by(|a, b| (&a.service, a.number, &a.name).cmp(&(&b.service, b.number, &b.name)));
+        Ok(containers)
+    }
+
+    /// Everything but images that has a label (`key` or `key=value`), in the
+    /// order in which it can be removed.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when the engine refuses.
+    pub async fn objects(&self, label: &str) -> Result<Vec<Object>> {
+        let filters = label_filter(label);
+        let containers = self.containers(label);
+        let networks =
+            self.docker.list_networks(Some(ListNetworksOptionsBuilder::default().filters(&filters).build()));
+        let volumes =
+            self.docker.list_volumes(Some(ListVolumesOptionsBuilder::default().filters(&filters).build()));
+        let (containers, networks, volumes) = tokio::join!(containers, networks, volumes);
+        let networks = networks.map_err(|error| fault("list networks", &error))?;
+        let volumes = volumes.map_err(|error| fault("list volumes", &error))?;
+        let mut objects: Vec<Object> = containers?
+            .into_iter()
+            .map(|found| Object {
+                kind: Kind::Container,
+                id: found.id,
+                name: found.name,
+                labels: found.labels,
+            })
+            .collect();
+        objects.extend(networks.into_iter().map(|found| Object {
+            kind: Kind::Network,
+            id: found.id.unwrap_or_default(),
+            name: found.name.unwrap_or_default(),
+            labels: found.labels.unwrap_or_default(),
+        }));
+        objects.extend(volumes.volumes.unwrap_or_default().into_iter().map(|found| Object {
+            kind: Kind::Volume,
+            id: found.name.clone(),
+            name: found.name,
+            labels: found.labels,
+        }));
+        Ok(objects)
+    }
+
+    /// Removes one thing, running or not; that it is already gone is no error.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when the engine refuses.
+    pub async fn remove(&self, object: &Object) -> Result<()> {
+        let removed = match object.kind {
+            Kind::Container => {
+                let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+                self.docker.remove_container(&object.id, Some(options)).await
+            }
+            Kind::Network => self.docker.remove_network(&object.id).await,
+            Kind::Volume => {
+                let options = RemoveVolumeOptionsBuilder::default().force(true).build();
+                self.docker.remove_volume(&object.id, Some(options)).await
+            }
+            Kind::Image => {
+                let options = RemoveImageOptionsBuilder::default().build();
+                self.docker.remove_image(&object.id, Some(options), None).await.map(|_| ())
+            }
+        };
+        match removed {
+            Ok(()) => Ok(()),
+            Err(error) if is_missing(&error) => Ok(()),
+            // Another process removes it at this moment.
+            Err(bollard::errors::Error::DockerResponseServerError { status_code: 409, message })
+                if message.contains("already in progress") =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(fault(&format!("remove {} {}", object.kind, object.name), &error)),
+        }
+    }
+
+    /// Images with a label.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when the engine refuses.
+    pub async fn images(&self, label: &str) -> Result<Vec<Image>> {
+        let options = ListImagesOptionsBuilder::default().filters(&label_filter(label)).build();
+        let found = self
+            .docker
+            .list_images(Some(options))
+            .await
+            .map_err(|error| fault("list images", &error))?;
+        Ok(found
+            .into_iter()
+            .map(|image| Image {
+                id: image.id,
+                tags: image.repo_tags.into_iter().filter(|tag| tag != "<none>:<none>").collect(),
+                created: image.created,
+                size: image.size,
+                labels: image.labels,
+            })
+            .collect())
+    }
+
+    /// The id of an image, `None` when the engine does not have it.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when the engine does not answer.
+    pub async fn image_id(&self, name: &str) -> Result<Option<String>> {
+        match self.docker.inspect_image(name).await {
+            Ok(found) => Ok(found.id),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(fault(&format!("look at image {name}"), &error)),
+        }
+    }
+
+    /// The last `lines` lines that a container logged, both streams as they came.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when the engine refuses.
+    pub async fn log_tail(&self, container: &str, lines: usize) -> Result<String> {
+        let options =
+            LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&lines.to_string()).build();
+        self.collect_log(container, options).await
+    }
+
+    /// All that a container logged, with times.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when the engine refuses.
+    pub async fn log(&self, container: &str) -> Result<String> {
+        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).timestamps(true).build();
+        self.collect_log(container, options).await
+    }
+
+    async fn collect_log(
+        &self,
+        container: &str,
+        options: bollard::query_parameters::LogsOptions,
+    ) -> Result<String> {
+        let mut stream = self.docker.logs(container, Some(options));
+        let mut bytes = Vec::new();
+        while let Some(chunk) = stream.next().await {
+            let chunk =
+                chunk.map_err(|error| fault(&format!("read the log of container {container}"), &error))?;
+            bytes.extend_from_slice(&chunk.into_bytes());
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The engine's events on containers with a label, from now on.
+    pub fn container_events(
+        &self,
+        label: &str,
+    ) -> BoxStream<'static, Result<EventMessage, bollard::errors::Error>> {
+        let mut filters = label_filter(label);
+        filters.insert("type".into(), vec!["container".into()]);
+        let options = EventsOptionsBuilder::default().filters(&filters).build();
+        let docker = self.docker.clone();
+        // The stream borrows the client, so it takes it along.
+        Box::pin(async_stream(docker, options))
+    }
+
+    /// Pid (on the engine's machine) and exit code of a container.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when there is no such container.
+    pub async fn exit_code(&self, container: &str) -> Result<Option<i64>> {
+        let found = self
+            .docker
+            .inspect_container(container, None::<bollard::query_parameters::InspectContainerOptions>)
+            .await
+            .map_err(|error| fault(&format!("look at container {container}"), &error))?;
+        Ok(found.state.and_then(|state| state.exit_code))
+    }
+}
+
+fn async_stream(
+    docker: bollard::Docker,
+    options: bollard::query_parameters::EventsOptions,
+) -> impl futures_util::Stream<Item = Result<EventMessage, bollard::errors::Error>> + Send + 'static {
+    let (sender, receiver) = tokio::sync::mpsc::channel(64);
+    tokio::spawn(async move {
+        let mut events = docker.events(Some(options));
+        loop {
+            tokio::select! {
+                () = sender.closed() => break,
+                event = events.next() => match event {
+                    Some(event) => if sender.send(event).await.is_err() { break },
+                    None => break,
+                },
+            }
+        }
+    });
+    futures_util::stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|event| (event, receiver))
+    })
+}
+
+/// The last `count` lines of a text, without the blank ones at its end.
+#[must_use]
+pub fn tail(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.trim_end().lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+/// Says [`Error::Infrastructure`] for several failures at once.
+///
+/// # Errors
+/// When there is any.
+pub fn all(results: impl IntoIterator<Item = Result<()>>) -> Result<()> {
+    let failures: Vec<String> =
+        results.into_iter().filter_map(|result| result.err().map(|error| error.to_string())).collect();
+    if failures.is_empty() { Ok(()) } else { Err(Error::Infrastructure(failures.join("; "))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_is_the_last_lines_that_say_something() {
+        assert_eq!(tail("a\nb\nc\n\n", 2), "b\nc");
+        assert_eq!(tail("a", 5), "a");
+        assert_eq!(tail("", 5), "");
+    }
+
+    #[test]
+    fn failures_are_told_together() {
+        assert!(all([Ok(()), Ok(())]).is_ok());
+        let error = all([Err(Error::Infrastructure("x".into())), Ok(()), Err(Error::Infrastructure("y".into()))]);
+        assert_eq!(error.unwrap_err().to_string(), "x; y");
+    }
+}
