@@ -10,6 +10,7 @@ mod event;
 mod evidence;
 mod exit_code;
 mod filter;
+mod lava;
 mod root;
 mod scenario;
 mod secret;

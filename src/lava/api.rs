@@ -1,0 +1,609 @@
+//! LAVA's REST API, v0.2: the one that 2023.01 and the newest have in common.
+
+use std::time::{Duration, Instant};
+
+use reqwest::StatusCode;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::docker::engine::chain;
+use crate::error::{Error, Result};
+use crate::secret::Secret;
+
+/// How long one answer may take. LAVA's scheduler, publisher and web server
+/// share a machine with all the jobs.
+const ANSWER: Duration = Duration::from_secs(60);
+/// The most items that are asked for at once.
+const PAGE: usize = 1000;
+/// The most pages that are taken; a server that pages for ever is stopped.
+const PAGES: usize = 1000;
+
+/// A client of one LAVA server, as one user. Cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    client: reqwest::Client,
+    base: String,
+    user: String,
+    token: Secret,
+}
+
+/// What LAVA said to a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Submission {
+    /// It took it; the id of its job, or the sub-ids of its jobs when it is
+    /// multinode (`12.0`, `12.1`), which only events and XML-RPC tell the ids of.
+    Accepted(Vec<String>),
+    /// It refused it, and why.
+    Refused(String),
+}
+
+/// A job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// Id.
+    pub id: String,
+    /// `Submitted`, `Scheduling`, `Scheduled`, `Running`, `Canceling` or `Finished`.
+    pub state: String,
+    /// `Unknown`, `Complete`, `Incomplete` or `Canceled`.
+    pub health: String,
+    /// The device it was given to.
+    pub actual_device: Option<String>,
+    /// All that LAVA told, as it came.
+    pub raw: Value,
+}
+
+impl Job {
+    /// Whether it has come to its end.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.state == "Finished"
+    }
+
+    fn from_value(raw: Value) -> Result<Self> {
+        let text = |key: &str| raw.get(key).and_then(Value::as_str).map(str::to_owned);
+        match (raw.get("id").and_then(id_text), text("state"), text("health")) {
+            (Some(id), Some(state), Some(health)) => {
+                Ok(Self { id, state, health, actual_device: text("actual_device"), raw })
+            }
+            _ => Err(Error::Infrastructure(format!(
+                "LAVA described a job without id, state or health: {}",
+                excerpt(&raw.to_string())
+            ))),
+        }
+    }
+}
+
+/// A suite of a job's results.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Suite {
+    /// Id, for [`Api::tests`].
+    pub id: String,
+    /// Name: `lava`, `0_smoke`.
+    pub name: String,
+}
+
+/// A device.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Device {
+    /// Name.
+    pub hostname: String,
+    /// Device-type.
+    pub device_type: String,
+    /// `Idle`, `Reserved` or `Running`.
+    pub state: String,
+    /// `Good`, `Unknown`, `Looping`, `Bad`, `Maintenance` or `Retired`.
+    pub health: String,
+    /// Worker.
+    #[serde(default)]
+    pub worker_host: Option<String>,
+}
+
+/// A worker.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Worker {
+    /// Name.
+    pub hostname: String,
+    /// `Online` or `Offline`.
+    pub state: String,
+    /// `Active`, `Maintenance` or `Retired`.
+    pub health: String,
+    /// Version of its dispatcher, once it has reported.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// What it identifies itself with; only told to superusers.
+    #[serde(default, deserialize_with = "secret")]
+    pub token: Option<Secret>,
+}
+
+fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.map(Secret::known))
+}
+
+/// A list that comes in pages.
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default)]
+    next: Option<String>,
+    results: Vec<Value>,
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api").field("base", &self.base).field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+impl Api {
+    /// A client of the server at `base` (`http://127.0.0.1:32768`).
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when no client can be made.
+    pub fn new(base: &str, user: &str, token: Secret) -> Result<Self> {
+        let client = reqwest::Client::builder()
+            .timeout(ANSWER)
+            // What http_proxy says is about the world, not about our own server.
+            .no_proxy()
+            .build()
+            .map_err(|error| Error::Infrastructure(format!("could not make an HTTP client: {error}")))?;
+        Ok(Self { client, base: base.trim_end_matches('/').to_owned(), user: user.to_owned(), token })
+    }
+
+    /// Address of the server.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The user that it acts as.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The user's token.
+    #[must_use]
+    pub fn token(&self) -> &Secret {
+        &self.token
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/api/v0.2/{path}", self.base)
+    }
+
+    fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        self.client
+            .request(method, self.url(path))
+            .header("Authorization", format!("Token {}", self.token.reveal()))
+            .header("Accept", "application/json")
+    }
+
+    /// Sends a request and gives status and body.
+    async fn send(&self, what: &str, request: reqwest::RequestBuilder) -> Result<(StatusCode, Vec<u8>)> {
+        let begun = Instant::now();
+        let failed = |error: reqwest::Error| {
+            Error::Infrastructure(format!("could not {what}: {}", chain(&error.without_url())))
+        };
+        let response = request.send().await.map_err(failed)?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(failed)?.to_vec();
+        tracing::trace!(what, %status, bytes = body.len(), elapsed = ?begun.elapsed(), "LAVA answered");
+        Ok((status, body))
+    }
+
+    async fn bytes(&self, what: &str, path: &str) -> Result<Vec<u8>> {
+        let (status, body) = self.send(what, self.request(reqwest::Method::GET, path)).await?;
+        if status.is_success() { Ok(body) } else { Err(refused(what, status, &body)) }
+    }
+
+    async fn get<T: DeserializeOwned>(&self, what: &str, path: &str) -> Result<T> {
+        parse(what, &self.bytes(what, path).await?)
+    }
+
+    /// All items of a list, page after page.
+    async fn list(&self, what: &str, path: &str) -> Result<Vec<Value>> {
+        let mut items = Vec::new();
+        let separator = if path.contains('?') { '&' } else { '?' };
+        for _ in 0..PAGES {
+            let page: Page =
+                self.get(what, &format!("{path}{separator}limit={PAGE}&offset={}", items.len())).await?;
+            let last = page.next.is_none() || page.results.is_empty();
+            items.extend(page.results);
+            if last {
+                return Ok(items);
+            }
+        }
+        Err(Error::Infrastructure(format!("could not {what}: the list has no end")))
+    }
+
+    async fn post(&self, what: &str, path: &str, body: &Value) -> Result<(StatusCode, Vec<u8>)> {
+        self.send(what, self.request(reqwest::Method::POST, path).json(body)).await
+    }
+
+    /// LAVA's version.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when it does not answer.
+    pub async fn version(&self) -> Result<String> {
+        let what = "ask LAVA for its version";
+        let value: Value = self.get(what, "system/version/").await?;
+        value.get("version").and_then(Value::as_str).map(str::to_owned).ok_or_else(|| {
+            Error::Infrastructure(format!("could not {what}: it said {}", excerpt(&value.to_string())))
+        })
+    }
+
+    /// Waits until the server answers; gives LAVA's version. Refused
+    /// connections and gateway errors are waited out, they belong to a start.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] with the last answer, when `deadline` is over.
+    pub async fn wait_ready(&self, deadline: Duration) -> Result<String> {
+        let begun = Instant::now();
+        // There is nothing to subscribe to before the server is up: it is asked
+        // often, since each question costs it next to nothing.
+        let mut ticks = tokio::time::interval(Duration::from_millis(50));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let left = deadline.saturating_sub(begun.elapsed());
+            let error = match tokio::time::timeout(left, self.version()).await {
+                Ok(Ok(version)) => return Ok(version),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "it takes connections but does not answer".into(),
+            };
+            if begun.elapsed() >= deadline {
+                return Err(Error::Infrastructure(format!(
+                    "LAVA's server was not ready after {} s; the last attempt: {error}",
+                    deadline.as_secs()
+                )));
+            }
+        }
+    }
+
+    /// Submits a job.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when there is no answer, or none that makes
+    /// sense; a refusal is LAVA's behaviour and no error, see [`Submission`].
+    pub async fn submit(&self, definition: &str) -> Result<Submission> {
+        let what = "submit a job";
+        let (status, body) = self.post(what, "jobs/", &json!({ "definition": definition })).await?;
+        if status == StatusCode::BAD_REQUEST {
+            let text = serde_json::from_slice::<Value>(&body).ok().map_or_else(
+                || String::from_utf8_lossy(&body).into_owned(),
+                |value| match value.get("message").and_then(Value::as_str) {
+                    Some(message) => message.to_owned(),
+                    None => value.to_string(),
+                },
+            );
+            return Ok(Submission::Refused(text));
+        }
+        if !status.is_success() {
+            return Err(refused(what, status, &body));
+        }
+        let value: Value = parse(what, &body)?;
+        let ids: Vec<String> =
+            value.get("job_ids").and_then(Value::as_array).into_iter().flatten().filter_map(id_text).collect();
+        if ids.is_empty() {
+            return Err(Error::Infrastructure(format!(
+                "could not {what}: LAVA took it but gave no id: {}",
+                excerpt(&value.to_string())
+            )));
+        }
+        Ok(Submission::Accepted(ids))
+    }
+
+    /// Asks LAVA's schema about a job; `None` when it is valid, else LAVA's words.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when there is no answer.
+    pub async fn validate(&self, definition: &str) -> Result<Option<String>> {
+        let what = "validate a job";
+        let body = json!({ "definition": definition, "strict": false });
+        let (status, body) = self.post(what, "jobs/validate/", &body).await?;
+        if !status.is_success() && status != StatusCode::BAD_REQUEST {
+            return Err(refused(what, status, &body));
+        }
+        let value: Value = parse(what, &body)?;
+        let message =
+            value.get("message").and_then(Value::as_str).map_or_else(|| value.to_string(), str::to_owned);
+        Ok((message != "Job valid.").then_some(message))
+    }
+
+    /// A job.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when it could not be had.
+    pub async fn job(&self, id: &str) -> Result<Job> {
+        Job::from_value(self.get(&format!("look at job {id}"), &format!("jobs/{id}/")).await?)
+    }
+
+    /// Several jobs in one request, for polling.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when they could not be had.
+    pub async fn jobs(&self, ids: &[String]) -> Result<Vec<Job>> {
+        let mut jobs = Vec::with_capacity(ids.len());
+        // An address has a length that servers accept.
+        for ids in ids.chunks(200) {
+            let list = ids.join(",");
+            let found = self.list("look at jobs", &format!("jobs/?id__in={list}")).await?;
+            for value in found {
+                jobs.push(Job::from_value(value)?);
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// A job's log, YAML as LAVA keeps it; complete once the job is finished.
+    /// `None` when there is none, as with a job that was never started.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when it could not be had.
+    pub async fn logs(&self, id: &str) -> Result<Option<Vec<u8>>> {
+        let what = format!("fetch the log of job {id}");
+        let request = self
+            .request(reqwest::Method::GET, &format!("jobs/{id}/logs/"))
+            .header("Accept", "application/yaml, */*");
+        let (status, body) = self.send(&what, request).await?;
+        match status {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => Ok(Some(body)),
+            status => Err(refused(&what, status, &body)),
+        }
+    }
+
+    /// The suites of a job's results, in the order of their making.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when they could not be had.
+    pub async fn suites(&self, id: &str) -> Result<Vec<Suite>> {
+        let what = format!("fetch the suites of job {id}");
+        let found = self.list(&what, &format!("jobs/{id}/suites/")).await?;
+        let mut suites: Vec<Suite> = found
+            .iter()
+            .filter_map(|value| {
+                Some(Suite {
+                    id: id_text(value.get("id")?)?,
+                    name: value.get("name").and_then(Value::as_str)?.to_owned(),
+                })
+            })
+            .collect();
+        if suites.len() != found.len() {
+            return Err(Error::Infrastructure(format!("could not {what}: some have neither id nor name")));
+        }
+        suites.sort_by_key(|suite| suite.id.parse::<u64>().unwrap_or(u64::MAX));
+        Ok(suites)
+    }
+
+    /// The tests of a suite, as LAVA tells them, in the order of their making.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when they could not be had.
+    pub async fn tests(&self, id: &str, suite: &str) -> Result<Vec<Value>> {
+        let what = format!("fetch the results of job {id}");
+        let mut tests = self.list(&what, &format!("jobs/{id}/suites/{suite}/tests/")).await?;
+        tests.sort_by_key(|test| test.get("id").and_then(Value::as_u64).unwrap_or(u64::MAX));
+        Ok(tests)
+    }
+
+    /// A job's metadata.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when it could not be had.
+    pub async fn metadata(&self, id: &str) -> Result<Value> {
+        self.get(&format!("fetch the metadata of job {id}"), &format!("jobs/{id}/metadata/")).await
+    }
+
+    /// Cancels a job.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when LAVA refuses.
+    pub async fn cancel(&self, id: &str) -> Result<()> {
+        self.bytes(&format!("cancel job {id}"), &format!("jobs/{id}/cancel/")).await.map(|_| ())
+    }
+
+    /// All devices.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when they could not be had.
+    pub async fn devices(&self) -> Result<Vec<Device>> {
+        let what = "list LAVA's devices";
+        typed(what, self.list(what, "devices/").await?)
+    }
+
+    /// All workers.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when they could not be had.
+    pub async fn workers(&self) -> Result<Vec<Worker>> {
+        let what = "list LAVA's workers";
+        typed(what, self.list(what, "workers/").await?)
+    }
+
+    /// A device's dictionary, rendered through its device-type's template when
+    /// `render`. `Err(reason)` inside when LAVA can't.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when there is no answer.
+    pub async fn dictionary(&self, hostname: &str, render: bool) -> Result<Result<String, String>> {
+        let what = format!("fetch the dictionary of {hostname}");
+        let path = format!("devices/{hostname}/dictionary/{}", if render { "?render=1" } else { "" });
+        let (status, body) = self.send(&what, self.request(reqwest::Method::GET, &path)).await?;
+        let text = String::from_utf8_lossy(&body).into_owned();
+        match status {
+            status if status.is_success() => Ok(Ok(text)),
+            StatusCode::BAD_REQUEST => Ok(Err(text)),
+            status => Err(refused(&what, status, &body)),
+        }
+    }
+
+    /// Posts XML to `/RPC2`.
+    pub(super) async fn xmlrpc(&self, what: &str, body: String) -> Result<Vec<u8>> {
+        let request = self
+            .client
+            .post(format!("{}/RPC2", self.base))
+            .basic_auth(&self.user, Some(self.token.reveal()))
+            .header("Content-Type", "text/xml")
+            .body(body);
+        let (status, body) = self.send(what, request).await?;
+        if status.is_success() { Ok(body) } else { Err(refused(what, status, &body)) }
+    }
+}
+
+fn typed<T: DeserializeOwned>(what: &str, values: Vec<Value>) -> Result<Vec<T>> {
+    values
+        .into_iter()
+        .map(|value| {
+            serde_json::from_value(value)
+                .map_err(|error| Error::Infrastructure(format!("could not {what}: LAVA's answer: {error}")))
+        })
+        .collect()
+}
+
+fn parse<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T> {
+    serde_json::from_slice(body).map_err(|error| {
+        Error::Infrastructure(format!(
+            "could not {what}: LAVA's answer is not what was expected ({error}): {}",
+            excerpt(&String::from_utf8_lossy(body))
+        ))
+    })
+}
+
+fn refused(what: &str, status: StatusCode, body: &[u8]) -> Error {
+    Error::Infrastructure(format!(
+        "could not {what}: LAVA answered {status}: {}",
+        excerpt(&String::from_utf8_lossy(body))
+    ))
+}
+
+/// Ids are numbers, and strings where they are multinode ones.
+fn id_text(value: &Value) -> Option<String> {
+    match value {
+        Value::Number(number) => Some(number.to_string()),
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        _ => None,
+    }
+}
+
+/// The beginning of an answer, in one line.
+fn excerpt(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(300) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// Answers one request after another with what it is given, on an ephemeral port.
+    async fn server(answers: Vec<(&'static str, String)>) -> (Api, tokio::task::JoinHandle<Vec<String>>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let task = tokio::spawn(async move {
+            let mut requests = Vec::new();
+            for (status, body) in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = Vec::new();
+                let mut buffer = [0; 4096];
+                loop {
+                    let count = stream.read(&mut buffer).await.unwrap();
+                    request.extend_from_slice(&buffer[..count]);
+                    let text = String::from_utf8_lossy(&request).into_owned();
+                    if let Some((head, rest)) = text.split_once("\r\n\r\n") {
+                        let length = head
+                            .lines()
+                            .find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok())
+                            .unwrap_or(0);
+                        if count == 0 || rest.len() >= length {
+                            break;
+                        }
+                    }
+                }
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                    body.len()
+                );
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                requests.push(String::from_utf8_lossy(&request).into_owned());
+            }
+            requests
+        });
+        (Api::new(&base, "admin", Secret::known("s3cret")).unwrap(), task)
+    }
+
+    #[tokio::test]
+    async fn a_job_is_taken_or_refused_and_both_are_answers() {
+        let (api, task) = server(vec![
+            ("201 Created", r#"{"message": "ok", "job_ids": [12]}"#.into()),
+            ("201 Created", r#"{"message": "ok", "job_ids": ["13.0", "13.1"]}"#.into()),
+            ("400 Bad Request", r#"{"message": "Problem with submitted job data"}"#.into()),
+            ("400 Bad Request", r#"{"definition": ["This field is required."]}"#.into()),
+            ("500 Oops", "<html>".into()),
+        ])
+        .await;
+        let accepted = |ids: &[&str]| Submission::Accepted(ids.iter().map(|id| (*id).to_owned()).collect());
+        assert_eq!(api.submit("job: 1").await.unwrap(), accepted(&["12"]));
+        assert_eq!(api.submit("x").await.unwrap(), accepted(&["13.0", "13.1"]));
+        let refused = api.submit("x").await.unwrap();
+        assert_eq!(refused, Submission::Refused("Problem with submitted job data".into()));
+        assert!(matches!(api.submit("").await.unwrap(), Submission::Refused(text) if text.contains("required")));
+        let error = api.submit("x").await.unwrap_err().to_string();
+        assert!(error.contains("500") && error.contains("<html>"), "{error}");
+        let requests = task.await.unwrap();
+        assert!(requests[0].starts_with("POST /api/v0.2/jobs/ "), "{}", requests[0]);
+        assert!(requests[0].to_lowercase().contains("authorization: token s3cret"));
+        assert!(requests[0].ends_with(r#"{"definition":"job: 1"}"#));
+    }
+
+    #[tokio::test]
+    async fn lists_are_read_to_their_end() {
+        let page = |next: &str, name: &str| {
+            (
+                "200 OK",
+                format!(r#"{{"count": 2, "next": {next}, "results": [{{"id": 1, "name": "{name}"}}]}}"#),
+            )
+        };
+        let (api, task) = server(vec![page("\"http://x/?offset=1\"", "b"), page("null", "a")]).await;
+        let names: Vec<_> = api.suites("7").await.unwrap().into_iter().map(|suite| suite.name).collect();
+        assert_eq!(names, ["b", "a"]);
+        assert!(task.await.unwrap()[1].starts_with("GET /api/v0.2/jobs/7/suites/?limit=1000&offset=1 "));
+    }
+
+    #[tokio::test]
+    async fn a_start_is_waited_out_and_then_given_up() {
+        let (api, _task) = server(vec![
+            ("502 Bad Gateway", String::new()),
+            ("200 OK", r#"{"version": "2023.01"}"#.into()),
+        ])
+        .await;
+        assert_eq!(api.wait_ready(Duration::from_secs(20)).await.unwrap(), "2023.01");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let api = Api::new(&base, "admin", Secret::known("s3cret")).unwrap();
+        let error = api.wait_ready(Duration::from_millis(150)).await.unwrap_err().to_string();
+        assert!(error.contains("not ready"), "{error}");
+        assert!(!format!("{api:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn jobs_need_id_state_and_health() {
+        let raw = json!({"id": 3, "state": "Finished", "health": "Complete", "actual_device": null});
+        let job = Job::from_value(raw).unwrap();
+        assert!(job.is_finished());
+        assert_eq!((job.id.as_str(), job.actual_device), ("3", None));
+        assert!(Job::from_value(json!({"detail": "Not found."})).is_err());
+    }
+
+    #[test]
+    fn excerpts_are_short_and_cut_between_characters() {
+        assert_eq!(excerpt(" a\n  b "), "a b");
+        assert_eq!(excerpt(&"é".repeat(400)).chars().count(), 301);
+    }
+}

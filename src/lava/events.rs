@@ -1,0 +1,278 @@
+//! LAVA's event stream: the publisher's websocket. The end of a job is learned
+//! here; who listens must poll after a [`LavaEvent::Gap`].
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::Value;
+use tokio::sync::{broadcast, watch};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+/// How many events may wait for a listener that is busy.
+const QUEUE: usize = 8192;
+/// The largest event taken; real ones are below a kilobyte.
+const LARGEST: usize = 1 << 20;
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(10);
+/// The pause before a connection is tried again. The publisher of a server that
+/// starts is there within a second or two.
+const AGAIN: Duration = Duration::from_millis(100);
+/// A silent publisher is asked whether it is still there.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// Something that LAVA announced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LavaEvent {
+    /// A job changed.
+    Job(JobEvent),
+    /// A device changed.
+    Device(DeviceEvent),
+    /// A worker changed.
+    Worker(WorkerEvent),
+    /// The stream began, or began again: what was before may have been missed.
+    Gap,
+}
+
+/// A job changed its state or health.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobEvent {
+    /// Id.
+    pub job: String,
+    /// `12.0`, of a multinode job.
+    pub sub_id: Option<String>,
+    /// `Submitted`, `Scheduling`, `Scheduled`, `Running`, `Canceling`, `Finished`.
+    pub state: String,
+    /// `Unknown`, `Complete`, `Incomplete`, `Canceled`.
+    pub health: String,
+    /// The device it was given to.
+    pub device: Option<String>,
+    /// The device-type it asked for.
+    pub device_type: Option<String>,
+}
+
+/// A device changed its state or health.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceEvent {
+    /// Name.
+    pub device: String,
+    /// `Idle`, `Reserved`, `Running`.
+    pub state: String,
+    /// `Good`, `Unknown`, `Bad`, ...
+    pub health: String,
+    /// The job on it.
+    pub job: Option<String>,
+}
+
+/// A worker changed its state or health.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerEvent {
+    /// Name.
+    pub worker: String,
+    /// `Online`, `Offline`.
+    pub state: String,
+    /// `Active`, `Maintenance`, `Retired`.
+    pub health: String,
+}
+
+/// Listens to one publisher, for any number of listeners here; it connects
+/// again for as long as it lives. Dropping it ends that.
+pub struct Events {
+    sender: broadcast::Sender<LavaEvent>,
+    connected: watch::Receiver<bool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// One listener.
+pub struct Listener(broadcast::Receiver<LavaEvent>);
+
+impl Listener {
+    /// The next event; [`LavaEvent::Gap`] also when this listener was so slow
+    /// that some were lost. Waits for ever once the stream is gone for good.
+    pub async fn next(&mut self) -> LavaEvent {
+        match self.0.recv().await {
+            Ok(event) => event,
+            Err(broadcast::error::RecvError::Lagged(_)) => LavaEvent::Gap,
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+impl Events {
+    /// Starts to listen to the publisher at `url` (`ws://127.0.0.1:32769/ws/`).
+    #[must_use]
+    pub fn listen(url: String) -> Self {
+        let (sender, _) = broadcast::channel(QUEUE);
+        let (up, connected) = watch::channel(false);
+        let to = sender.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                let error = session(&url, &to, &up).await;
+                if up.send_replace(false) {
+                    tracing::debug!(url, error, "the event stream broke off");
+                }
+                // A pause between attempts, not a wait for a condition.
+                tokio::time::sleep(AGAIN).await;
+            }
+        });
+        Self { sender, connected, task }
+    }
+
+    /// A listener to all events from now on.
+    #[must_use]
+    pub fn subscribe(&self) -> Listener {
+        Listener(self.sender.subscribe())
+    }
+
+    /// Whether the stream is up; while it is not, only polling tells.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        *self.connected.borrow()
+    }
+
+    /// Waits until the stream is up.
+    pub async fn wait_connected(&self) {
+        let mut connected = self.connected.clone();
+        if connected.wait_for(|up| *up).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// One connection, until it breaks; why it did.
+async fn session(url: &str, to: &broadcast::Sender<LavaEvent>, up: &watch::Sender<bool>) -> String {
+    let config =
+        WebSocketConfig::default().max_message_size(Some(LARGEST)).max_frame_size(Some(LARGEST));
+    let connect = tokio_tungstenite::connect_async_with_config(url, Some(config), true);
+    let mut socket = match tokio::time::timeout(CONNECT, connect).await {
+        Ok(Ok((socket, _))) => socket,
+        Ok(Err(error)) => return error.to_string(),
+        Err(_) => return "no answer".into(),
+    };
+    up.send_replace(true);
+    let _ = to.send(LavaEvent::Gap);
+    let mut asked = false;
+    loop {
+        let message = match tokio::time::timeout(SILENCE, socket.next()).await {
+            Ok(Some(Ok(message))) => message,
+            Ok(Some(Err(error))) => return error.to_string(),
+            Ok(None) => return "closed".into(),
+            Err(_) if asked => return "silent".into(),
+            Err(_) => {
+                asked = true;
+                if let Err(error) = socket.send(Message::Ping(Vec::new().into())).await {
+                    return error.to_string();
+                }
+                continue;
+            }
+        };
+        asked = false;
+        if let Message::Text(text) = message {
+            match parse(text.as_str()) {
+                Some(event) => {
+                    tracing::trace!(?event, "event");
+                    let _ = to.send(event);
+                }
+                None => tracing::debug!(bytes = text.len(), "an event that is not understood"),
+            }
+        }
+    }
+}
+
+/// What a message says: `[topic, uuid, date, user, json]`. It comes over the
+/// network, so nothing about it is taken for granted; what is not of interest
+/// or makes no sense is `None`.
+fn parse(text: &str) -> Option<LavaEvent> {
+    let parts: Vec<String> = serde_json::from_str(text).ok()?;
+    let [topic, _, _, _, data] = parts.as_slice() else { return None };
+    let data: Value = serde_json::from_str(data).ok()?;
+    let text = |key: &str| match data.get(key)? {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    match topic.rsplit('.').next()? {
+        "testjob" => Some(LavaEvent::Job(JobEvent {
+            job: text("job")?,
+            sub_id: text("sub_id").filter(|id| !id.is_empty()),
+            state: text("state")?,
+            health: text("health")?,
+            device: text("device"),
+            device_type: text("device_type"),
+        })),
+        "device" => Some(LavaEvent::Device(DeviceEvent {
+            device: text("device")?,
+            state: text("state")?,
+            health: text("health")?,
+            job: text("job"),
+        })),
+        "worker" => Some(LavaEvent::Worker(WorkerEvent {
+            worker: text("hostname")?,
+            state: text("state")?,
+            health: text("health")?,
+        })),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(topic: &str, data: &str) -> String {
+        serde_json::to_string(&[topic, "uuid", "2026-01-01T00:00:00", "lavaserver", data]).unwrap()
+    }
+
+    #[test]
+    fn jobs_devices_and_workers_are_understood() {
+        let text = message(
+            "org.lavasoftware.testjob",
+            r#"{"job": 5, "state": "Finished", "health": "Complete", "device": "bbb-01", "x": null}"#,
+        );
+        let Some(LavaEvent::Job(event)) = parse(&text) else { panic!("{text}") };
+        assert_eq!((event.job.as_str(), event.state.as_str()), ("5", "Finished"));
+        assert_eq!((event.device.as_deref(), event.sub_id, event.device_type), (Some("bbb-01"), None, None));
+        let text = message("x.worker", r#"{"hostname": "worker-1", "state": "Online", "health": "Active"}"#);
+        assert!(matches!(parse(&text), Some(LavaEvent::Worker(event)) if event.worker == "worker-1"));
+        let text = message("x.device", r#"{"device": "d", "state": "Idle", "health": "Good", "job": "7"}"#);
+        assert!(matches!(parse(&text), Some(LavaEvent::Device(event)) if event.job.as_deref() == Some("7")));
+    }
+
+    #[test]
+    fn nonsense_is_left_out() {
+        for text in ["", "{}", "[]", "[1, 2, 3, 4, 5]", "[\"a\", \"b\", \"c\", \"d\", \"e\"]", "\u{0}"] {
+            assert_eq!(parse(text), None, "{text:?}");
+        }
+        assert_eq!(parse(&message("a.testjob", r#"{"job": []}"#)), None);
+        assert_eq!(parse(&message("a.event", "{}")), None);
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_breaks_is_taken_up_again() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/ws/", listener.local_addr().unwrap());
+        let server = tokio::spawn(async move {
+            for number in 1..=2 {
+                let (stream, _) = listener.accept().await.unwrap();
+                let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+                let data = format!(r#"{{"job": {number}, "state": "Running", "health": "Unknown"}}"#);
+                socket.send(Message::Text("rubbish".into())).await.unwrap();
+                socket.send(Message::Text(message("x.testjob", &data).into())).await.unwrap();
+                socket.close(None).await.unwrap();
+            }
+        });
+        let events = Events::listen(url);
+        let mut listener = events.subscribe();
+        for number in ["1", "2"] {
+            assert_eq!(listener.next().await, LavaEvent::Gap);
+            assert!(matches!(listener.next().await, LavaEvent::Job(event) if event.job == number));
+        }
+        server.await.unwrap();
+    }
+}

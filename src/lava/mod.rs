@@ -1,0 +1,8 @@
+//! LAVA's server as its users and administrators meet it.
+
+pub mod api;
+pub mod events;
+pub mod provision;
+pub mod xmlrpc;
+
+pub use api::Api;

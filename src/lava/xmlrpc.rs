@@ -1,0 +1,260 @@
+//! As much XML-RPC as provisioning needs: many calls in one request. LAVA's
+//! REST API creates one object a request; with `system.multicall` hundreds of
+//! devices are one round trip.
+
+use std::fmt::Write;
+
+use quick_xml::Reader;
+use quick_xml::events::Event;
+
+use super::Api;
+use crate::error::{Error, Result};
+
+/// A parameter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// A string.
+    Text(String),
+    /// A number.
+    Number(i64),
+    /// A truth.
+    Truth(bool),
+    /// Python's `None`.
+    Nothing,
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+/// One call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// Method.
+    pub method: &'static str,
+    /// Parameters.
+    pub parameters: Vec<Value>,
+}
+
+impl Call {
+    /// A call of `method`.
+    #[must_use]
+    pub fn new(method: &'static str, parameters: impl Into<Vec<Value>>) -> Self {
+        Self { method, parameters: parameters.into() }
+    }
+
+    fn describe(&self) -> String {
+        let first = match self.parameters.first() {
+            Some(Value::Text(text)) => text.as_str(),
+            _ => "",
+        };
+        format!("{} {first}", self.method)
+    }
+}
+
+/// How many calls go into one request: LAVA's gunicorn ends a request after
+/// 30 seconds, and this many stay below that on a slow machine.
+const CHUNK: usize = 200;
+
+/// Makes all the calls, in order.
+///
+/// # Errors
+/// [`Error::Infrastructure`] when LAVA does not answer, or answers any call
+/// with a fault; the first one is told.
+pub async fn multicall(api: &Api, what: &str, calls: &[Call]) -> Result<()> {
+    for calls in calls.chunks(CHUNK) {
+        let answer = api.xmlrpc(what, request(calls)).await?;
+        let outcomes = outcomes(&answer).map_err(|error| {
+            Error::Infrastructure(format!("could not {what}: LAVA's XML-RPC answer makes no sense: {error}"))
+        })?;
+        if let [Outcome::Fault(fault)] = outcomes.as_slice()
+            && calls.len() != 1
+        {
+            return Err(Error::Infrastructure(format!("could not {what}: LAVA answered {fault}")));
+        }
+        if outcomes.len() != calls.len() {
+            return Err(Error::Infrastructure(format!(
+                "could not {what}: LAVA answered {} of {} calls",
+                outcomes.len(),
+                calls.len()
+            )));
+        }
+        let faults: Vec<String> = calls
+            .iter()
+            .zip(&outcomes)
+            .filter_map(|(call, outcome)| match outcome {
+                Outcome::Value => None,
+                Outcome::Fault(fault) => Some(format!("{}: {fault}", call.describe())),
+            })
+            .collect();
+        if let Some(first) = faults.first() {
+            let more = if faults.len() > 1 { format!(" (and {} more)", faults.len() - 1) } else { String::new() };
+            return Err(Error::Infrastructure(format!("could not {what}: {first}{more}")));
+        }
+    }
+    Ok(())
+}
+
+fn request(calls: &[Call]) -> String {
+    let mut xml = String::from(
+        "<?xml version=\"1.0\"?><methodCall><methodName>system.multicall</methodName><params><param><value>\
+         <array><data>",
+    );
+    for call in calls {
+        let _ = write!(
+            xml,
+            "<value><struct><member><name>methodName</name><value><string>{}</string></value></member>\
+             <member><name>params</name><value><array><data>",
+            call.method
+        );
+        for parameter in &call.parameters {
+            let _ = match parameter {
+                Value::Text(text) => {
+                    write!(xml, "<value><string>{}</string></value>", quick_xml::escape::escape(text))
+                }
+                Value::Number(number) => write!(xml, "<value><int>{number}</int></value>"),
+                Value::Truth(truth) => write!(xml, "<value><boolean>{}</boolean></value>", u8::from(*truth)),
+                Value::Nothing => write!(xml, "<value><nil/></value>"),
+            };
+        }
+        xml.push_str("</data></array></value></member></struct></value>");
+    }
+    xml.push_str("</data></array></value></param></params></methodCall>");
+    xml
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Outcome {
+    Value,
+    Fault(String),
+}
+
+/// What became of each call. In the answer each one is a `value` of the
+/// outermost array: an array around its result, or a struct that is a fault.
+/// When the whole request failed, that fault is the only one.
+fn outcomes(xml: &[u8]) -> Result<Vec<Outcome>, String> {
+    let mut reader = Reader::from_reader(xml);
+    reader.config_mut().trim_text(false);
+    let mut path: Vec<String> = Vec::new();
+    let mut outcomes = Vec::new();
+    let mut member = String::new();
+    let (mut code, mut text) = (String::new(), String::new());
+    let mut whole_fault = false;
+    let mut buffer = Vec::new();
+    // methodResponse/params/param/value/array/data/value
+    const ONE: usize = 7;
+    loop {
+        let event = reader.read_event_into(&mut buffer).map_err(|error| error.to_string())?;
+        match event {
+            Event::Start(start) => {
+                if path.len() > 64 {
+                    return Err("it is nested too deep".into());
+                }
+                path.push(String::from_utf8_lossy(start.name().as_ref()).into_owned());
+                let kind = path.last().map(String::as_str);
+                if path.len() == 2 && kind == Some("fault") {
+                    whole_fault = true;
+                }
+                if path.len() == ONE + 1 && !whole_fault {
+                    match kind {
+                        Some("array") => outcomes.push(Outcome::Value),
+                        Some("struct") => {
+                            outcomes.push(Outcome::Fault(String::new()));
+                            code.clear();
+                            text.clear();
+                        }
+                        _ => return Err(format!("an unexpected {}", kind.unwrap_or_default())),
+                    }
+                }
+            }
+            Event::Text(content) => {
+                let content = content.decode().map_err(|error| error.to_string())?;
+                append(&path, &content, &mut member, &mut code, &mut text);
+            }
+            Event::GeneralRef(reference) => {
+                let name = reference.decode().map_err(|error| error.to_string())?;
+                let content = match reference.resolve_char_ref().map_err(|error| error.to_string())? {
+                    Some(character) => character.to_string(),
+                    None => quick_xml::escape::resolve_predefined_entity(&name).unwrap_or_default().to_owned(),
+                };
+                append(&path, &content, &mut member, &mut code, &mut text);
+            }
+            Event::End(_) => {
+                if path.last().is_some_and(|name| name == "member") {
+                    member.clear();
+                }
+                if path.len() == ONE + 1
+                    && let Some(Outcome::Fault(said)) = outcomes.last_mut()
+                {
+                    *said = format!("fault {}: {}", code.trim(), text.trim());
+                }
+                path.pop();
+            }
+            Event::Eof => break,
+            _ => {}
+        }
+        buffer.clear();
+    }
+    if whole_fault {
+        return Ok(vec![Outcome::Fault(format!("fault {}: {}", code.trim(), text.trim()))]);
+    }
+    if !path.is_empty() {
+        return Err("it ends in the middle".into());
+    }
+    Ok(outcomes)
+}
+
+fn append(path: &[String], content: &str, member: &mut String, code: &mut String, text: &mut String) {
+    match path.last().map(String::as_str) {
+        Some("name") => member.push_str(content.trim()),
+        Some("int" | "i4") if member == "faultCode" => code.push_str(content),
+        Some("string") if member == "faultString" => text.push_str(content),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_what_python_expects() {
+        let xml = request(&[Call::new("scheduler.devices.add", [
+            "a<b&".into(),
+            Value::Truth(true),
+            Value::Nothing,
+            Value::Number(24),
+        ])]);
+        assert!(xml.contains("<methodName>system.multicall</methodName>"));
+        assert!(xml.contains(
+            "<value><string>a&lt;b&amp;</string></value><value><boolean>1</boolean></value><value><nil/></value>\
+             <value><int>24</int></value>"
+        ));
+        assert!(outcomes(b"<a>").is_err() || outcomes(b"<a>") == Ok(vec![]));
+    }
+
+    #[test]
+    fn results_and_faults_are_told_apart() {
+        let xml = "<?xml version='1.0'?>\n<methodResponse>\n<params>\n<param>\n<value><array><data>\n\
+                   <value><array><data>\n<value><nil/></value></data></array></value>\n\
+                   <value><struct>\n<member>\n<name>faultCode</name>\n<value><int>404</int></value>\n</member>\n\
+                   <member>\n<name>faultString</name>\n<value><string>Worker &lt;'w'&gt; was not found.</string></value>\n\
+                   </member>\n</struct></value>\n\
+                   <value><array><data>\n<value><struct><member><name>x</name><value><int>1</int></value></member>\
+                   </struct></value></data></array></value>\n\
+                   </data></array></value>\n</param>\n</params>\n</methodResponse>";
+        assert_eq!(outcomes(xml.as_bytes()).unwrap(), [
+            Outcome::Value,
+            Outcome::Fault("fault 404: Worker <'w'> was not found.".into()),
+            Outcome::Value
+        ]);
+        let xml = "<methodResponse><fault><value><struct><member><name>faultCode</name><value><int>-32601</int>\
+                   </value></member><member><name>faultString</name><value><string>no</string></value></member>\
+                   </struct></value></fault></methodResponse>";
+        assert_eq!(outcomes(xml.as_bytes()).unwrap(), [Outcome::Fault("fault -32601: no".into())]);
+        assert!(outcomes(b"<methodResponse><params>").is_err());
+        assert!(outcomes(b"not xml at all < >").is_err() || outcomes(b"not xml at all < >") == Ok(vec![]));
+    }
+}
