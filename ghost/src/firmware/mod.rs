@@ -8,6 +8,9 @@ use serde::Deserialize;
 use crate::board::{Board, BoardError};
 use crate::machine::Machine;
 
+#[cfg(test)]
+mod bench;
+pub mod depthcharge;
 pub mod shell;
 #[cfg(test)]
 mod testing;
@@ -64,7 +67,7 @@ pub struct Kind {
 pub type Loaded = (Board, Box<dyn Firmware>);
 
 /// All the kinds there are.
-pub const KINDS: &[Kind] = &[uboot::KIND];
+pub const KINDS: &[Kind] = &[depthcharge::KIND, uboot::KIND];
 
 #[derive(Deserialize)]
 struct KindOnly {

@@ -1,0 +1,153 @@
+//! What the firmwares' tests share: a powered machine on a test's bench, and a
+//! TFTP server beside it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::net::UdpSocket;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+use super::{BootImage, Firmware, Next};
+use crate::console::Console;
+use crate::ledger::{Entry, Event, Ledger};
+use crate::machine::{Invocation, Machine};
+use crate::net::Lease;
+
+/// No test waits longer than this for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A powered machine, and somebody at its serial port.
+pub struct Bench {
+    dir: tempfile::TempDir,
+    firmware: Arc<dyn Firmware>,
+    machine: Arc<Mutex<Machine>>,
+    there: DuplexStream,
+    heard: String,
+    running: JoinHandle<Next>,
+}
+
+impl Bench {
+    /// Powers the machine of a `ghost.yaml`.
+    pub async fn start(yaml: &str) -> Self {
+        Self::start_as(yaml, None).await
+    }
+
+    /// Powers the machine of a `ghost.yaml` as the tool of `invocation` does.
+    pub async fn start_as(yaml: &str, invocation: Option<Invocation>) -> Self {
+        let (board, firmware) = super::load("bench", yaml).unwrap();
+        let firmware: Arc<dyn Firmware> = Arc::from(firmware);
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&dir.path().join("ledger.jsonl")).unwrap();
+        let (console, there) = Console::pipe(ledger.clone());
+        console.connected().await;
+        let lease = Lease::new("bench", IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let mut machine = Machine::new(Arc::new(board), lease, vec![console], ledger);
+        machine.reset(invocation);
+        let machine = Arc::new(Mutex::new(machine));
+        let running = run(&firmware, &machine);
+        Self { dir, firmware, machine, there, heard: String::new(), running }
+    }
+
+    /// Resets the machine in the middle of whatever it does.
+    pub async fn reset(&mut self) {
+        self.running.abort();
+        let _ = (&mut self.running).await;
+        self.machine.lock().await.reset(None);
+        self.running = run(&self.firmware, &self.machine);
+    }
+
+    /// Types `keys` as they are.
+    pub async fn send(&mut self, keys: &str) {
+        self.there.write_all(keys.as_bytes()).await.unwrap();
+    }
+
+    /// Waits until the machine has printed `text`, and returns what it printed up
+    /// to there; carriage returns are gone.
+    pub async fn expect(&mut self, text: &str) -> String {
+        loop {
+            if let Some(at) = self.heard.find(text) {
+                let rest = self.heard.split_off(at + text.len());
+                return std::mem::replace(&mut self.heard, rest);
+            }
+            let mut buffer = [0; 4096];
+            let read = tokio::time::timeout(PATIENCE, self.there.read(&mut buffer)).await;
+            let size = read.unwrap_or_else(|_| panic!("no {text:?} after {:?}", self.heard)).unwrap();
+            assert_ne!(size, 0, "no {text:?}, hung up after {:?}", self.heard);
+            self.heard.push_str(&String::from_utf8_lossy(&buffer[..size]).replace('\r', ""));
+        }
+    }
+
+    /// Waits until the firmware ends.
+    pub async fn next(&mut self) -> Next {
+        tokio::time::timeout(PATIENCE, &mut self.running).await.expect("the firmware goes on").unwrap()
+    }
+
+    /// Waits until the firmware ends by booting.
+    pub async fn booted(&mut self) -> BootImage {
+        match self.next().await {
+            Next::Boot(image) => image,
+            other => panic!("it did not boot: {other:?}"),
+        }
+    }
+
+    /// The ledger so far.
+    pub fn events(&self) -> Vec<Event> {
+        std::fs::read_to_string(self.dir.path().join("ledger.jsonl"))
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str::<Entry>(line).unwrap().event)
+            .collect()
+    }
+
+    /// Names of the violations in the ledger, in order.
+    pub fn violations(&self) -> Vec<String> {
+        let what = |event| match event {
+            Event::Violation { what, .. } => Some(what),
+            _ => None,
+        };
+        self.events().into_iter().filter_map(what).collect()
+    }
+}
+
+fn run(firmware: &Arc<dyn Firmware>, machine: &Arc<Mutex<Machine>>) -> JoinHandle<Next> {
+    let (firmware, machine) = (Arc::clone(firmware), Arc::clone(machine));
+    tokio::spawn(async move { firmware.run(&mut *machine.lock().await).await })
+}
+
+/// Serves `files` by TFTP, plainly (RFC 1350); returns `address:port`.
+pub async fn tftp_server(files: &[(&str, &[u8])]) -> String {
+    let files: BTreeMap<String, Vec<u8>> =
+        files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
+    let files = Arc::new(files);
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        let mut buffer = [0; 2048];
+        while let Ok((size, client)) = socket.recv_from(&mut buffer).await {
+            let name = buffer[2..size].split(|byte| *byte == 0).next().unwrap_or_default();
+            let name = String::from_utf8_lossy(name).into_owned();
+            tokio::spawn(serve(client, files.get(&name).cloned()));
+        }
+    });
+    address
+}
+
+async fn serve(client: SocketAddr, file: Option<Vec<u8>>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let Some(file) = file else {
+        let _ = socket.send_to(b"\0\x05\0\x01File not found\0", client).await;
+        return;
+    };
+    let mut ack = [0; 512];
+    for number in 0..=file.len() / 512 {
+        let mut packet = vec![0, 3];
+        packet.extend_from_slice(&((number + 1) as u16).to_be_bytes());
+        packet.extend_from_slice(&file[number * 512..file.len().min(number * 512 + 512)]);
+        let _ = socket.send_to(&packet, client).await;
+        let _ = socket.recv_from(&mut ack).await;
+    }
+}
