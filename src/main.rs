@@ -11,6 +11,7 @@ mod evidence;
 mod exit_code;
 mod filter;
 mod lava;
+mod personality;
 mod root;
 mod scenario;
 mod secret;
@@ -18,7 +19,7 @@ mod snapshot;
 
 fn main() -> ExitCode {
     // In a worker the same executable is the ghost, under that name or a tool's.
-    if let Some(code) = meta_lava_ghost::cli::main_if_called_as_tool() {
+    if let Some(code) = personality::other_than_meta_lava() {
         return code;
     }
     cli::main()

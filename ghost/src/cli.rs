@@ -1,7 +1,6 @@
 //! The command line inside a worker: `ghost daemon`, `ghost power on BOARD`, ...
 //! It is also what `meta-lava ghost` does with the same words.
 
-use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -88,17 +87,14 @@ impl From<Action> for PowerAction {
 }
 
 /// When the executable was called as `ghost`, or under the name of a tool that a
-/// ghost plays: does that, and returns its exit code.
+/// ghost plays: does that, and returns its exit code. `args` has the name first.
 #[must_use]
-pub fn main_if_called_as_tool() -> Option<ExitCode> {
-    let mut args = std::env::args_os();
-    let called_as = PathBuf::from(args.next().unwrap_or_else(|| OsString::from("ghost")));
-    let name = called_as.file_name()?.to_str()?.to_owned();
+pub fn called_as(name: &str, args: &[String]) -> Option<ExitCode> {
     if name == "ghost" {
-        return Some(main(Cli::parse().command));
+        return Some(main(Cli::parse_from(args).command));
     }
-    let tool = tools::find(&name)?;
-    Some(report((tool.run)(&name, args.map(|arg| arg.to_string_lossy().into_owned()).collect())))
+    let tool = tools::find(name)?;
+    Some(report((tool.run)(name, args.get(1..).unwrap_or_default().to_vec())))
 }
 
 /// Does one command.

@@ -114,6 +114,11 @@ pub fn port(uart: usize, ledger: Ledger, transcript: Option<File>, pace: Option<
 }
 
 impl Socket {
+    /// Waits until somebody has the port open.
+    pub async fn connected(&self) {
+        let _ = self.port.open.subscribe().wait_for(Option::is_some).await;
+    }
+
     /// Takes connections of telnet clients, for ever.
     pub async fn listen(self, listener: TcpListener) {
         let mut number = 0;

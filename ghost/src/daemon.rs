@@ -6,6 +6,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -22,6 +23,9 @@ use crate::net::Lease;
 
 /// Longest request on the control socket, in bytes.
 const REQUEST_LIMIT: u64 = 1 << 20;
+
+/// Longest wait for a listener before power is switched on.
+const SLOW_START: Duration = Duration::from_secs(3);
 
 /// Which boards a worker has: `lab.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -111,6 +115,15 @@ struct Handle {
 }
 
 impl Handle {
+    /// Waits a moment for somebody on the first serial port. LAVA starts its
+    /// `telnet` and switches power without waiting for either; a real board's
+    /// relay and boot ROM are slower than a connection, a ghost is not.
+    async fn listened_to(&self) {
+        if let Some(socket) = self.sockets.first() {
+            let _ = tokio::time::timeout(SLOW_START, socket.connected()).await;
+        }
+    }
+
     async fn order(&self, action: PowerAction, invocation: Option<Invocation>) {
         let (done, wait) = oneshot::channel();
         // The board's task ends only with the daemon.
@@ -213,6 +226,9 @@ async fn answer(handles: &BTreeMap<String, Handle>, stream: UnixStream) -> io::R
         Ok(Request::Power { board, action }) => match find(&board) {
             Err(error) => Some(error),
             Ok(handle) => {
+                if action != PowerAction::Off {
+                    handle.listened_to().await;
+                }
                 handle.ledger.take(Event::Power { action });
                 handle.order(action, None).await;
                 None
