@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 mod cli;
+mod collector;
 mod commands;
 mod docker;
 mod error;
@@ -10,6 +11,8 @@ mod event;
 mod evidence;
 mod exit_code;
 mod filter;
+mod interrupt;
+mod jobs;
 mod lava;
 mod personality;
 mod root;

@@ -109,7 +109,8 @@ pub fn unpack(bytes: &[u8], limit: u64) -> Result<(Vec<Fetched>, bool)> {
     let mut files = Vec::new();
     let mut left = limit;
     let mut cut = false;
-    let bad = |error: std::io::Error| Error::Infrastructure(format!("a container sent a broken tar: {error}"));
+    let bad =
+        |error: std::io::Error| Error::Infrastructure(format!("a container sent a broken tar: {error}"));
     let mut archive = tar::Archive::new(bytes);
     for entry in archive.entries().map_err(bad)? {
         let mut entry = entry.map_err(bad)?;
@@ -220,12 +221,10 @@ mod tests {
                 (entry.path().unwrap().display().to_string(), entry.header().uid().unwrap())
             })
             .collect();
-        assert_eq!(kinds.iter().map(|kind| kind.0.as_str()).collect::<Vec<_>>(), [
-            "top",
-            "top/sub",
-            "top/sub/a",
-            "top/b"
-        ]);
+        assert_eq!(
+            kinds.iter().map(|kind| kind.0.as_str()).collect::<Vec<_>>(),
+            ["top", "top/sub", "top/sub/a", "top/b"]
+        );
         assert!(kinds.iter().all(|kind| kind.1 == 7));
     }
 

@@ -132,11 +132,7 @@ impl Engine {
         Ok(())
     }
 
-    async fn build_by_command(
-        &self,
-        build: Build,
-        progress: &(dyn Fn(String) + Send + Sync),
-    ) -> Result<()> {
+    async fn build_by_command(&self, build: Build, progress: &(dyn Fn(String) + Send + Sync)) -> Result<()> {
         let mut command = tokio::process::Command::new("docker");
         command
             .args(["build", "--progress=plain", "--file", &build.dockerfile, "--tag", &build.tag])
@@ -153,7 +149,8 @@ impl Engine {
             command.arg("--label").arg(format!("{key}={value}"));
         }
         command.arg("-");
-        let failed = |what: String| Error::Infrastructure(format!("could not build image {}: {what}", build.tag));
+        let failed =
+            |what: String| Error::Infrastructure(format!("could not build image {}: {what}", build.tag));
         let mut child = command.spawn().map_err(|error| {
             failed(format!(
                 "the engine builds with BuildKit only, and the `docker` command for it did not start: {error}"
@@ -214,20 +211,32 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Infrastructure`] when the engine refuses.
-    pub async fn import<S>(&self, repository: &str, tag: &str, labels: &[(String, String)], tar: S) -> Result<()>
+    pub async fn import<S>(
+        &self,
+        repository: &str,
+        tag: &str,
+        labels: &[(String, String)],
+        tar: S,
+    ) -> Result<()>
     where
         S: Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static,
     {
         let mut changes = vec!["CMD [\"bash\"]".to_owned()];
         changes.extend(labels.iter().map(|(key, value)| format!("LABEL {key}={value:?}")));
-        let options =
-            CreateImageOptionsBuilder::default().from_src("-").repo(repository).tag(tag).changes(changes).build();
+        let options = CreateImageOptionsBuilder::default()
+            .from_src("-")
+            .repo(repository)
+            .tag(tag)
+            .changes(changes)
+            .build();
         let body = bollard::body_try_stream(tar);
         let mut stream = Box::pin(self.docker.create_image(Some(options), Some(body), None));
         while let Some(info) = stream.next().await {
             let info = info.map_err(|error| fault(&format!("import image {repository}:{tag}"), &error))?;
             if let Some(message) = info.error_detail.and_then(|detail| detail.message) {
-                return Err(Error::Infrastructure(format!("could not import image {repository}:{tag}: {message}")));
+                return Err(Error::Infrastructure(format!(
+                    "could not import image {repository}:{tag}: {message}"
+                )));
             }
         }
         Ok(())
@@ -239,7 +248,9 @@ fn wants_buildkit(error: &bollard::errors::Error) -> bool {
     match error {
         bollard::errors::Error::DockerResponseServerError { message, .. } => {
             let message = message.to_lowercase();
-            message.contains("buildkit") || message.contains("legacy builder") || message.contains("classic builder")
+            message.contains("buildkit")
+                || message.contains("legacy builder")
+                || message.contains("classic builder")
         }
         _ => false,
     }

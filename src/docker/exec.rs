@@ -77,8 +77,7 @@ impl Engine {
         };
         let ((), collected) = tokio::join!(feed, collect);
         let (stdout, stderr) = collected?;
-        let state =
-            self.docker.inspect_exec(&running.id).await.map_err(|error| fault(&what(), &error))?;
+        let state = self.docker.inspect_exec(&running.id).await.map_err(|error| fault(&what(), &error))?;
         let code = state.exit_code.ok_or_else(|| {
             Error::Infrastructure(format!("could not {}: it lost its output while running", what()))
         })?;

@@ -96,8 +96,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Infrastructure`] when the engine refuses.
     pub async fn containers(&self, label: &str) -> Result<Vec<Container>> {
-        let options =
-            ListContainersOptionsBuilder::default().all(true).filters(&label_filter(label)).build();
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&label_filter(label)).build();
         let mut containers: Vec<Container> = self
             .docker
             .list_containers(Some(options))
@@ -211,11 +210,8 @@ impl Engine {
     /// [`Error::Infrastructure`] when the engine refuses.
     pub async fn images(&self, label: &str) -> Result<Vec<Image>> {
         let options = ListImagesOptionsBuilder::default().filters(&label_filter(label)).build();
-        let found = self
-            .docker
-            .list_images(Some(options))
-            .await
-            .map_err(|error| fault("list images", &error))?;
+        let found =
+            self.docker.list_images(Some(options)).await.map_err(|error| fault("list images", &error))?;
         Ok(found
             .into_iter()
             .map(|image| Image {
@@ -354,7 +350,8 @@ mod tests {
     #[test]
     fn failures_are_told_together() {
         assert!(all([Ok(()), Ok(())]).is_ok());
-        let error = all([Err(Error::Infrastructure("x".into())), Ok(()), Err(Error::Infrastructure("y".into()))]);
+        let error =
+            all([Err(Error::Infrastructure("x".into())), Ok(()), Err(Error::Infrastructure("y".into()))]);
         assert_eq!(error.unwrap_err().to_string(), "x; y");
     }
 }

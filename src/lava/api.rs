@@ -282,8 +282,13 @@ impl Api {
             return Err(refused(what, status, &body));
         }
         let value: Value = parse(what, &body)?;
-        let ids: Vec<String> =
-            value.get("job_ids").and_then(Value::as_array).into_iter().flatten().filter_map(id_text).collect();
+        let ids: Vec<String> = value
+            .get("job_ids")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(id_text)
+            .collect();
         if ids.is_empty() {
             return Err(Error::Infrastructure(format!(
                 "could not {what}: LAVA took it but gave no id: {}",
@@ -518,7 +523,9 @@ mod tests {
                     if let Some((head, rest)) = text.split_once("\r\n\r\n") {
                         let length = head
                             .lines()
-                            .find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok())
+                            .find_map(|line| {
+                                line.to_lowercase().strip_prefix("content-length: ")?.parse().ok()
+                            })
                             .unwrap_or(0);
                         if count == 0 || rest.len() >= length {
                             break;
@@ -552,7 +559,9 @@ mod tests {
         assert_eq!(api.submit("x").await.unwrap(), accepted(&["13.0", "13.1"]));
         let refused = api.submit("x").await.unwrap();
         assert_eq!(refused, Submission::Refused("Problem with submitted job data".into()));
-        assert!(matches!(api.submit("").await.unwrap(), Submission::Refused(text) if text.contains("required")));
+        assert!(
+            matches!(api.submit("").await.unwrap(), Submission::Refused(text) if text.contains("required"))
+        );
         let error = api.submit("x").await.unwrap_err().to_string();
         assert!(error.contains("500") && error.contains("<html>"), "{error}");
         let requests = task.await.unwrap();
@@ -577,11 +586,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_start_is_waited_out_and_then_given_up() {
-        let (api, _task) = server(vec![
-            ("502 Bad Gateway", String::new()),
-            ("200 OK", r#"{"version": "2023.01"}"#.into()),
-        ])
-        .await;
+        let (api, _task) =
+            server(vec![("502 Bad Gateway", String::new()), ("200 OK", r#"{"version": "2023.01"}"#.into())])
+                .await;
         assert_eq!(api.wait_ready(Duration::from_secs(20)).await.unwrap(), "2023.01");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());

@@ -147,8 +147,7 @@ impl Events {
 
 /// One connection, until it breaks; why it did.
 async fn session(url: &str, to: &broadcast::Sender<LavaEvent>, up: &watch::Sender<bool>) -> String {
-    let config =
-        WebSocketConfig::default().max_message_size(Some(LARGEST)).max_frame_size(Some(LARGEST));
+    let config = WebSocketConfig::default().max_message_size(Some(LARGEST)).max_frame_size(Some(LARGEST));
     let connect = tokio_tungstenite::connect_async_with_config(url, Some(config), true);
     let mut socket = match tokio::time::timeout(CONNECT, connect).await {
         Ok(Ok((socket, _))) => socket,

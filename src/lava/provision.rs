@@ -36,8 +36,9 @@ pub fn check(devices: &[DeviceSpec], workers: &[String]) -> Result<()> {
     let mut names = BTreeSet::new();
     for device in devices {
         let DeviceSpec { hostname, device_type, worker, tags, .. } = device;
-        for (what, name) in
-            [("device", hostname), ("device-type", device_type)].into_iter().chain(tags.iter().map(|tag| ("tag", tag)))
+        for (what, name) in [("device", hostname), ("device-type", device_type)]
+            .into_iter()
+            .chain(tags.iter().map(|tag| ("tag", tag)))
         {
             if !is_name(name) {
                 return Err(Error::Usage(format!(
@@ -133,31 +134,37 @@ pub async fn add_devices(api: &Api, devices: &[DeviceSpec]) -> Result<()> {
     let mut calls: Vec<Call> = types
         .into_iter()
         .map(|name| {
-            Call::new("scheduler.device_types.add", [
-                name.into(),
-                "".into(),
-                Value::Truth(true),
-                Value::Truth(false),
-                Value::Number(24),
-                "hours".into(),
-            ])
+            Call::new(
+                "scheduler.device_types.add",
+                [
+                    name.into(),
+                    "".into(),
+                    Value::Truth(true),
+                    Value::Truth(false),
+                    Value::Number(24),
+                    "hours".into(),
+                ],
+            )
         })
         .collect();
     for device in devices {
-        calls.push(Call::new("scheduler.devices.add", [
-            device.hostname.as_str().into(),
-            device.device_type.as_str().into(),
-            device.worker.as_str().into(),
-            Value::Nothing,
-            Value::Nothing,
-            Value::Truth(true),
-            "GOOD".into(),
-        ]));
-        for tag in &device.tags {
-            calls.push(Call::new("scheduler.devices.tags.add", [
+        calls.push(Call::new(
+            "scheduler.devices.add",
+            [
                 device.hostname.as_str().into(),
-                tag.as_str().into(),
-            ]));
+                device.device_type.as_str().into(),
+                device.worker.as_str().into(),
+                Value::Nothing,
+                Value::Nothing,
+                Value::Truth(true),
+                "GOOD".into(),
+            ],
+        ));
+        for tag in &device.tags {
+            calls.push(Call::new(
+                "scheduler.devices.tags.add",
+                [device.hostname.as_str().into(), tag.as_str().into()],
+            ));
         }
     }
     multicall(api, "add the devices to LAVA", &calls).await

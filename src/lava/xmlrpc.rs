@@ -90,7 +90,8 @@ pub async fn multicall(api: &Api, what: &str, calls: &[Call]) -> Result<()> {
             })
             .collect();
         if let Some(first) = faults.first() {
-            let more = if faults.len() > 1 { format!(" (and {} more)", faults.len() - 1) } else { String::new() };
+            let more =
+                if faults.len() > 1 { format!(" (and {} more)", faults.len() - 1) } else { String::new() };
             return Err(Error::Infrastructure(format!("could not {what}: {first}{more}")));
         }
     }
@@ -177,7 +178,9 @@ fn outcomes(xml: &[u8]) -> Result<Vec<Outcome>, String> {
                 let name = reference.decode().map_err(|error| error.to_string())?;
                 let content = match reference.resolve_char_ref().map_err(|error| error.to_string())? {
                     Some(character) => character.to_string(),
-                    None => quick_xml::escape::resolve_predefined_entity(&name).unwrap_or_default().to_owned(),
+                    None => {
+                        quick_xml::escape::resolve_predefined_entity(&name).unwrap_or_default().to_owned()
+                    }
                 };
                 append(&path, &content, &mut member, &mut code, &mut text);
             }
@@ -221,12 +224,10 @@ mod tests {
 
     #[test]
     fn requests_are_what_python_expects() {
-        let xml = request(&[Call::new("scheduler.devices.add", [
-            "a<b&".into(),
-            Value::Truth(true),
-            Value::Nothing,
-            Value::Number(24),
-        ])]);
+        let xml = request(&[Call::new(
+            "scheduler.devices.add",
+            ["a<b&".into(), Value::Truth(true), Value::Nothing, Value::Number(24)],
+        )]);
         assert!(xml.contains("<methodName>system.multicall</methodName>"));
         assert!(xml.contains(
             "<value><string>a&lt;b&amp;</string></value><value><boolean>1</boolean></value><value><nil/></value>\
@@ -245,11 +246,10 @@ mod tests {
                    <value><array><data>\n<value><struct><member><name>x</name><value><int>1</int></value></member>\
                    </struct></value></data></array></value>\n\
                    </data></array></value>\n</param>\n</params>\n</methodResponse>";
-        assert_eq!(outcomes(xml.as_bytes()).unwrap(), [
-            Outcome::Value,
-            Outcome::Fault("fault 404: Worker <'w'> was not found.".into()),
-            Outcome::Value
-        ]);
+        assert_eq!(
+            outcomes(xml.as_bytes()).unwrap(),
+            [Outcome::Value, Outcome::Fault("fault 404: Worker <'w'> was not found.".into()), Outcome::Value]
+        );
         let xml = "<methodResponse><fault><value><struct><member><name>faultCode</name><value><int>-32601</int>\
                    </value></member><member><name>faultString</name><value><string>no</string></value></member>\
                    </struct></value></fault></methodResponse>";

@@ -1,0 +1,79 @@
+//! Fetches what the boards of a worker took down, through one long-lived
+//! `ghost collect` in its container: starting a process in a container costs
+//! more than all that one board has to say.
+
+use bollard::container::LogOutput;
+use futures_util::StreamExt;
+use meta_lava_ghost::collect::Collected;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::docker::Engine;
+use crate::docker::exec::Running;
+use crate::error::{Error, Result};
+
+/// Most bytes of one board's state; a board that has more is an error, not a memory hog.
+const LIMIT: usize = 256 << 20;
+
+type Asked = (String, oneshot::Sender<Result<Collected>>);
+
+/// The collector of one worker.
+#[derive(Debug, Clone)]
+pub struct Collector {
+    ask: mpsc::Sender<Asked>,
+    container: String,
+}
+
+impl Collector {
+    /// Starts it in `container`.
+    ///
+    /// # Errors
+    /// When it could not be started.
+    pub async fn start(engine: &Engine, container: &str) -> Result<Self> {
+        let running = engine.start_exec(container, &["ghost", "collect"], true).await?;
+        let (ask, asked) = mpsc::channel(64);
+        tokio::spawn(serve(running, asked));
+        Ok(Self { ask, container: container.to_owned() })
+    }
+
+    /// The state of `board`.
+    ///
+    /// # Errors
+    /// When the worker is gone.
+    pub async fn collect(&self, board: &str) -> Result<Collected> {
+        let gone = || {
+            Error::Infrastructure(format!(
+                "could not collect the ledger of {board}: `ghost collect` in container {} has ended",
+                self.container
+            ))
+        };
+        let (answer, answered) = oneshot::channel();
+        self.ask.send((board.to_owned(), answer)).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+}
+
+async fn serve(mut running: Running, mut asked: mpsc::Receiver<Asked>) {
+    let mut buffer: Vec<u8> = Vec::new();
+    while let Some((board, answer)) = asked.recv().await {
+        if running.input.write_all(format!("{board}\n").as_bytes()).await.is_err() {
+            return;
+        }
+        let end = loop {
+            if let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+                break end;
+            }
+            match running.output.next().await {
+                Some(Ok(LogOutput::StdErr { message })) => {
+                    tracing::warn!(message = %String::from_utf8_lossy(&message), "ghost collect");
+                }
+                Some(Ok(chunk)) if buffer.len() <= LIMIT => buffer.extend_from_slice(&chunk.into_bytes()),
+                _ => return,
+            }
+        };
+        let line: Vec<u8> = buffer.drain(..=end).collect();
+        let collected = serde_json::from_slice(&line)
+            .map_err(|error| Error::Infrastructure(format!("`ghost collect` answered rubbish: {error}")));
+        let _ = answer.send(collected);
+    }
+}

@@ -1,0 +1,71 @@
+//! SIGINT and SIGTERM: the first asks the run to end well, the second ends the
+//! process at once.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::error::{Error, Result};
+use crate::exit_code::Exit;
+
+/// Tells whether the user has had enough. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Interrupt {
+    asked: watch::Receiver<bool>,
+}
+
+impl Interrupt {
+    /// Starts to listen. What `leave` returns is printed when the process leaves
+    /// at once: what stays behind, and how to remove it.
+    ///
+    /// # Errors
+    /// When the signals cannot be listened to.
+    pub fn listen(leave: impl Fn() -> String + Send + 'static) -> Result<Self> {
+        let hear = |kind| {
+            signal(kind)
+                .map_err(|error| Error::Infrastructure(format!("could not listen to signals: {error}")))
+        };
+        let (mut int, mut term) = (hear(SignalKind::interrupt())?, hear(SignalKind::terminate())?);
+        let (told, asked) = watch::channel(false);
+        tokio::spawn(async move {
+            let mut again = false;
+            loop {
+                tokio::select! {
+                    _ = int.recv() => {}
+                    _ = term.recv() => {}
+                }
+                if again {
+                    eprintln!("{}", leave());
+                    std::process::exit(Exit::Interrupted as i32);
+                }
+                again = true;
+                told.send_replace(true);
+            }
+        });
+        Ok(Self { asked })
+    }
+
+    /// Whether it was asked for.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        *self.asked.borrow()
+    }
+
+    /// Resolves when it is asked for.
+    pub async fn asked(&self) {
+        if self.asked.clone().wait_for(|asked| *asked).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Does `work`, unless the user has had enough: then `work` is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`], or what `work` fails with.
+    pub async fn or<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            () = self.asked() => Err(Error::Interrupted),
+            result = work => result,
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! One scenario against a LAVA that runs: submit, wait for the end, gather the
+//! evidence of both sides.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use meta_lava_ghost::ledger::Entry;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::collector::Collector;
+use crate::error::Result;
+use crate::evidence::Evidence;
+use crate::lava::api::{Api, Job, Submission};
+use crate::lava::events::{Events, LavaEvent};
+
+/// How often a job is asked about while the event stream is silent. Events tell
+/// of the end at once; this is for a stream that broke.
+const POLL: Duration = Duration::from_secs(5);
+/// The same while there is no stream at all.
+const POLL_BLIND: Duration = Duration::from_secs(1);
+/// How long LAVA may take to end a job that was cancelled.
+const CANCEL: Duration = Duration::from_secs(20);
+
+/// How a job ended, as far as the harness waited for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// LAVA finished it.
+    Finished,
+    /// LAVA refused it: why.
+    Refused(String),
+    /// It did not finish in time, and was cancelled.
+    TimedOut,
+}
+
+/// What a job is watched with.
+#[derive(Clone, Copy)]
+pub struct Watch<'a> {
+    /// LAVA's API.
+    pub api: &'a Api,
+    /// LAVA's event stream.
+    pub events: &'a Events,
+}
+
+impl Watch<'_> {
+    /// Submits `definition` and waits until it has ended or `timeout` is over.
+    /// `on_state` is told the job's id and each state it goes through.
+    ///
+    /// # Errors
+    /// When LAVA can't be reached.
+    pub async fn run(
+        self,
+        definition: &str,
+        timeout: Duration,
+        on_state: &mut (dyn FnMut(&str, &str) + Send),
+    ) -> Result<(Option<String>, End)> {
+        // Before the submission, so that no event is missed.
+        let mut listener = self.events.subscribe();
+        let id = match self.api.submit(definition).await? {
+            Submission::Accepted(ids) => match ids.into_iter().next() {
+                Some(id) => id,
+                None => return Ok((None, End::Refused("LAVA accepted the job without an id".into()))),
+            },
+            Submission::Refused(why) => return Ok((None, End::Refused(why))),
+        };
+        on_state(&id, "Submitted");
+        let deadline = Instant::now() + timeout;
+        let end = tokio::select! {
+            result = self.finished(&id, &mut listener, on_state) => result.map(|()| End::Finished)?,
+            () = tokio::time::sleep_until(deadline) => {
+                self.api.cancel(&id).await?;
+                // What there is of its log is worth more than nothing.
+                let _ = tokio::time::timeout(CANCEL, self.finished(&id, &mut listener, on_state)).await;
+                End::TimedOut
+            }
+        };
+        Ok((Some(id), end))
+    }
+
+    async fn finished(
+        self,
+        id: &str,
+        listener: &mut crate::lava::events::Listener,
+        on_state: &mut (dyn FnMut(&str, &str) + Send),
+    ) -> Result<()> {
+        let poll = if self.events.is_connected() { POLL } else { POLL_BLIND };
+        let mut tick = tokio::time::interval(poll);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tick.tick().await;
+        loop {
+            let state = tokio::select! {
+                event = listener.next() => match event {
+                    LavaEvent::Job(event) if event.job == id => event.state,
+                    LavaEvent::Gap => self.api.job(id).await?.state,
+                    _ => continue,
+                },
+                _ = tick.tick() => self.api.job(id).await?.state,
+            };
+            on_state(id, &state);
+            if state == "Finished" {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Everything LAVA knows of job `id`.
+    ///
+    /// # Errors
+    /// When LAVA can't be reached.
+    pub async fn gather(self, id: &str) -> Result<Evidence> {
+        let (job, log, suites, metadata) = tokio::try_join!(
+            self.api.job(id),
+            self.api.logs(id),
+            self.api.suites(id),
+            self.api.metadata(id),
+        )?;
+        let Job { raw, .. } = job;
+        let mut all = Vec::with_capacity(suites.len());
+        for suite in suites {
+            let tests = self.api.tests(id, &suite.id).await?;
+            all.push((suite.name, tests));
+        }
+        Ok(Evidence {
+            job: Some(id.to_owned()),
+            details: raw,
+            log: log.unwrap_or_default(),
+            suites: all,
+            metadata,
+            ..Evidence::default()
+        })
+    }
+}
+
+/// Adds what the boards took down.
+///
+/// # Errors
+/// When the worker is gone.
+pub async fn gather_boards<'a>(
+    evidence: &mut Evidence,
+    collector: &Collector,
+    boards: impl Iterator<Item = &'a str>,
+) -> Result<()> {
+    for board in boards {
+        let collected = collector.collect(board).await?;
+        let entries: Vec<Entry> = collected
+            .ledger
+            .lines()
+            // The last line may be cut where the daemon was killed.
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
+        evidence.ledgers.insert(board.to_owned(), entries);
+        evidence.consoles.insert(board.to_owned(), collected.console.into_bytes());
+        let blobs: BTreeMap<String, Vec<u8>> = collected
+            .blobs
+            .into_iter()
+            .filter_map(|(sha256, content)| Some((sha256, hex::decode(content).ok()?)))
+            .collect();
+        evidence.blobs.extend(blobs);
+    }
+    Ok(())
+}
