@@ -4,6 +4,8 @@
 
 use std::process::ExitCode;
 
+pub mod qemu;
+
 /// A tool that a ghost plays.
 pub struct Tool {
     /// How its names begin (`qemu-system-`).
@@ -13,7 +15,7 @@ pub struct Tool {
 }
 
 /// All the tools there are.
-pub const TOOLS: &[Tool] = &[];
+pub const TOOLS: &[Tool] = &[qemu::TOOL];
 
 /// The tool that plays `name`.
 #[must_use]

@@ -11,6 +11,7 @@ use crate::machine::Machine;
 #[cfg(test)]
 mod bench;
 pub mod depthcharge;
+pub mod qemu;
 pub mod shell;
 #[cfg(test)]
 mod testing;
@@ -67,7 +68,7 @@ pub struct Kind {
 pub type Loaded = (Board, Box<dyn Firmware>);
 
 /// All the kinds there are.
-pub const KINDS: &[Kind] = &[depthcharge::KIND, uboot::KIND];
+pub const KINDS: &[Kind] = &[depthcharge::KIND, qemu::KIND, uboot::KIND];
 
 #[derive(Deserialize)]
 struct KindOnly {

@@ -1,0 +1,193 @@
+//! `qemu-system-*`: starts the board that its `-name` names and is its terminal,
+//! until the board switches itself off or standard input ends.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use nix::sys::termios::{self, SetArg, Termios};
+
+use super::Tool;
+use crate::control::{self, Request};
+use crate::firmware::qemu::{self, CommandLine};
+
+/// The tool.
+pub const TOOL: Tool = Tool { prefix: "qemu-system-", run };
+
+/// LAVA reads the fourth word.
+const VERSION: &str = "QEMU emulator version 7.2.11 (Debian 1:7.2+dfsg-7+deb12u6)\n\
+    Copyright (c) 2003-2022 Fabrice Bellard and the QEMU Project developers\n";
+/// Where the control socket is, if not at the usual place.
+const SOCKET_VARIABLE: &str = "GHOST_SOCKET";
+
+fn run(name: &str, args: Vec<String>) -> Result<ExitCode, String> {
+    if args.iter().any(|arg| matches!(arg.trim_start_matches('-'), "version")) {
+        print!("{VERSION}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let parsed = qemu::parse(&args);
+    let board = board(&parsed, &args)?;
+    let cwd = std::env::current_dir().map_err(|error| format!("{name}: {error}"))?;
+    let socket = std::env::var_os(SOCKET_VARIABLE).map_or_else(|| control::SOCKET.into(), PathBuf::from);
+    let failed = |error: io::Error| format!("{name}: {error}");
+    // The descriptors themselves: std's own handles hold back what has no line end.
+    let input = File::from(io::stdin().as_fd().try_clone_to_owned().map_err(failed)?);
+    let output = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?);
+    let _raw = Raw::enter();
+    let request = Request::Attach { board, tool: name.to_owned(), args, cwd };
+    relay(&socket, &request, input, output).map_err(failed)?;
+    // The board said what is wrong with the command line, if anything is.
+    Ok(if parsed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The board that a command line is for. A wrong command line has one too: its
+/// ledger shall know of it.
+fn board(parsed: &Result<CommandLine, String>, args: &[String]) -> Result<String, String> {
+    let named = match parsed {
+        Ok(line) => line.name.clone(),
+        Err(_) => {
+            let at = args.iter().position(|arg| arg.trim_start_matches('-') == "name");
+            at.and_then(|at| args.get(at + 1)).and_then(|name| {
+                let only = [String::from("-name"), name.clone()];
+                qemu::parse(&only).ok()?.name
+            })
+        }
+    };
+    named.ok_or_else(|| "which board is this? Give the device `extra_options: ['-name BOARD']`".to_owned())
+}
+
+/// Makes `input` and `output` the board's terminal, until one of them ends.
+fn relay(
+    socket: &Path,
+    request: &Request,
+    mut input: impl Read + Send + 'static,
+    mut output: impl Write,
+) -> io::Result<()> {
+    let mut board = control::ask(socket, request)?;
+    let mut typed = board.try_clone()?;
+    // Ends with the process: a read of a terminal cannot be called off.
+    std::thread::spawn(move || {
+        let _ = copy(&mut input, &mut typed);
+        let _ = typed.shutdown(Shutdown::Both);
+    });
+    copy(&mut board, &mut output)
+}
+
+/// Passes on what comes, as it comes.
+fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+    let mut buffer = [0; 4096];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(size) => to.write_all(buffer.get(..size).unwrap_or_default())?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The terminal in raw mode, as `-nographic` puts it, until this is dropped.
+struct Raw(Termios);
+
+impl Raw {
+    /// Nothing where there is no terminal.
+    fn enter() -> Option<Self> {
+        let before = termios::tcgetattr(io::stdin()).ok()?;
+        let mut raw = before.clone();
+        termios::cfmakeraw(&mut raw);
+        termios::tcsetattr(io::stdin(), SetArg::TCSANOW, &raw).ok()?;
+        Some(Self(before))
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        let _ = termios::tcsetattr(io::stdin(), SetArg::TCSANOW, &self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_board_is_known_even_of_a_wrong_command_line() {
+        for line in ["-m 512 -name qemu-01", "-frobnicate -name qemu-01,process=x", "--name guest=qemu-01"] {
+            let args = words(line);
+            assert_eq!(board(&qemu::parse(&args), &args).as_deref(), Ok("qemu-01"), "{line}");
+        }
+    }
+
+    #[test]
+    fn without_a_name_it_says_what_the_device_needs() {
+        for line in ["-m 512", "-frobnicate", "-frobnicate -name"] {
+            let args = words(line);
+            assert!(board(&qemu::parse(&args), &args).unwrap_err().contains("extra_options"), "{line}");
+        }
+    }
+
+    /// A daemon that grants one request, prints `login: `, and ends when it was
+    /// answered with a line, or when the other side has gone; returns what it was
+    /// asked and what was typed.
+    fn daemon(socket: &Path) -> std::thread::JoinHandle<(Request, String)> {
+        let listener = UnixListener::bind(socket).unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap());
+            let (mut request, mut typed) = (String::new(), String::new());
+            lines.read_line(&mut request).unwrap();
+            stream.write_all(b"{\"error\":null}\nlogin: ").unwrap();
+            lines.read_line(&mut typed).unwrap();
+            (serde_json::from_str(&request).unwrap(), typed)
+        })
+    }
+
+    fn request() -> Request {
+        Request::Attach { board: "qemu-01".into(), tool: "qemu".into(), args: vec![], cwd: "/".into() }
+    }
+
+    #[test]
+    fn it_is_the_terminal_of_the_board_until_that_is_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        let daemon = daemon(&socket);
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(b"root\n").unwrap();
+        let mut printed = Vec::new();
+        relay(&socket, &request(), ours, &mut printed).unwrap();
+        assert_eq!(printed, b"login: ");
+        assert_eq!(daemon.join().unwrap(), (request(), "root\n".into()));
+    }
+
+    #[test]
+    fn the_board_goes_off_when_nobody_types_any_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        let daemon = daemon(&socket);
+        relay(&socket, &request(), io::empty(), io::sink()).unwrap();
+        assert_eq!(daemon.join().unwrap().1, "");
+    }
+
+    #[test]
+    fn without_a_daemon_it_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = relay(&dir.path().join("none"), &request(), io::empty(), io::sink()).unwrap_err();
+        assert!(error.to_string().contains("no ghost daemon answers"), "{error}");
+    }
+
+    #[test]
+    fn lava_finds_the_version_in_the_fourth_word() {
+        assert_eq!(VERSION.split_whitespace().nth(3), Some("7.2.11"));
+        assert!(super::super::find("qemu-system-aarch64").is_some());
+    }
+}
