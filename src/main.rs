@@ -2,15 +2,19 @@
 
 use std::process::ExitCode;
 
+mod base_image;
 mod cli;
 mod collector;
 mod commands;
+mod compose;
 mod docker;
+mod endpoint;
 mod error;
 mod event;
 mod evidence;
 mod exit_code;
 mod filter;
+mod images;
 mod interrupt;
 mod jobs;
 mod lava;
@@ -19,6 +23,8 @@ mod root;
 mod scenario;
 mod secret;
 mod snapshot;
+mod stack;
+mod sweep;
 
 fn main() -> ExitCode {
     // In a worker the same executable is the ghost, under that name or a tool's.

@@ -1,16 +1,234 @@
 //! `meta-lava doctor`: is this machine ready.
 
-use crate::error::{Error, Result};
+use std::path::Path;
+
+use crate::base_image::{self, has_program, may_install};
+use crate::commands::print;
+use crate::compose::Compose;
+use crate::docker::Engine;
+use crate::docker::engine::{Preflight, disk_free};
+use crate::error::Result;
 use crate::exit_code::Exit;
+use crate::images;
+use crate::sweep::{self, State};
+
+/// Room for all images with their layers, and for a run.
+const DISK_NEEDED: u64 = 4 << 30;
+/// Room that leaves some air.
+const DISK_GOOD: u64 = 8 << 30;
+/// What a server and a worker with jobs take.
+const MEMORY_GOOD: u64 = 3 << 30;
 
 /// Options of `doctor`.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
+/// How well something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Health {
+    Ok,
+    Warn,
+    Fail,
+}
+
+/// One line of the diagnosis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Line {
+    health: Health,
+    what: &'static str,
+    text: String,
+}
+
+fn line(health: Health, what: &'static str, text: impl Into<String>) -> Line {
+    Line { health, what, text: text.into() }
+}
+
 /// Does it.
 ///
 /// # Errors
-/// See [`Error`].
+/// See [`crate::error::Error`].
 pub async fn run(_args: Args) -> Result<Exit> {
-    Err(Error::Usage("`doctor` is not written yet".into()))
+    let mut lines = Vec::new();
+    let root = crate::root::root();
+    match &root {
+        Ok(root) => lines.push(line(Health::Ok, "repository", root.display().to_string())),
+        Err(error) => lines.push(line(Health::Fail, "repository", error.to_string())),
+    }
+    lines.push(cores(std::thread::available_parallelism().map_or(0, usize::from)));
+    match Compose::find().await {
+        Ok(compose) => lines.push(line(Health::Ok, "compose", compose.describe())),
+        Err(error) => lines.push(line(Health::Fail, "compose", error.to_string())),
+    }
+    match Engine::connect().await {
+        Err(error) => lines.push(line(Health::Fail, "docker", error.to_string())),
+        Ok(engine) => match engine.preflight().await {
+            Err(error) => lines.push(line(Health::Fail, "docker", error.to_string())),
+            Ok(preflight) => {
+                docker(&engine, &preflight, &mut lines);
+                if let Ok(root) = &root {
+                    about_images(&engine, root, &mut lines).await;
+                }
+                left_behind(&engine, &mut lines).await;
+            }
+        },
+    }
+    if let Some(free) = disk_free(&std::env::temp_dir())
+        && free < 1 << 30
+    {
+        let text = format!("only {} free in {}", size(free), std::env::temp_dir().display());
+        lines.push(line(Health::Warn, "temporary", text));
+    }
+    print(&render(&lines));
+    let failed = lines.iter().any(|line| line.health == Health::Fail);
+    Ok(if failed { Exit::Infrastructure } else { Exit::Ok })
+}
+
+fn cores(count: usize) -> Line {
+    match count {
+        0 | 1 => line(Health::Warn, "cores", "one core: jobs will be slow, and may run into LAVA's timeouts"),
+        count => line(Health::Ok, "cores", count.to_string()),
+    }
+}
+
+fn docker(engine: &Engine, found: &Preflight, lines: &mut Vec<Line>) {
+    lines.push(line(
+        Health::Ok,
+        "docker",
+        format!(
+            "engine {} (API {}) at {}, {}, {}",
+            found.version,
+            found.api,
+            engine.host().address,
+            found.architecture,
+            found.storage_driver
+        ),
+    ));
+    if !engine.host().is_local() {
+        lines.push(line(
+            Health::Ok,
+            "docker",
+            "the engine is on another machine: LAVA is reached through tunnels",
+        ));
+    }
+    if found.memory > 0 && found.memory < MEMORY_GOOD {
+        let text = format!("{}; with many jobs at once it may not be enough", size(found.memory));
+        lines.push(line(Health::Warn, "memory", text));
+    }
+    if let Some(free) = found.disk_free {
+        let text = format!("{} free in {}", size(free), found.data_root.display());
+        lines.push(match free {
+            free if free < DISK_NEEDED => line(
+                Health::Fail,
+                "disk",
+                format!("{text}; {} are needed: `docker system prune` may help", size(DISK_NEEDED)),
+            ),
+            free if free < DISK_GOOD => line(Health::Warn, "disk", text),
+            _ => line(Health::Ok, "disk", text),
+        });
+    }
+}
+
+async fn about_images(engine: &Engine, root: &Path, lines: &mut Vec<Line>) {
+    let missing = match images::status(engine, root).await {
+        Err(error) => {
+            lines.push(line(Health::Fail, "images", error.to_string()));
+            return;
+        }
+        Ok(status) => {
+            status.into_iter().filter(|(_, there)| !there).map(|(name, _)| name).collect::<Vec<_>>()
+        }
+    };
+    if missing.is_empty() {
+        lines.push(line(Health::Ok, "images", "all built and up to date"));
+        return;
+    }
+    let text = format!("the next run builds {}", missing.join(", "));
+    lines.push(line(Health::Ok, "images", text));
+    let base = match base_image::present(engine).await {
+        Ok(Some(name)) => line(Health::Ok, "base image", name),
+        Ok(None) if has_program("mmdebstrap") => line(
+            Health::Ok,
+            "base image",
+            format!("{} is pulled, or made with mmdebstrap", base_image::DEBIAN),
+        ),
+        Ok(None) if may_install() => line(
+            Health::Ok,
+            "base image",
+            format!("{} is pulled, or made with mmdebstrap, which is installed for it", base_image::DEBIAN),
+        ),
+        Ok(None) => line(
+            Health::Warn,
+            "base image",
+            format!(
+                "{} has to be pulled; where that can't be, run `apt-get install mmdebstrap` as root",
+                base_image::DEBIAN
+            ),
+        ),
+        Err(error) => line(Health::Fail, "base image", error.to_string()),
+    };
+    lines.push(base);
+}
+
+async fn left_behind(engine: &Engine, lines: &mut Vec<Line>) {
+    match sweep::find(engine).await {
+        Err(error) => lines.push(line(Health::Fail, "left behind", error.to_string())),
+        Ok(found) => {
+            for found in found {
+                match found.state {
+                    State::Kept => {
+                        lines.push(line(Health::Ok, "stacks", format!("{} is up", found.run)));
+                    }
+                    State::Alive => {
+                        lines.push(line(Health::Warn, "stacks", format!("{} is under way now", found.run)));
+                    }
+                    State::Dead | State::Unknown => lines.push(line(
+                        Health::Warn,
+                        "stacks",
+                        format!("{} has left {} things; `meta-lava clean`", found.run, found.objects.len()),
+                    )),
+                }
+            }
+        }
+    }
+}
+
+fn size(bytes: u64) -> String {
+    let gib = bytes as f64 / f64::from(1 << 30);
+    if gib >= 1.0 { format!("{gib:.1} GiB") } else { format!("{} MiB", bytes >> 20) }
+}
+
+fn render(lines: &[Line]) -> String {
+    let mut text = String::new();
+    for line in lines {
+        let word = match line.health {
+            Health::Ok => "ok",
+            Health::Warn => "warn",
+            Health::Fail => "FAIL",
+        };
+        text.push_str(&format!("{word:<5} {:<12} {}\n", line.what, line.text));
+    }
+    text.push_str(match lines {
+        lines if lines.iter().any(|line| line.health == Health::Fail) => "this machine is not ready\n",
+        _ => "this machine is ready\n",
+    });
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_says_how_it_is() {
+        let lines = [line(Health::Ok, "docker", "20.10"), line(Health::Warn, "cores", "one core")];
+        assert_eq!(
+            render(&lines),
+            "ok    docker       20.10\nwarn  cores        one core\nthis machine is ready\n"
+        );
+        let lines = [line(Health::Fail, "compose", "none")];
+        assert!(render(&lines).ends_with("this machine is not ready\n"));
+        assert_eq!(cores(1).health, Health::Warn);
+        assert_eq!(size(3 << 30), "3.0 GiB");
+        assert_eq!(size(5 << 20), "5 MiB");
+    }
 }

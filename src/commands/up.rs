@@ -1,16 +1,202 @@
 //! `meta-lava up`: start a stack to poke at.
 
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::unbounded_channel;
+
+use crate::commands::{matrix, print};
+use crate::docker::Engine;
 use crate::error::{Error, Result};
+use crate::event::{Event, EventSender};
 use crate::exit_code::Exit;
+use crate::filter::FilterArgs;
+use crate::images::{self, LavaArgs};
+use crate::interrupt::Interrupt;
+use crate::scenario::{Matrix, Scenario};
+use crate::secret::Secret;
+use crate::stack::{ADMIN, BoardFile, Lab, Spec, Stack, clean_up};
+use crate::sweep::{self, Purpose};
 
 /// Options of `up`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(flatten)]
+    filter: FilterArgs,
+    #[command(flatten)]
+    lava: LavaArgs,
+    /// Workers
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    workers: u16,
+}
+
+/// What a stack that is up is remembered by. Only its owner may read it: the
+/// token and the password are in it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    run: String,
+    url: String,
+    events: String,
+    user: String,
+    password: String,
+    token: String,
+}
+
+/// Where the notes are, below the root of the repository.
+pub fn notes(root: &Path) -> PathBuf {
+    root.join("target").join("meta-lava").join("up")
+}
+
+/// The lab that scenarios need, on `workers` workers.
+///
+/// # Errors
+/// [`Error::Usage`] for a scenario that can't be rendered.
+pub fn lab(matrix: &Matrix, scenarios: &[&Scenario], workers: usize) -> Result<Lab> {
+    let mut lab = Lab::default();
+    let mut groups = Vec::new();
+    for scenario in scenarios {
+        let rendered = matrix.render(scenario).map_err(|problem| Error::Usage(problem.to_string()))?;
+        groups.push(rendered.boards.iter().map(|board| board.name.clone()).collect());
+        lab.boards.extend(rendered.boards.into_iter().map(|board| BoardFile {
+            name: board.name,
+            ghost_yaml: board.ghost,
+            consoles: board.ports,
+        }));
+        lab.devices.extend(rendered.devices.into_iter().map(|device| crate::lava::provision::DeviceSpec {
+            hostname: device.hostname,
+            device_type: device.device_type,
+            worker: String::new(),
+            tags: device.tags,
+            dictionary: device.dictionary,
+        }));
+    }
+    lab.spread(workers, &groups);
+    Ok(lab)
+}
 
 /// Does it.
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn run(_args: Args) -> Result<Exit> {
-    Err(Error::Usage("`up` is not written yet".into()))
+pub async fn run(args: Args) -> Result<Exit> {
+    let root = crate::root::root()?;
+    let matrix = matrix()?;
+    let workers = usize::from(args.workers);
+    let lab = lab(&matrix, &args.filter.select(&matrix)?, workers)?;
+    let lava = args.lava.lava()?;
+    let run = sweep::new_run_name();
+    let left = format!("stack {run} may be left behind; `meta-lava clean` removes what it left");
+    let interrupt = Interrupt::listen(move || left.clone())?;
+    let engine = interrupt.or(Engine::connect()).await?;
+    let (events, mut told) = unbounded_channel();
+    let teller = tokio::spawn(async move {
+        while let Some(event) = told.recv().await {
+            match event {
+                Event::Progress(_, line) => eprintln!("{line}"),
+                Event::Warning(line) => eprintln!("warning: {line}"),
+                _ => {}
+            }
+        }
+    });
+    let password = Secret::random();
+    let brought = interrupt.or(bring_up(&engine, &root, &lava, &run, workers, lab, &password, &events)).await;
+    drop(events);
+    let _ = teller.await;
+    let stack = match brought {
+        Ok(stack) => stack,
+        Err(error) => {
+            let left = clean_up(&engine, &root, &run).await?;
+            return match left.first() {
+                None => Err(error),
+                Some(first) => {
+                    Err(Error::LeftBehind(format!("{error}; {} {} is left behind", first.kind, first.name)))
+                }
+            };
+        }
+    };
+    let note = Note {
+        run: run.clone(),
+        url: stack.url(),
+        events: stack.events_url(),
+        user: ADMIN.into(),
+        password: password.reveal().into(),
+        token: stack.api().token().reveal().into(),
+    };
+    let path = write_note(&root, &note)?;
+    print(&format!(
+        "\nLAVA {} is up: {}\n  log in as     {} with password {}\n  REST token    {}\n  event stream  {}\n  \
+         remembered in {}\n  take it down  meta-lava down {run}\n",
+        stack.version(),
+        note.url,
+        note.user,
+        note.password,
+        note.token,
+        note.events,
+        path.display(),
+    ));
+    Ok(Exit::Ok)
+}
+
+#[expect(clippy::too_many_arguments, reason = "said once")]
+async fn bring_up(
+    engine: &Engine,
+    root: &Path,
+    lava: &images::Lava,
+    run: &str,
+    workers: usize,
+    lab: Lab,
+    password: &Secret,
+    events: &EventSender,
+) -> Result<Stack> {
+    if !engine.host().is_local() {
+        return Err(Error::Usage(format!(
+            "the Docker engine is at {}: a stack there could not be reached from here once this command has \
+             ended; run `meta-lava up` on that machine",
+            engine.host().address
+        )));
+    }
+    sweep::sweep_stale(engine).await?;
+    let images = images::ensure(engine, root, lava, events).await?;
+    let spec = Spec {
+        run: run.to_owned(),
+        purpose: Purpose::Up,
+        root: root.to_owned(),
+        images,
+        workers,
+        lab,
+        password: Some(password.clone()),
+    };
+    Stack::up(engine, &spec, events).await
+}
+
+fn write_note(root: &Path, note: &Note) -> Result<PathBuf> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+
+    let folder = notes(root);
+    let path = folder.join(format!("{}.json", note.run));
+    let text = serde_json::to_string_pretty(note).map_err(|error| Error::Usage(error.to_string()))?;
+    std::fs::create_dir_all(&folder)
+        .and_then(|()| std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path))
+        .and_then(|mut file| writeln!(file, "{text}"))
+        .map_err(|error| Error::Infrastructure(format!("could not write {}: {error}", path.display())))?;
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_note_is_for_its_owner_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let word = || "x".to_owned();
+        let note =
+            Note { run: word(), url: word(), events: word(), user: word(), password: word(), token: word() };
+        let path = write_note(root.path(), &note).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(write_note(root.path(), &note).is_err());
+    }
 }

@@ -1,6 +1,6 @@
 //! Containers, networks, volumes and images: finding, watching, removing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bollard::models::{ContainerSummaryStateEnum, EventMessage};
 use bollard::query_parameters::{
@@ -69,8 +69,8 @@ pub struct Container {
     pub status: String,
     /// Private port to the port of the engine's machine it is published on.
     pub ports: HashMap<u16, u16>,
-    /// Image it was made from.
-    pub image: String,
+    /// Names of the volumes that it has.
+    pub volumes: Vec<String>,
     /// Labels.
     pub labels: HashMap<String, String>,
 }
@@ -123,7 +123,12 @@ impl Engine {
                         .into_iter()
                         .filter_map(|port| Some((port.private_port, port.public_port?)))
                         .collect(),
-                    image: found.image.unwrap_or_default(),
+                    volumes: found
+                        .mounts
+                        .unwrap_or_default()
+                        .into_iter()
+                        .filter_map(|mount| mount.name)
+                        .collect(),
                     labels,
                 }
             })
@@ -224,6 +229,33 @@ impl Engine {
             .collect())
     }
 
+    /// Names of all volumes, whoever's.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when the engine refuses.
+    pub async fn volume_names(&self) -> Result<Vec<String>> {
+        let found = self
+            .docker
+            .list_volumes(None::<bollard::query_parameters::ListVolumesOptions>)
+            .await
+            .map_err(|error| fault("list volumes", &error))?;
+        Ok(found.volumes.unwrap_or_default().into_iter().map(|volume| volume.name).collect())
+    }
+
+    /// Names and ids of the images that any container on the engine uses.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when the engine refuses.
+    pub async fn containers_images(&self) -> Result<HashSet<String>> {
+        let options = ListContainersOptionsBuilder::default().all(true).build();
+        let found = self
+            .docker
+            .list_containers(Some(options))
+            .await
+            .map_err(|error| fault("list containers", &error))?;
+        Ok(found.into_iter().flat_map(|container| [container.image, container.image_id]).flatten().collect())
+    }
+
     /// The id of an image, `None` when the engine does not have it.
     ///
     /// # Errors
@@ -281,19 +313,6 @@ impl Engine {
         let docker = self.docker.clone();
         // The stream borrows the client, so it takes it along.
         Box::pin(async_stream(docker, options))
-    }
-
-    /// Pid (on the engine's machine) and exit code of a container.
-    ///
-    /// # Errors
-    /// [`Error::Infrastructure`] when there is no such container.
-    pub async fn exit_code(&self, container: &str) -> Result<Option<i64>> {
-        let found = self
-            .docker
-            .inspect_container(container, None::<bollard::query_parameters::InspectContainerOptions>)
-            .await
-            .map_err(|error| fault(&format!("look at container {container}"), &error))?;
-        Ok(found.state.and_then(|state| state.exit_code))
     }
 }
 
