@@ -65,6 +65,14 @@ impl Bench {
         self.there.write_all(keys.as_bytes()).await.unwrap();
     }
 
+    /// Types a line, and returns what the machine printed between its echo and `prompt`.
+    pub async fn command(&mut self, line: &str, prompt: &str) -> String {
+        self.send(&format!("{line}\n")).await;
+        self.expect(&format!("{line}\n")).await;
+        let printed = self.expect(prompt).await;
+        printed[..printed.len() - prompt.len()].to_owned()
+    }
+
     /// Waits until the machine has printed `text`, and returns what it printed up
     /// to there; carriage returns are gone.
     pub async fn expect(&mut self, text: &str) -> String {

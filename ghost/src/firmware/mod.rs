@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::board::{Board, BoardError};
 use crate::machine::Machine;
 
+pub mod barebox;
 #[cfg(test)]
 mod bench;
 pub mod depthcharge;
@@ -68,7 +69,7 @@ pub struct Kind {
 pub type Loaded = (Board, Box<dyn Firmware>);
 
 /// All the kinds there are.
-pub const KINDS: &[Kind] = &[depthcharge::KIND, qemu::KIND, uboot::KIND];
+pub const KINDS: &[Kind] = &[barebox::KIND, depthcharge::KIND, qemu::KIND, uboot::KIND];
 
 #[derive(Deserialize)]
 struct KindOnly {
