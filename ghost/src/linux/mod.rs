@@ -1,6 +1,9 @@
 //! stub
+
 use crate::firmware::BootImage;
 use crate::machine::Machine;
+
+pub mod sandbox;
 
 /// How an operating system ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,318 @@
+//! A sandbox for a board's userland: the tree that LAVA served runs in it, its
+//! own `/init` as PID 1, on a terminal that is the board's serial port.
+//!
+//! In there is nothing of the worker but its kernel: the root is a tmpfs of its
+//! own, and processes, network, IPC, host name and mounts are those of new
+//! namespaces (`namespaces(7)`). Root keeps the few capabilities that a userland
+//! needs in a world of its own, and none that reaches out of it.
+//!
+//! It takes `CAP_SYS_ADMIN`; `CAP_SYS_BOOT` too if `reboot` is to work. The
+//! executable that calls [`run`] must call [`main`] when its first argument is
+//! [`ARGUMENT`]: the namespaces are made in a process of one thread, so the
+//! daemon executes itself. As that process lives and dies with the pipe to it,
+//! it goes when the daemon goes, however that ends.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use meta_lava_formats::tree::{NodeKind, Tree};
+use nix::fcntl::OFlag;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::pipe;
+
+use crate::console::Console;
+
+mod inside;
+mod spec;
+
+use spec::{Header, Spec, Status};
+pub use spec::{Init, NamedBy};
+
+/// The hidden first argument of a `ghost` that is a sandbox's own process.
+pub const ARGUMENT: &str = "__sandbox";
+
+/// Room in a root file system beside what LAVA served, in bytes.
+const SPARE_BYTES: u64 = 256 << 20;
+/// Likewise, in files.
+const SPARE_INODES: u64 = 32 << 10;
+/// tmpfs gives out memory by the page.
+const PAGE: u64 = 4096;
+/// Nodes go to the sandbox in pieces of this size, or larger.
+const PIECE: usize = 64 << 10;
+/// How long a sandbox may take to die once it was killed.
+const DEATH: Duration = Duration::from_secs(10);
+
+/// What to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Userland {
+    /// Name of the host.
+    pub hostname: String,
+    /// What `/proc/cmdline` says; `console=` in it names the serial port.
+    pub cmdline: String,
+    /// Programs to try as PID 1, in order.
+    pub inits: Vec<Init>,
+    /// What the kernel prints before each of its lines.
+    pub prefix: String,
+}
+
+/// How a sandbox ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// `reboot(2)`: restart.
+    Reboot,
+    /// `reboot(2)`: power off, or halt; they look the same from here.
+    PowerOff,
+    /// PID 1 ended, which is the end of a kernel; its wait status.
+    Exited(i32),
+    /// No program could be run as PID 1; the kernel's last words on that.
+    NoInit(String),
+    /// There was no sandbox; why.
+    Refused(String),
+}
+
+impl End {
+    /// `pid_namespaces(7)`: what reboot(2) was asked for is the signal that PID 1 died of.
+    fn of(status: Status) -> Self {
+        match status {
+            Status::Refused(why) => Self::Refused(why),
+            Status::NoInit(panic) => Self::NoInit(panic),
+            Status::Ended(libc::SIGHUP) => Self::Reboot,
+            Status::Ended(libc::SIGINT) => Self::PowerOff,
+            Status::Ended(status) => Self::Exited(status),
+        }
+    }
+}
+
+/// The process that sets a sandbox up and waits for it: `ghost __sandbox`.
+#[must_use]
+pub fn main() -> ExitCode {
+    inside::main()
+}
+
+/// Runs `tree` on `console` until it ends. When the future is dropped, all of
+/// the sandbox is gone before the drop returns.
+pub async fn run(userland: Userland, tree: Tree, console: &mut Console) -> End {
+    match Guest::start() {
+        Ok(guest) => guest.run(userland, tree, console).await,
+        Err(error) => End::Refused(error.to_string()),
+    }
+}
+
+/// A running sandbox.
+struct Guest {
+    process: Process,
+    master: AsyncFd<File>,
+    /// As long as this is open, the board may close its terminal without our noticing.
+    slave: OwnedFd,
+    terminal: String,
+}
+
+/// The sandbox's own process, which is killed by letting go of its standard input.
+struct Process {
+    child: Child,
+    input: Option<pipe::Sender>,
+    /// Its standard error; ends when all of the sandbox has ended.
+    status: Option<pipe::Receiver>,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.input = None;
+        if let Some(status) = &self.status {
+            // What is yet to read does not matter: only the end wakes this.
+            let mut fds = [PollFd::new(status.as_fd(), PollFlags::empty())];
+            let timeout = PollTimeout::try_from(DEATH).unwrap_or(PollTimeout::MAX);
+            if !matches!(poll(&mut fds, timeout), Ok(1..)) {
+                tracing::error!(pid = self.child.id(), "a sandbox does not die; killing its process");
+                let _ = self.child.kill();
+            }
+        }
+        if let Err(error) = self.child.wait() {
+            tracing::error!(%error, "could not wait for a sandbox");
+        }
+    }
+}
+
+impl Guest {
+    fn start() -> io::Result<Self> {
+        let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        grantpt(&master)?;
+        unlockpt(&master)?;
+        let terminal = ptsname_r(&master)?;
+        let slave = nix::fcntl::open(
+            terminal.as_str(),
+            OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC,
+            nix::sys::stat::Mode::empty(),
+        )?;
+        // SAFETY: the file is owned, and stays in there until it is closed.
+        let master = unsafe { AsyncFd::register(File::from(OwnedFd::from(master))) }?;
+        let mut child = Command::new("/proc/self/exe")
+            .arg0("ghost")
+            .arg(ARGUMENT)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(slave.try_clone()?)
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let (input, status) = (child.stdin.take(), child.stderr.take());
+        // From here on the process is ended whatever fails.
+        let mut process = Process { child, input: None, status: None };
+        process.input = input.map(|input| pipe::Sender::from_owned_fd(input.into())).transpose()?;
+        process.status = status.map(|status| pipe::Receiver::from_owned_fd(status.into())).transpose()?;
+        Ok(Self { process, master, slave, terminal })
+    }
+
+    async fn run(mut self, userland: Userland, tree: Tree, console: &mut Console) -> End {
+        let end = self.serve(userland, tree, console).await;
+        // What was printed last is still on its way; when nobody has the other
+        // side open any more, all of it has come.
+        let Self { process, master, slave, .. } = self;
+        drop(process);
+        drop(slave);
+        let mut buffer = [0; 4096];
+        loop {
+            match read(&master, &mut buffer).await {
+                Ok(size) if size > 0 => console.send(&buffer[..size]).await,
+                _ => return end,
+            }
+        }
+    }
+
+    /// Feeds the process, and carries what is typed and printed, until the status comes.
+    async fn serve(&mut self, userland: Userland, tree: Tree, console: &mut Console) -> End {
+        let spec = spec(userland, &tree, &self.terminal);
+        let Process { input: Some(input), status: Some(status), .. } = &mut self.process else {
+            return End::Refused("no pipe to the sandbox".into());
+        };
+        let feeding = feed(input, spec, tree);
+        tokio::pin!(feeding);
+        let mut fed = false;
+        let mut status = BufReader::new(status).lines();
+        let mut typed = Vec::new();
+        let mut buffer = [0; 4096];
+        let mut last_words = String::new();
+        loop {
+            tokio::select! {
+                // The process says why it reads no further.
+                result = &mut feeding, if !fed => {
+                    fed = true;
+                    if let Err(error) = result {
+                        tracing::debug!(%error, "the tree did not reach the sandbox");
+                    }
+                }
+                result = read(&self.master, &mut buffer) => match result {
+                    Ok(size) => console.send(&buffer[..size]).await,
+                    Err(error) => return End::Refused(format!("the console broke: {error}")),
+                },
+                bytes = console.recv(), if typed.is_empty() => typed = bytes,
+                result = write(&self.master, &typed), if !typed.is_empty() => match result {
+                    Ok(size) => drop(typed.drain(..size)),
+                    Err(error) => return End::Refused(format!("the console broke: {error}")),
+                },
+                line = status.next_line() => match line {
+                    Ok(Some(line)) => match serde_json::from_str(&line) {
+                        Ok(status) => return End::of(status),
+                        // A panic, or the dynamic loader.
+                        Err(_) => last_words = line,
+                    },
+                    _ => return End::Refused(format!("its process ended: {last_words}")),
+                },
+            }
+        }
+    }
+}
+
+/// What the process needs to know.
+fn spec(userland: Userland, tree: &Tree, terminal: &str) -> Spec {
+    let content: u64 = tree
+        .nodes
+        .iter()
+        .map(|node| match &node.kind {
+            NodeKind::File(content) => (content.len() as u64).next_multiple_of(PAGE),
+            _ => PAGE,
+        })
+        .sum();
+    let hostname: String = userland
+        .hostname
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'))
+        .take(63)
+        .collect();
+    Spec {
+        hostname,
+        ports: ports(&userland.cmdline),
+        cmdline: userland.cmdline,
+        terminal: terminal.to_owned(),
+        inits: userland.inits,
+        prefix: userland.prefix,
+        bytes: content + SPARE_BYTES,
+        inodes: tree.nodes.len() as u64 + SPARE_INODES,
+    }
+}
+
+/// The devices that `console=` names on a kernel command line.
+fn ports(cmdline: &str) -> Vec<String> {
+    let mut ports: Vec<String> = cmdline
+        .split_ascii_whitespace()
+        .filter_map(|word| word.strip_prefix("console="))
+        .map(|value| value.split(',').next().unwrap_or_default())
+        .filter(|name| name.starts_with("tty") && name.len() < 32)
+        .filter(|name| *name != "tty" && name.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+        .map(str::to_owned)
+        .collect();
+    ports.sort();
+    ports.dedup();
+    ports
+}
+
+/// Sends all that the process needs to start; the pipe stays open.
+async fn feed(to: &mut pipe::Sender, spec: Spec, tree: Tree) -> io::Result<()> {
+    let mut piece = Vec::with_capacity(2 * PIECE);
+    spec::put(&mut piece, &spec)?;
+    for node in tree.nodes {
+        let Some((header, content)) = Header::of(node) else { continue };
+        spec::put(&mut piece, &header)?;
+        if content.len() < PIECE {
+            piece.extend_from_slice(&content);
+        } else {
+            to.write_all(&piece).await?;
+            piece.clear();
+            to.write_all(&content).await?;
+        }
+        if piece.len() >= PIECE {
+            to.write_all(&piece).await?;
+            piece.clear();
+        }
+    }
+    spec::put_end(&mut piece);
+    to.write_all(&piece).await
+}
+
+async fn read(from: &AsyncFd<File>, buffer: &mut [u8]) -> io::Result<usize> {
+    from.async_io(tokio::io::Interest::READABLE, |mut file| file.read(buffer)).await
+}
+
+async fn write(to: &AsyncFd<File>, bytes: &[u8]) -> io::Result<usize> {
+    to.async_io(tokio::io::Interest::WRITABLE, |mut file| file.write(bytes)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_serial_port_has_the_names_of_the_command_line() {
+        let cmdline =
+            "console=tty console=ttyS0,115200n8 root=/dev/ram0 console=ttyAMA0 console=../x console=ttyS0";
+        assert_eq!(ports(cmdline), ["ttyAMA0", "ttyS0"]);
+    }
+}

@@ -1,0 +1,180 @@
+//! What the daemon and the sandbox's own process say to each other.
+//!
+//! On the way there: a [`Spec`], then the tree node by node ([`Header`], and the
+//! content of a file behind it), then an empty frame, and then nothing: the end
+//! of that pipe is the end of the sandbox. On the way back: a [`Status`] a line.
+
+use std::io::{self, Read};
+
+use meta_lava_formats::tree::{Node, NodeKind};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// No frame is longer: the longest holds a kernel command line, or a path and a
+/// link's target.
+const FRAME_LIMIT: usize = 1 << 20;
+
+/// What to set up, and what to run in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// Name of the host in there.
+    pub hostname: String,
+    /// What `/proc/cmdline` says.
+    pub cmdline: String,
+    /// Names in `/dev` that the serial port has, beside `console`.
+    pub ports: Vec<String>,
+    /// Path of the terminal that is the serial port.
+    pub terminal: String,
+    /// Programs to try as PID 1, in order.
+    pub inits: Vec<Init>,
+    /// What the kernel prints before each line: a time in brackets and a blank.
+    pub prefix: String,
+    /// Bytes that the root file system can hold.
+    pub bytes: u64,
+    /// Files that it can hold.
+    pub inodes: u64,
+}
+
+/// A program to run as PID 1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Init {
+    /// Its path.
+    pub path: String,
+    /// Its arguments, without its name.
+    pub args: Vec<String>,
+    /// Who named it.
+    pub named_by: NamedBy,
+}
+
+/// Who named a program to run as PID 1; it decides what the kernel says when it
+/// can't be run (`kernel_init` in `init/main.c`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NamedBy {
+    /// `/init` of a ramdisk, or `rdinit=`.
+    Ramdisk,
+    /// `init=`: there is no other choice.
+    CommandLine,
+    /// The kernel's own list.
+    Kernel,
+}
+
+/// How a sandbox ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// It could not be set up; nothing ran.
+    Refused(String),
+    /// No program could be run as PID 1; the kernel's last words on that.
+    NoInit(String),
+    /// PID 1 ended, with this wait status.
+    Ended(i32),
+}
+
+/// One node of the tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// Path below the root.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// What it is.
+    pub kind: HeaderKind,
+}
+
+/// What a [`Header`] announces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeaderKind {
+    /// A file; so many bytes follow.
+    File(u64),
+    /// A directory.
+    Directory,
+    /// A symbolic link to this.
+    Symlink(String),
+}
+
+impl Header {
+    /// The header of a node, and the content that follows it; `None` for what no
+    /// sandbox makes.
+    #[must_use]
+    pub fn of(node: Node) -> Option<(Self, Vec<u8>)> {
+        let Node { path, mode, uid, gid, kind } = node;
+        let (kind, content) = match kind {
+            NodeKind::File(content) => (HeaderKind::File(content.len() as u64), content),
+            NodeKind::Directory => (HeaderKind::Directory, Vec::new()),
+            NodeKind::Symlink(target) => (HeaderKind::Symlink(target), Vec::new()),
+            NodeKind::Special => return None,
+        };
+        Some((Self { path, mode, uid, gid, kind }, content))
+    }
+}
+
+/// Appends a frame with `value` to `out`.
+///
+/// # Errors
+/// When it is too long for one.
+pub fn put<T: Serialize>(out: &mut Vec<u8>, value: &T) -> io::Result<()> {
+    let bytes = serde_json::to_vec(value)?;
+    let too_long = || io::Error::new(io::ErrorKind::InvalidData, "a frame is too long");
+    let size =
+        u32::try_from(bytes.len()).ok().filter(|size| *size as usize <= FRAME_LIMIT).ok_or_else(too_long)?;
+    out.extend_from_slice(&size.to_le_bytes());
+    out.extend_from_slice(&bytes);
+    Ok(())
+}
+
+/// Appends the empty frame to `out`.
+pub fn put_end(out: &mut Vec<u8>) {
+    out.extend_from_slice(&[0; 4]);
+}
+
+/// Reads a frame; `None` is the empty one.
+///
+/// # Errors
+/// When it ends early, or is none.
+pub fn get<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<Option<T>> {
+    let mut size = [0; 4];
+    from.read_exact(&mut size)?;
+    let size = u32::from_le_bytes(size) as usize;
+    if size == 0 {
+        return Ok(None);
+    }
+    if size > FRAME_LIMIT {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame is too long"));
+    }
+    let mut bytes = vec![0; size];
+    from.read_exact(&mut bytes)?;
+    Ok(Some(serde_json::from_slice(&bytes)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn frames_come_back_as_they_went() {
+        let header =
+            Header { path: "a".into(), mode: 0o755, uid: 1, gid: 2, kind: HeaderKind::Symlink("b".into()) };
+        let mut bytes = Vec::new();
+        put(&mut bytes, &header).unwrap();
+        put_end(&mut bytes);
+        let mut from = bytes.as_slice();
+        assert_eq!(get(&mut from).unwrap(), Some(header));
+        assert_eq!(get::<Header>(&mut from).unwrap(), None);
+        assert!(get::<Header>(&mut from).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn rubbish_is_no_frame_and_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = get::<Header>(&mut bytes.as_slice());
+        }
+    }
+}

@@ -1,0 +1,503 @@
+//! A board's userland in its sandbox: what it can do, and what it can't.
+//!
+//! The userland is the static busybox of this machine.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use meta_lava_formats::tree::{Node, NodeKind, Tree};
+use meta_lava_ghost::console::Console;
+use meta_lava_ghost::ledger::Ledger;
+use meta_lava_ghost::linux::sandbox::{self, End, Init, NamedBy, Userland};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::task::JoinHandle;
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).is_some_and(|argument| argument == sandbox::ARGUMENT) {
+        return sandbox::main();
+    }
+    let skip = missing();
+    if let Some(reason) = &skip {
+        println!("the sandbox is not tested: {reason}");
+    }
+    macro_rules! trials {
+        ($($name:ident),* $(,)?) => {
+            vec![$(Trial::test(stringify!($name), || block_on($name())).with_ignored_flag(skip.is_some())),*]
+        };
+    }
+    libtest_mimic::run(
+        &Arguments::from_args(),
+        trials![
+            a_shell_prompts_and_runs_commands,
+            the_board_looks_like_itself,
+            reboot_and_poweroff_are_told_apart,
+            an_init_that_ends_is_the_end,
+            a_drop_leaves_no_process_and_no_mount,
+            a_drop_while_the_tree_is_on_its_way_leaves_nothing,
+            the_worker_is_out_of_sight,
+            root_may_not_reach_out,
+            two_boards_do_not_see_each_other,
+            a_malicious_tree_stays_inside,
+            modes_owners_and_duplicates_are_kept,
+            an_init_that_can_not_run_is_told_as_the_kernel_does,
+            long_input_and_output_come_whole,
+            a_shell_of_an_init_has_job_control,
+            a_boot_is_fast,
+        ],
+    )
+    .exit_code()
+}
+
+/// Why nothing can be tested here.
+fn missing() -> Option<String> {
+    if let Err(error) = fs::metadata(BUSYBOX) {
+        return Some(format!("{BUSYBOX}: {error}"));
+    }
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    let effective = u64::from_str_radix(effective.trim(), 16).ok()?;
+    const SYS_ADMIN: u32 = 21;
+    (effective & (1 << SYS_ADMIN) == 0).then(|| "it takes CAP_SYS_ADMIN".into())
+}
+
+const BUSYBOX: &str = "/bin/busybox";
+const PROMPT: &str = "/ # ";
+
+fn block_on(test: impl Future<Output = ()> + Send + 'static) -> Result<(), Failed> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // Its own task, so that a panic is a failure.
+    runtime.block_on(async { tokio::spawn(test).await.map_err(|error| error.to_string().into()) })
+}
+
+/// A tree with busybox, and this `/init`.
+fn tree(init: &str) -> Tree {
+    let mut tree = Tree::default();
+    tree.directory("bin");
+    tree.file("bin/busybox", 0o755, fs::read(BUSYBOX).unwrap());
+    let applets = Command::new(BUSYBOX).arg("--list").output().unwrap().stdout;
+    for applet in String::from_utf8(applets).unwrap().lines().filter(|applet| *applet != "busybox") {
+        tree.symlink(format!("bin/{applet}"), "busybox");
+    }
+    tree.file("init", 0o755, init);
+    tree
+}
+
+/// The line's width is said so that the shell does not break lines.
+const SHELL: &str = "#!/bin/sh\nexport PATH=/bin\nstty rows 24 cols 1000\nexec sh\n";
+
+fn userland() -> Userland {
+    Userland {
+        hostname: "board-01".into(),
+        cmdline: "console=ttyS0,115200 root=/dev/ram0".into(),
+        inits: vec![Init { path: "/init".into(), args: vec![], named_by: NamedBy::Ramdisk }],
+        prefix: "[    1.000000] ".into(),
+    }
+}
+
+/// A board at work, and the test on its serial port.
+struct Board {
+    far: DuplexStream,
+    seen: String,
+    running: JoinHandle<End>,
+    _dir: tempfile::TempDir,
+}
+
+impl Board {
+    async fn start(userland: Userland, tree: Tree) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&dir.path().join("ledger.jsonl")).unwrap();
+        let (mut console, far) = Console::pipe(ledger);
+        console.connected().await;
+        let running = tokio::spawn(async move { sandbox::run(userland, tree, &mut console).await });
+        Self { far, seen: String::new(), running, _dir: dir }
+    }
+
+    async fn shell() -> Self {
+        let mut board = Self::start(userland(), tree(SHELL)).await;
+        board.expect(PROMPT).await;
+        board
+    }
+
+    /// Waits for `text`, and returns what came before it.
+    async fn expect(&mut self, text: &str) -> String {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        let mut bytes = vec![0; 64 << 10];
+        loop {
+            if let Some(at) = self.seen.find(text) {
+                let rest = self.seen.split_off(at + text.len());
+                let mut before = std::mem::replace(&mut self.seen, rest);
+                before.truncate(at);
+                return before;
+            }
+            match tokio::time::timeout_at(deadline, self.far.read(&mut bytes)).await {
+                Ok(Ok(size)) if size > 0 => self.seen.push_str(&String::from_utf8_lossy(&bytes[..size])),
+                _ => panic!("waited for {text:?}, saw {:?}", self.seen),
+            }
+        }
+    }
+
+    async fn keys(&mut self, keys: &str) {
+        self.far.write_all(keys.as_bytes()).await.unwrap();
+    }
+
+    /// Runs a command in the shell, and returns what it printed.
+    async fn sh(&mut self, command: &str) -> String {
+        self.keys(&format!("{command}\n")).await;
+        let seen = self.expect(PROMPT).await;
+        // busybox asks the terminal where its cursor is.
+        let seen = seen.replace("\x1b[6n", "");
+        let (echo, printed) = seen.split_once("\r\n").unwrap();
+        assert_eq!(echo, command);
+        printed.replace("\r\n", "\n").trim_end().to_owned()
+    }
+
+    async fn end(self) -> End {
+        tokio::time::timeout(Duration::from_secs(20), self.running).await.unwrap().unwrap()
+    }
+
+    /// What a power cut does: the future is dropped.
+    async fn cut(self) {
+        self.running.abort();
+        let error = tokio::time::timeout(Duration::from_secs(20), self.running).await.unwrap().unwrap_err();
+        assert!(error.is_cancelled());
+    }
+}
+
+async fn a_shell_prompts_and_runs_commands() {
+    let mut board = Board::shell().await;
+    assert_eq!(board.sh("echo $((6 * 7))").await, "42");
+    assert_eq!(board.sh("echo one > /tmp/a; cat /tmp/a; rm /tmp/a; ls /tmp").await, "one");
+    assert_eq!(board.sh("false || echo $?").await, "1");
+    board.cut().await;
+}
+
+async fn the_board_looks_like_itself() {
+    let mut board = Board::shell().await;
+    assert_eq!(board.sh("hostname").await, "board-01");
+    assert_eq!(board.sh("cat /proc/cmdline").await, "console=ttyS0,115200 root=/dev/ram0");
+    assert_eq!(board.sh("id -u; echo $$; pwd; echo $HOME $TERM; umask").await, "0\n1\n/\n/ linux\n0022");
+    assert_eq!(
+        board.sh("ls /dev").await.split_whitespace().collect::<Vec<_>>(),
+        "console fd full null ptmx pts random shm stderr stdin stdout tty ttyS0 urandom zero"
+            .split(' ')
+            .collect::<Vec<_>>()
+    );
+    assert_eq!(
+        board.sh("echo lost > /dev/null; echo heard > /dev/ttyS0; echo too > /dev/console").await,
+        "heard\ntoo"
+    );
+    assert_eq!(
+        board.sh("head -c 5 /dev/zero | wc -c; ls /sys").await,
+        "5\nls: /sys: No such file or directory"
+    );
+    assert_eq!(board.sh("cut -d' ' -f1 /proc/1/mountinfo | sort | uniq -d").await, "");
+    assert_eq!(board.sh("ls -1 /proc/self/fd").await, "0\n1\n2\n3");
+    board.cut().await;
+}
+
+async fn reboot_and_poweroff_are_told_apart() {
+    for (command, end) in
+        [("reboot -f", End::Reboot), ("poweroff -f", End::PowerOff), ("halt -f", End::PowerOff)]
+    {
+        let mut board = Board::shell().await;
+        board.keys(&format!("{command}\n")).await;
+        assert_eq!(board.end().await, end, "{command}");
+    }
+    // As busybox's init does it, with all that runs.
+    let mut inittab = tree("");
+    inittab.symlink("init", "bin/busybox");
+    inittab.file("etc/inittab", 0o644, "ttyS0::respawn:-/bin/sh\n::shutdown:/bin/echo going down\n");
+    let mut board = Board::start(userland(), inittab).await;
+    board.expect(PROMPT).await;
+    board.keys("sleep 1000 & poweroff\n").await;
+    board.expect("going down").await;
+    assert_eq!(board.end().await, End::PowerOff);
+}
+
+async fn an_init_that_ends_is_the_end() {
+    for (command, status) in [("exit 0", 0), ("exit 3", 3 << 8)] {
+        let mut board = Board::shell().await;
+        board.keys(&format!("echo last words; {command}\n")).await;
+        board.expect("\r\nlast words\r\n").await;
+        assert_eq!(board.end().await, End::Exited(status), "{command}");
+    }
+}
+
+/// The processes, the test's own included, whose command line has this word.
+fn processes(word: &str) -> usize {
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok())
+        .filter(|cmdline| cmdline.split(|byte| *byte == 0).any(|argument| argument == word.as_bytes()))
+        .count()
+}
+
+fn mounts() -> String {
+    fs::read_to_string("/proc/self/mountinfo").unwrap()
+}
+
+/// The mount namespaces that processes are in.
+fn namespaces() -> BTreeSet<std::path::PathBuf> {
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| fs::read_link(entry.ok()?.path().join("ns/mnt")).ok())
+        .collect()
+}
+
+async fn a_drop_leaves_no_process_and_no_mount() {
+    let before = mounts();
+    let mut board = Board::shell().await;
+    let word = format!("1000{}", std::process::id());
+    board.sh(&format!("sleep {word} & (trap '' HUP INT TERM; setsid sh -c 'sleep {word}' & wait) &")).await;
+    board.sh("(while :; do :; done) & echo started").await;
+    let theirs = board.sh("readlink /proc/self/ns/mnt").await;
+    assert_eq!(processes(&word), 2);
+    assert!(namespaces().contains(std::path::Path::new(&theirs)));
+    let start = Instant::now();
+    board.cut().await;
+    println!("a power cut takes {:?}", start.elapsed());
+    assert_eq!(processes(&word), 0);
+    assert!(!namespaces().contains(std::path::Path::new(&theirs)));
+    assert_eq!(mounts(), before);
+}
+
+async fn a_drop_while_the_tree_is_on_its_way_leaves_nothing() {
+    let mut large = tree(SHELL);
+    large.file("large", 0o644, vec![7; 64 << 20]);
+    let word = "a-board-that-is-cut-off";
+    let mut userland = userland();
+    userland.inits[0].args.push(word.into());
+    for _ in 0..5 {
+        let board = Board::start(userland.clone(), large.clone()).await;
+        tokio::task::yield_now().await;
+        board.cut().await;
+    }
+    assert_eq!(processes(word), 0);
+}
+
+async fn the_worker_is_out_of_sight() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret");
+    fs::write(&secret, "secret").unwrap();
+    let socket = dir.path().join("socket");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    let mut board = Board::shell().await;
+    assert_eq!(board.sh(&format!("cat {} 2> /dev/null", secret.display())).await, "");
+    assert_eq!(board.sh(&format!("ls {} 2> /dev/null", socket.display())).await, "");
+    assert_eq!(board.sh("ls -d /proc/[0-9]* | wc -l").await, "3");
+    assert_eq!(
+        board.sh("ls -a /").await.split_whitespace().collect::<Vec<_>>(),
+        [".", "..", "bin", "dev", "init", "proc", "tmp"]
+    );
+    assert_eq!(board.sh("ls -a /..").await, board.sh("ls -a /").await);
+    // Its own root is all that its PID 1 has open.
+    assert_eq!(board.sh("readlink /proc/1/root; readlink /proc/1/cwd").await, "/\n/");
+    assert_eq!(board.sh("for fd in /proc/1/fd/*; do readlink $fd; done | sort -u | wc -l").await, "1");
+    let mounts =
+        board.sh("grep -c . /proc/mounts; grep -c -e tempfile -e ext4 -e overlay /proc/mounts").await;
+    assert!(mounts.ends_with("\n0"), "{mounts}");
+    // Only the loopback interface.
+    assert_eq!(board.sh("grep -c : /proc/net/dev").await, "1");
+    board.cut().await;
+}
+
+async fn root_may_not_reach_out() {
+    let mut board = Board::shell().await;
+    for command in [
+        "mount -t tmpfs none /tmp",
+        "mount -o remount,rw /proc",
+        "umount /proc",
+        "umount -l /",
+        "mknod /tmp/disk b 8 0",
+        "mknod /tmp/mem c 1 1",
+        "chroot / true",
+        "hostname other",
+        "echo 1 > /proc/sysrq-trigger",
+        "echo 1 > /proc/sys/kernel/panic",
+        "echo x > /proc/sys/kernel/core_pattern",
+        "chmod 600 /dev/null",
+        "chown 1 /dev/urandom",
+        "unshare -m true",
+        "unshare -Ur true",
+        "nsenter -t 1 -m true",
+        "dmesg",
+        "swapoff /dev/null",
+        "nice -n -5 true",
+        "ip link add dummy0 type dummy",
+        "cat /proc/1/mem",
+        "kill -9 1",
+        "kill -0 2147483647",
+        &format!("kill -0 {}", u32::MAX / 4 + std::process::id()),
+    ] {
+        let printed = board.sh(&format!("({command}) > /dev/null 2> /dev/null && echo it did")).await;
+        if command == "kill -9 1" {
+            // The call succeeds, and PID 1 does not care (pid_namespaces(7)).
+            continue;
+        }
+        assert_eq!(printed, "", "{command}");
+    }
+    assert_eq!(board.sh("head -c 10 /proc/kcore /proc/keys 2> /dev/null | grep -v == | wc -w").await, "0");
+    assert_eq!(board.sh("grep -E 'NoNewPrivs|CapBnd|CapEff' /proc/self/status").await.replace('\t', " "), {
+        "CapEff: 00000000004004fb\nCapBnd: 00000000004004fb\nNoNewPrivs: 1"
+    });
+    board.cut().await;
+}
+
+async fn two_boards_do_not_see_each_other() {
+    let (mut one, mut other) = (Board::shell().await, Board::shell().await);
+    one.sh("echo here > /tmp/mine; sleep 1234567 &").await;
+    assert_eq!(other.sh("ls /tmp").await, "");
+    assert_eq!(other.sh("pidof sleep").await, "");
+    // The same number means another process, or none.
+    assert_eq!(other.sh("kill -9 2 3 4 5 6 2> /dev/null; echo still here").await, "still here");
+    assert_eq!(one.sh("pidof sleep | wc -w").await, "1");
+    let inode = "for name in net pid ipc uts mnt; do readlink /proc/self/ns/$name; done";
+    let (ours, theirs) = (one.sh(inode).await, other.sh(inode).await);
+    let host: BTreeSet<String> = ["net", "pid", "ipc", "uts", "mnt"]
+        .iter()
+        .map(|name| fs::read_link(format!("/proc/self/ns/{name}")).unwrap().display().to_string())
+        .collect();
+    let all: BTreeSet<String> = ours.lines().chain(theirs.lines()).map(str::to_owned).chain(host).collect();
+    assert_eq!(all.len(), 15, "{all:?}");
+    one.cut().await;
+    assert_eq!(other.sh("echo alive").await, "alive");
+    other.cut().await;
+}
+
+async fn a_malicious_tree_stays_inside() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("hit");
+    let mut nasty = tree(SHELL);
+    let up = "../".repeat(20);
+    nasty.symlink("out", dir.path().to_str().unwrap());
+    nasty.file("out/hit", 0o644, "hit");
+    nasty.symlink("up", up.clone());
+    nasty.file(format!("up{}/hit", dir.path().display()), 0o644, "hit");
+    nasty.file(format!("{up}{}/hit", dir.path().display()), 0o644, "hit");
+    nasty.file(dir.path().join("hit").to_str().unwrap(), 0o644, "hit");
+    nasty.symlink("hit", target.to_str().unwrap());
+    nasty.file("hit", 0o644, "hit");
+    // What is mounted on is a directory, whatever the tree says.
+    nasty.symlink("dev", "/etc");
+    nasty.symlink("proc", dir.path().to_str().unwrap());
+    nasty.file("tmp", 0o644, "a file");
+    nasty.nodes.push(Node { path: "disk".into(), mode: 0o666, uid: 0, gid: 0, kind: NodeKind::Special });
+    let mut board = Board::start(userland(), nasty).await;
+    board.expect(PROMPT).await;
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    assert_eq!(board.sh("cat /hit; echo; ls -1d /dev/console /proc/1 /tmp; ls /disk 2> /dev/null").await, {
+        "hit\n/dev/console\n/proc/1\n/tmp"
+    });
+    board.cut().await;
+}
+
+async fn modes_owners_and_duplicates_are_kept() {
+    let mut kept = tree(SHELL);
+    let mut node =
+        |path: &str, mode, uid, kind| kept.nodes.push(Node { path: path.into(), mode, uid, gid: 7, kind });
+    node("a/b/c", 0o4711, 5, NodeKind::File(b"x".to_vec()));
+    node("d", 0o1777, 6, NodeKind::Directory);
+    node("d", 0o700, 6, NodeKind::Directory);
+    node("e", 0o644, 0, NodeKind::File(b"old".to_vec()));
+    node("e", 0o600, 0, NodeKind::File(b"new".to_vec()));
+    node("l", 0o777, 8, NodeKind::Symlink("e".into()));
+    let mut board = Board::start(userland(), kept).await;
+    board.expect(PROMPT).await;
+    assert_eq!(board.sh("stat -c '%n %a %u %g %F' a a/b/c d e l; cat e").await, {
+        "a 755 0 0 directory\na/b/c 4711 5 7 regular file\nd 700 6 7 directory\ne 600 0 7 regular file\n\
+         l 777 8 7 symbolic link\nnew"
+    });
+    board.cut().await;
+}
+
+async fn an_init_that_can_not_run_is_told_as_the_kernel_does() {
+    let mut userland = userland();
+    userland.inits[0].path = "/missing".into();
+    for (path, named_by) in [("/init", NamedBy::Kernel), ("/bin/init", NamedBy::Kernel)] {
+        userland.inits.push(Init { path: path.into(), args: vec![], named_by });
+    }
+    let mut rootless = Tree::default();
+    rootless.file("init", 0o644, "#!/bin/sh\n");
+    let mut board = Board::start(userland.clone(), rootless.clone()).await;
+    let printed = board.expect("Run /bin/init as init process\r\n").await;
+    assert_eq!(printed, {
+        "[    1.000000] Run /missing as init process\r\n\
+         [    1.000000] Failed to execute /missing (error -2)\r\n\
+         [    1.000000] Run /init as init process\r\n\
+         [    1.000000] Starting init: /init exists but couldn't execute it (error -13)\r\n\
+         [    1.000000] "
+    });
+    assert!(matches!(board.end().await, End::NoInit(panic) if panic.starts_with("No working init found.")));
+
+    userland.inits.truncate(1);
+    userland.inits[0].named_by = NamedBy::CommandLine;
+    let board = Board::start(userland, rootless).await;
+    assert_eq!(board.end().await, End::NoInit("Requested init /missing failed (error -2).".into()));
+}
+
+async fn long_input_and_output_come_whole() {
+    let mut board = Board::shell().await;
+    let printed = board.sh("seq 1 200000 | tr '\\n' ' '").await;
+    assert_eq!(printed.split_whitespace().count(), 200_000);
+    board.keys("stty -echo; cat > /tmp/long; stty echo; md5sum < /tmp/long\n").await;
+    board.expect("md5sum < /tmp/long\r\n").await;
+    let lines: String = (0..20_000).map(|number| format!("line {number}\n")).collect();
+    // The port's FIFO is no deeper than that: wait for each piece to be taken.
+    for piece in lines.as_bytes().chunks(4000) {
+        board.keys(str::from_utf8(piece).unwrap()).await;
+    }
+    board.keys("\x04").await;
+    let seen = board.expect("  -").await;
+    let expected =
+        Command::new(BUSYBOX).args(["sh", "-c", "seq 0 19999 | sed 's/^/line /' | md5sum"]).output().unwrap();
+    let expected = String::from_utf8(expected.stdout).unwrap();
+    assert_eq!(seen.trim(), expected.split(' ').next().unwrap());
+    board.cut().await;
+}
+
+async fn a_shell_of_an_init_has_job_control() {
+    let mut inittab = tree("");
+    inittab.symlink("init", "bin/busybox");
+    inittab.file("etc/inittab", 0o644, "ttyS0::respawn:-/bin/sh\n");
+    let mut board = Board::start(userland(), inittab).await;
+    let greeting = board.expect(PROMPT).await;
+    assert!(!greeting.contains("job control"), "{greeting}");
+    board.keys("sh -c 'echo ready; exec sleep 1000'\n").await;
+    board.expect("\nready\r\n").await;
+    board.keys("\x03").await;
+    board.expect(PROMPT).await;
+    board.cut().await;
+}
+
+async fn a_boot_is_fast() {
+    let tree = tree(SHELL);
+    for _ in 0..5 {
+        let tree = tree.clone();
+        let start = Instant::now();
+        let cpu = cpu_of_children();
+        let mut board = Board::start(userland(), tree).await;
+        board.expect(PROMPT).await;
+        let up = start.elapsed();
+        board.cut().await;
+        println!(
+            "prompt after {up:?}, gone after {:?}, CPU {:?}",
+            start.elapsed() - up,
+            cpu_of_children() - cpu
+        );
+        // Far above what it takes, so that only a fault is found, not a busy machine.
+        assert!(up < Duration::from_secs(5));
+    }
+}
+
+/// CPU time of all that ended (other tests' included, when they run at once).
+fn cpu_of_children() -> Duration {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<u64> =
+        stat.rsplit(") ").next().unwrap().split(' ').filter_map(|field| field.parse().ok()).collect();
+    // cutime and cstime: fields 16 and 17 of proc_pid_stat(5), in hundredths of a second.
+    Duration::from_millis(10 * (fields[12] + fields[13]))
+}
