@@ -1,0 +1,539 @@
+//! The files that LAVA downloads, made from a list of them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, bail, ensure};
+use meta_lava_formats::fdt::{Fdt, Node};
+use meta_lava_formats::kernel::{self, ghost_banner};
+use meta_lava_formats::tree::{Tree, normal_path};
+use meta_lava_formats::{compress, cpio, fit, tar, uimage};
+use serde::Deserialize;
+
+use crate::manifest::{self, Content, Entry, Manifest};
+use crate::userland::{Busybox, Login, modules, rootfs};
+
+/// The list that is built when no other is given.
+pub const DEFAULT_LIST: &str = include_str!("../artifacts.yaml");
+
+/// Which artifacts there are.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct List {
+    /// Who can log in to root file systems that ask.
+    pub login: Login,
+    /// The artifacts by their path below the store.
+    pub artifacts: BTreeMap<String, Artifact>,
+}
+
+/// How an artifact is made.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Artifact {
+    /// A kernel.
+    Kernel {
+        /// Its format.
+        format: KernelFormat,
+        /// Its architecture as `uname -m` names it, for the banner.
+        machine: String,
+        /// Bytes before it is compressed.
+        #[serde(default = "default_kernel_size")]
+        size: usize,
+        /// How it is compressed.
+        #[serde(default)]
+        compress: Compress,
+        /// The architecture of a legacy U-Boot header to put before it, as mkimage names it.
+        #[serde(default)]
+        uimage: Option<String>,
+        /// The address in that header where to load and start it.
+        #[serde(default)]
+        load: u32,
+    },
+    /// A device tree.
+    Dtb {
+        /// Name of the board.
+        model: String,
+        /// What it is compatible with, the board first.
+        #[serde(default)]
+        compatible: Vec<String>,
+    },
+    /// A FIT image of other artifacts.
+    Fit {
+        /// Its architecture as mkimage names it.
+        arch: String,
+        /// Path of the kernel.
+        kernel: String,
+        /// Path of the device tree.
+        #[serde(default)]
+        dtb: Option<String>,
+        /// Path of the ramdisk.
+        #[serde(default)]
+        ramdisk: Option<String>,
+        /// Where to load and start the kernel.
+        load: u32,
+    },
+    /// A root file system, see [`crate::userland::rootfs`].
+    Rootfs {
+        /// Its archive's format.
+        pack: Pack,
+        /// How it is compressed.
+        #[serde(default)]
+        compress: Compress,
+        /// Whether it asks for a login.
+        #[serde(default)]
+        login: bool,
+        /// The architecture of a legacy U-Boot header to put before it, as mkimage names it.
+        #[serde(default)]
+        uimage: Option<String>,
+    },
+    /// Modules, as a tar archive, see [`crate::userland::modules`].
+    Modules {
+        /// How it is compressed.
+        #[serde(default)]
+        compress: Compress,
+    },
+    /// Bytes without a meaning, other ones for each path.
+    Blob {
+        /// How many.
+        size: usize,
+    },
+}
+
+const fn default_kernel_size() -> usize {
+    64 << 10
+}
+
+/// A kernel's format in the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KernelFormat {
+    /// See [`kernel::Format::Arm64Image`].
+    Arm64Image,
+    /// See [`kernel::Format::ArmZImage`].
+    ArmZimage,
+    /// See [`kernel::Format::RiscvImage`].
+    RiscvImage,
+    /// See [`kernel::Format::X86BzImage`].
+    #[serde(rename = "x86-bzimage")]
+    X86BzImage,
+}
+
+impl From<KernelFormat> for kernel::Format {
+    fn from(format: KernelFormat) -> Self {
+        match format {
+            KernelFormat::Arm64Image => Self::Arm64Image,
+            KernelFormat::ArmZimage => Self::ArmZImage,
+            KernelFormat::RiscvImage => Self::RiscvImage,
+            KernelFormat::X86BzImage => Self::X86BzImage,
+        }
+    }
+}
+
+/// An archive's format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pack {
+    /// cpio, as an initramfs is.
+    Cpio,
+    /// tar.
+    Tar,
+}
+
+/// How an artifact is compressed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compress {
+    /// Not at all.
+    #[default]
+    None,
+    /// gzip.
+    Gzip,
+    /// xz.
+    Xz,
+    /// LZMA alone.
+    Lzma,
+    /// Zstandard.
+    Zstd,
+}
+
+impl Compress {
+    fn apply(self, bytes: Vec<u8>) -> std::io::Result<Vec<u8>> {
+        match self {
+            Self::None => Ok(bytes),
+            Self::Gzip => compress::gzip(&bytes),
+            Self::Xz => compress::xz(&bytes),
+            Self::Lzma => compress::lzma(&bytes),
+            Self::Zstd => Ok(compress::zstd(&bytes)),
+        }
+    }
+
+    /// What U-Boot's header says of it: `none` of a ramdisk, which U-Boot leaves to the kernel.
+    fn uimage(self, image_type: uimage::ImageType) -> anyhow::Result<uimage::Comp> {
+        if image_type == uimage::ImageType::RAMDISK {
+            return Ok(uimage::Comp::NONE);
+        }
+        match self {
+            Self::None => Ok(uimage::Comp::NONE),
+            Self::Gzip => Ok(uimage::Comp::GZIP),
+            Self::Lzma => Ok(uimage::Comp::LZMA),
+            Self::Zstd => Ok(uimage::Comp::ZSTD),
+            Self::Xz => bail!("u-boot has no xz"),
+        }
+    }
+}
+
+impl List {
+    /// Reads a list.
+    ///
+    /// # Errors
+    ///
+    /// When it is none, or a path in it leaves the store.
+    pub fn parse(yaml: &str) -> anyhow::Result<Self> {
+        let list: Self = serde_yaml::from_str(yaml)?;
+        for path in list.artifacts.keys() {
+            let normal = normal_path(path)?;
+            ensure!(*path == normal && !path.is_empty() && path != manifest::FILE_NAME, "bad path {path:?}");
+        }
+        Ok(list)
+    }
+}
+
+/// A built artifact.
+#[derive(Default)]
+struct Built {
+    bytes: Vec<u8>,
+    unpacked: Option<Content>,
+    tree: Option<&'static str>,
+}
+
+/// Builds all artifacts of `list` below `out`, and the manifest beside them. The same list and
+/// the same busybox make the same bytes.
+///
+/// # Errors
+///
+/// When an artifact can't be made (named in the error) or written.
+pub fn build(list: &List, busybox: &Busybox, out: &Path) -> anyhow::Result<Manifest> {
+    let mut builder = Builder { list, busybox, packed: BTreeMap::new(), trees: BTreeMap::new() };
+    let mut artifacts = BTreeMap::new();
+    for (path, artifact) in &list.artifacts {
+        let built = builder.build(path, artifact).with_context(|| format!("can't make {path}"))?;
+        write(&out.join(path), &built.bytes)?;
+        let Content { size, sha256 } = Content::of(&built.bytes);
+        let tree = built.tree.map(str::to_owned);
+        artifacts.insert(path.clone(), Entry { size, sha256, unpacked: built.unpacked, tree });
+    }
+    let trees = builder.trees.iter().map(|(name, tree)| ((*name).to_owned(), tree.listing())).collect();
+    let manifest = Manifest { version: manifest::VERSION, artifacts, trees };
+    let mut text = serde_json::to_vec_pretty(&manifest)?;
+    text.push(b'\n');
+    write(&out.join(manifest::FILE_NAME), &text)?;
+    Ok(manifest)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let write = || {
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        std::fs::write(path, bytes)
+    };
+    write().with_context(|| format!("can't write {}", path.display()))
+}
+
+struct Builder<'a> {
+    list: &'a List,
+    busybox: &'a Busybox,
+    /// Archives that were compressed already, by tree, format and compression: the same one with
+    /// another header is not packed again.
+    packed: BTreeMap<(&'static str, bool, u8), (Vec<u8>, Content)>,
+    trees: BTreeMap<&'static str, Tree>,
+}
+
+impl Builder<'_> {
+    fn build(&mut self, path: &str, artifact: &Artifact) -> anyhow::Result<Built> {
+        match artifact {
+            Artifact::Kernel { format, machine, size, compress, uimage, load } => {
+                let kernel = kernel::write((*format).into(), &ghost_banner(machine), *size);
+                let content = Content::of(&kernel);
+                let bytes = compress.apply(kernel)?;
+                let built = Built { bytes, ..Built::default() }.unpacked(*compress, content);
+                built.wrap(uimage.as_deref(), uimage::ImageType::KERNEL, *compress, *load)
+            }
+            Artifact::Dtb { model, compatible } => {
+                let bytes = device_tree(model, compatible).to_bytes()?;
+                Ok(Built { bytes, ..Built::default() })
+            }
+            Artifact::Fit { arch, kernel, dtb, ramdisk, load } => {
+                let bytes = self.fit(arch, kernel, dtb.as_deref(), ramdisk.as_deref(), *load)?;
+                Ok(Built { bytes, ..Built::default() })
+            }
+            Artifact::Rootfs { pack, compress, login, uimage } => {
+                let name = if *login { "login" } else { "rootfs" };
+                if !self.trees.contains_key(name) {
+                    self.trees.insert(name, rootfs(self.busybox, &self.list.login, *login)?);
+                }
+                let built = self.archive(name, *pack, *compress)?;
+                built.wrap(uimage.as_deref(), uimage::ImageType::RAMDISK, *compress, 0)
+            }
+            Artifact::Modules { compress } => {
+                self.trees.entry("modules").or_insert_with(modules);
+                self.archive("modules", Pack::Tar, *compress)
+            }
+            Artifact::Blob { size } => {
+                let bytes = blob(path, *size);
+                Ok(Built { bytes, ..Built::default() })
+            }
+        }
+    }
+
+    fn archive(&mut self, name: &'static str, pack: Pack, compress: Compress) -> anyhow::Result<Built> {
+        let key = (name, pack == Pack::Tar, compress as u8);
+        if !self.packed.contains_key(&key) {
+            let tree = self.trees.get(name).context("no such tree")?;
+            let archive = match pack {
+                Pack::Cpio => cpio::write(tree)?,
+                Pack::Tar => tar::write(tree)?,
+            };
+            let content = Content::of(&archive);
+            self.packed.insert(key, (compress.apply(archive)?, content));
+        }
+        let (bytes, content) = self.packed.get(&key).context("no such archive")?.clone();
+        Ok(Built { bytes, tree: Some(name), ..Built::default() }.unpacked(compress, content))
+    }
+
+    /// The bytes of another artifact, which is no FIT image itself.
+    fn part(&mut self, path: &str) -> anyhow::Result<Vec<u8>> {
+        let list = self.list;
+        match list.artifacts.get(path) {
+            None => bail!("no artifact {path}"),
+            Some(Artifact::Fit { .. }) => bail!("{path} is a fit image itself"),
+            Some(artifact) => Ok(self.build(path, artifact)?.bytes),
+        }
+    }
+
+    fn fit(
+        &mut self,
+        arch: &str,
+        kernel: &str,
+        dtb: Option<&str>,
+        ramdisk: Option<&str>,
+        load: u32,
+    ) -> anyhow::Result<Vec<u8>> {
+        let mut images = Vec::new();
+        let mut add = |path: Option<&str>, image_type: &str, name: &str| -> anyhow::Result<Option<String>> {
+            let Some(path) = path else { return Ok(None) };
+            let address = (image_type == "kernel").then_some(load.into());
+            let mut image = fit::Image {
+                name: name.into(),
+                description: path.into(),
+                image_type: image_type.into(),
+                arch: arch.into(),
+                os: (image_type != "flat_dt").then(|| "linux".into()),
+                compression: "none".into(),
+                load: address,
+                entry: address,
+                data: self.part(path)?,
+                hashes: Vec::new(),
+            };
+            image.add_hash("crc32")?;
+            image.add_hash("sha256")?;
+            images.push(image);
+            Ok(Some(name.into()))
+        };
+        let configuration = fit::Configuration {
+            name: "conf-1".into(),
+            description: "ghost".into(),
+            kernel: add(Some(kernel), "kernel", "kernel-1")?,
+            fdt: add(dtb, "flat_dt", "fdt-1")?.into_iter().collect(),
+            ramdisk: add(ramdisk, "ramdisk", "ramdisk-1")?,
+            compatible: Vec::new(),
+        };
+        let fit = fit::Fit {
+            description: "meta-lava's ghost".into(),
+            timestamp: Some(0),
+            images,
+            default: Some(configuration.name.clone()),
+            configurations: vec![configuration],
+        };
+        Ok(fit.to_bytes()?)
+    }
+}
+
+impl Built {
+    fn unpacked(self, compress: Compress, content: Content) -> Self {
+        Self { unpacked: (compress != Compress::None).then_some(content), ..self }
+    }
+
+    /// Puts a legacy U-Boot header before the bytes, when there is an architecture for it.
+    fn wrap(
+        self,
+        arch: Option<&str>,
+        image_type: uimage::ImageType,
+        compress: Compress,
+        load: u32,
+    ) -> anyhow::Result<Self> {
+        let Some(arch) = arch else { return Ok(self) };
+        let header = uimage::Header {
+            time: 0,
+            load,
+            entry: load,
+            os: uimage::Os::LINUX,
+            arch: uimage::Arch::from_name(arch).with_context(|| format!("no architecture {arch}"))?,
+            image_type,
+            comp: compress.uimage(image_type)?,
+            name: format!("Linux-{}", kernel::RELEASE),
+        };
+        let unpacked = self.unpacked.or_else(|| Some(Content::of(&self.bytes)));
+        Ok(Self { bytes: uimage::write(&header, &self.bytes)?, unpacked, ..self })
+    }
+}
+
+/// The least that a board's device tree has.
+fn device_tree(model: &str, compatible: &[String]) -> Fdt {
+    let mut fdt = Fdt::default();
+    fdt.root.set_text("model", model);
+    if !compatible.is_empty() {
+        fdt.root.set_text("compatible", &compatible.join("\0"));
+    }
+    fdt.root.set_u32("#address-cells", 2);
+    fdt.root.set_u32("#size-cells", 2);
+    let mut memory = Node::new("memory@40000000");
+    memory.set_text("device_type", "memory");
+    // 1 GiB at 1 GiB.
+    memory.set("reg", [0x4000_0000u64.to_be_bytes(), 0x4000_0000u64.to_be_bytes()].concat());
+    fdt.root.children = vec![Node::new("aliases"), Node::new("chosen"), memory];
+    fdt
+}
+
+/// `size` bytes that do not compress: hashes of the path and a counter.
+fn blob(path: &str, size: usize) -> Vec<u8> {
+    let hashes = (0u64..)
+        .flat_map(|index| meta_lava_formats::sha256(format!("{path}:{index}").as_bytes()).into_bytes());
+    hashes.take(size).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use meta_lava_formats::kernel::MAX_KERNEL;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A script that answers as busybox does, and what was built with it.
+    fn built() -> (TempDir, Manifest) {
+        use std::os::unix::fs::PermissionsExt;
+
+        const SCRIPT: &str = "#!/bin/sh\n\
+            case $1 in\n\
+            --list-full) echo usr/bin/awk; echo sbin/init; echo bin/busybox; echo bin/sh; echo usr/bin/dpkg;;\n\
+            mkpasswd) echo \"hash of $6\";;\n\
+            esac\n";
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("busybox");
+        std::fs::write(&path, SCRIPT).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let list = List::parse(DEFAULT_LIST).unwrap();
+        let manifest = build(&list, &load(&path), &dir.path().join("store")).unwrap();
+        (dir, manifest)
+    }
+
+    fn load(path: &Path) -> Busybox {
+        // The script can't be run while another test's child still holds it open for writing.
+        for _ in 0..50 {
+            if let Ok(busybox) = Busybox::load(path) {
+                return busybox;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        Busybox::load(path).unwrap()
+    }
+
+    fn store(dir: &TempDir, path: &str) -> Vec<u8> {
+        std::fs::read(dir.path().join("store").join(path)).unwrap()
+    }
+
+    #[test]
+    fn the_same_list_makes_the_same_bytes() {
+        let ((one, manifest), (other, _)) = (built(), built());
+        let paths = manifest.artifacts.keys().map(String::as_str).chain([manifest::FILE_NAME]);
+        for path in paths {
+            assert!(store(&one, path) == store(&other, path), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_manifest_says_what_the_files_are() {
+        let (dir, manifest) = built();
+        assert_eq!(Manifest::read(&dir.path().join("store")).unwrap(), manifest);
+        for (path, entry) in &manifest.artifacts {
+            let content = Content::of(&store(&dir, path));
+            assert_eq!((entry.size, &entry.sha256), (content.size, &content.sha256), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_manifest_says_what_the_archives_hold() {
+        let (dir, manifest) = built();
+        for (path, entry) in manifest.artifacts.iter().filter(|(_, entry)| entry.tree.is_some()) {
+            let bytes = store(&dir, path);
+            let data = uimage::parse(&bytes).map_or(&*bytes, |image| image.data);
+            let archive = compress::decompress(data, MAX_KERNEL).unwrap();
+            let tree = if path.contains("cpio") {
+                cpio::parse(&archive).unwrap()
+            } else {
+                tar::read(&archive).unwrap()
+            };
+            assert_eq!(Some(&*tree.listing()), manifest.tree(path), "{path}");
+            if data.len() == bytes.len() {
+                let expected = (archive.len() != bytes.len()).then(|| Content::of(&archive));
+                assert_eq!(entry.unpacked, expected, "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_kernel_of_the_list_is_one() {
+        let (dir, manifest) = built();
+        for path in manifest.artifacts.keys().filter(|path| path.starts_with("kernel/")) {
+            let bytes = store(&dir, path);
+            let banner = kernel::banner(&bytes).unwrap();
+            assert!(banner.starts_with("Linux version 6.1.83-ghost "), "{path}: {banner}");
+            let bytes = uimage::parse(&bytes).map_or(&*bytes, |image| image.data);
+            if let Ok(fit) = fit::parse(bytes) {
+                assert!(kernel::recognise(&fit.boot(None).unwrap().kernel.data).is_ok(), "{path}");
+            } else {
+                let bytes = compress::decompress(bytes, MAX_KERNEL).unwrap();
+                assert!(kernel::recognise(&bytes).is_ok(), "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_root_file_system_has_an_init_and_no_package_manager() {
+        let (dir, _) = built();
+        let tree = cpio::parse(&store(&dir, "ramdisk/rootfs.cpio")).unwrap();
+        let target = |path: &str| match &tree.get(path)?.kind {
+            meta_lava_formats::tree::NodeKind::Symlink(target) => Some(target.clone()),
+            _ => None,
+        };
+        assert_eq!(target("init").as_deref(), Some("sbin/init"));
+        assert_eq!(target("sbin/init").as_deref(), Some("../bin/busybox"));
+        assert_eq!(target("usr/bin/awk").as_deref(), Some("../../bin/busybox"));
+        assert_eq!(target("bin/sh").as_deref(), Some("busybox"));
+        assert_eq!(tree.get("usr/bin/dpkg"), None);
+        let login = tree.get("etc/shadow").map(|node| node.mode);
+        assert_eq!(login, Some(0o600));
+    }
+
+    #[test]
+    fn a_broken_list_is_refused() {
+        let list = |artifact: &str| {
+            List::parse(&format!("login: {{user: a, password: b}}\nartifacts: {{{artifact}}}"))
+        };
+        assert!(list("a: {kind: blob, size: 1}").is_ok());
+        assert!(list("../a: {kind: blob, size: 1}").is_err());
+        assert!(list("manifest.json: {kind: blob, size: 1}").is_err());
+        assert!(list("a: {kind: blob, size: 1, colour: red}").is_err());
+        assert!(list("a: {kind: cake}").is_err());
+    }
+}
