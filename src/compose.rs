@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 use serde_json::{Map, Value, json};
 use tokio::process::Command;
 
+use crate::base_image::has_program;
 use crate::docker::Engine;
 use crate::docker::objects::tail;
 use crate::error::{Error, Result};
@@ -22,7 +23,6 @@ const WORK: Duration = Duration::from_secs(300);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compose {
     command: Vec<String>,
-    version: String,
 }
 
 /// A topology under a name of its own.
@@ -47,30 +47,44 @@ impl std::fmt::Debug for Project {
 }
 
 impl Compose {
-    /// Finds it: the plugin (`docker compose`), else the program (`docker-compose`).
+    /// Finds it: the plugin (`docker compose`), else the program
+    /// (`docker-compose`). Looks where they are installed: to ask each for its
+    /// version would take longer than starting a stack with it.
     ///
     /// # Errors
     /// [`Error::Infrastructure`] when there is neither.
     pub async fn find() -> Result<Self> {
-        let candidates: [&[&str]; 2] = [&["docker", "compose"], &["docker-compose"]];
-        for command in candidates {
-            let command: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
-            if let Some(version) = version(&command).await {
-                tracing::debug!(?command, version, "found the Compose tool");
-                return Ok(Self { command, version });
-            }
+        let plugin = Self { command: vec!["docker".into(), "compose".into()] };
+        let program = Self { command: vec!["docker-compose".into()] };
+        if has_program("docker")
+            && plugin_folders().iter().any(|folder| folder.join("docker-compose").is_file())
+        {
+            return Ok(plugin);
         }
-        Err(Error::Infrastructure(
-            "no Compose tool: neither `docker compose` nor `docker-compose` works; install one of them \
-             (Debian: `apt-get install docker-compose`; Docker's own packages: `docker-compose-plugin`)"
-                .into(),
-        ))
+        if has_program("docker-compose") {
+            return Ok(program);
+        }
+        // A plugin at a place that is not known.
+        match version(&plugin.command).await {
+            Some(_) => Ok(plugin),
+            None => Err(Error::Infrastructure(
+                "no Compose tool: neither `docker compose` nor `docker-compose` works; install one of them \
+                 (Debian: `apt-get install docker-compose`; Docker's own packages: `docker-compose-plugin`)"
+                    .into(),
+            )),
+        }
     }
 
     /// How it is called, and its version.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        format!("{} {}", self.command.join(" "), self.version)
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when it does not work.
+    pub async fn describe(&self) -> Result<String> {
+        let name = self.command.join(" ");
+        match version(&self.command).await {
+            Some(version) => Ok(format!("{name} {version}")),
+            None => Err(Error::Infrastructure(format!("`{name} version` does not work; install it again"))),
+        }
     }
 
     /// Starts all services, `workers` workers among them, without waiting for
@@ -150,6 +164,21 @@ impl Drop for Group {
             let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
         }
     }
+}
+
+/// Where the `docker` command looks for plugins.
+fn plugin_folders() -> Vec<PathBuf> {
+    let config = std::env::var_os("DOCKER_CONFIG")
+        .map(PathBuf::from)
+        .or_else(|| std::env::home_dir().map(|home| home.join(".docker")));
+    config
+        .into_iter()
+        .map(|config| config.join("cli-plugins"))
+        .chain(
+            ["/usr/local/lib", "/usr/local/libexec", "/usr/lib", "/usr/libexec"]
+                .map(|folder| Path::new(folder).join("docker/cli-plugins")),
+        )
+        .collect()
 }
 
 async fn version(command: &[String]) -> Option<String> {

@@ -55,8 +55,12 @@ pub async fn run(_args: Args) -> Result<Exit> {
         Err(error) => lines.push(line(Health::Fail, "repository", error.to_string())),
     }
     lines.push(cores(std::thread::available_parallelism().map_or(0, usize::from)));
-    match Compose::find().await {
-        Ok(compose) => lines.push(line(Health::Ok, "compose", compose.describe())),
+    let compose = match Compose::find().await {
+        Ok(compose) => compose.describe().await,
+        Err(error) => Err(error),
+    };
+    match compose {
+        Ok(text) => lines.push(line(Health::Ok, "compose", text)),
         Err(error) => lines.push(line(Health::Fail, "compose", error.to_string())),
     }
     match Engine::connect().await {

@@ -311,7 +311,7 @@ fn docker_architecture(name: &str) -> String {
 pub fn disk_free(path: &Path) -> Option<u64> {
     path.ancestors().find_map(|path| {
         let stat = nix::sys::statvfs::statvfs(path).ok()?;
-        Some(u64::from(stat.fragment_size()) * u64::from(stat.blocks_available()))
+        Some(stat.fragment_size() * stat.blocks_available())
     })
 }
 
