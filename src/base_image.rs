@@ -121,9 +121,8 @@ async fn make(engine: &Engine, architecture: &str, progress: &(dyn Fn(String) + 
         }
         text
     };
-    let labels = [("meta-lava.image".to_owned(), "base".to_owned())];
     let tar = tar_of(child).ok_or_else(|| failed("it has no output"))?;
-    let (imported, said) = tokio::join!(engine.import(REPOSITORY, TAG, &labels, tar), said);
+    let (imported, said) = tokio::join!(engine.import(REPOSITORY, TAG, tar), said);
     imported.map_err(|error| failed(&format!("{error}; the end of what it said:\n{}", tail(&said, 15))))
 }
 

@@ -15,9 +15,8 @@ use crate::docker::objects::{Kind, Object};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventSender, Phase};
 
-/// Label of every image of ours: which one it is.
-pub const IMAGE: &str = "meta-lava.image";
-/// Begin of the names of all images of ours.
+/// Begin of the names of all images of ours. They are known by it and not by a
+/// label, which would cost the classic builder one more layer for each.
 const REPOSITORY: &str = "meta-lava";
 /// So many of the images with our own executable in them are kept, besides the
 /// ones in use: a developer makes one with every build, and each is made in seconds.
@@ -247,7 +246,7 @@ async fn build(engine: &Engine, recipes: &Recipes, events: &EventSender) -> Resu
 /// is in use is no reason to fail.
 async fn prune(engine: &Engine, recipes: &[&Recipe]) {
     for recipe in recipes {
-        let Ok(mut images) = engine.images(&format!("{IMAGE}={}", recipe.name)).await else { return };
+        let Ok(mut images) = engine.images(&format!("{REPOSITORY}/{}", recipe.name)).await else { return };
         images.sort_by_key(|image| std::cmp::Reverse(image.created));
         for image in images.into_iter().skip(KEPT).filter(|image| !image.tags.contains(&recipe.tag)) {
             let names = if image.tags.is_empty() { vec![image.id.clone()] } else { image.tags.clone() };
@@ -269,7 +268,7 @@ async fn prune(engine: &Engine, recipes: &[&Recipe]) {
 pub async fn clean(engine: &Engine, keep: &[String]) -> Result<Vec<String>> {
     let used: HashSet<String> = engine.containers_images().await?;
     let mut removed = Vec::new();
-    let mut images = engine.images(IMAGE).await?;
+    let mut images = engine.images(&format!("{REPOSITORY}/*")).await?;
     // The newest first: what stands on another image goes before it.
     images.sort_by_key(|image| std::cmp::Reverse(image.created));
     for image in images {
@@ -369,12 +368,11 @@ impl Recipe {
                 arguments.insert(name.to_owned(), value);
             }
         }
-        let labels = HashMap::from([(IMAGE.to_owned(), self.name.to_owned())]);
         let (tag, dockerfile) = (self.tag.clone(), self.dockerfile.clone());
         let context = tokio::task::spawn_blocking(move || self.context())
             .await
             .map_err(|error| Error::Infrastructure(format!("could not make a build context: {error}")))??;
-        Ok(Build { tag, dockerfile, context, arguments, labels })
+        Ok(Build { tag, dockerfile, context, arguments })
     }
 
     fn context(&self) -> Result<Vec<u8>> {

@@ -27,8 +27,6 @@ pub struct Build {
     pub context: Vec<u8>,
     /// Build arguments.
     pub arguments: HashMap<String, String>,
-    /// Labels of the image.
-    pub labels: HashMap<String, String>,
 }
 
 /// Collects the lines of a build: passes some on, remembers the last ones.
@@ -91,7 +89,6 @@ impl Engine {
             .rm(true)
             .forcerm(true)
             .buildargs(&build.arguments)
-            .labels(&build.labels)
             .build();
         let body = bollard::body_full(build.context.clone().into());
         let mut stream = Box::pin(self.docker.build_image(options, None, Some(body)));
@@ -144,9 +141,6 @@ impl Engine {
             .kill_on_drop(true);
         for (key, value) in &build.arguments {
             command.arg("--build-arg").arg(format!("{key}={value}"));
-        }
-        for (key, value) in &build.labels {
-            command.arg("--label").arg(format!("{key}={value}"));
         }
         command.arg("-");
         let failed =
@@ -211,23 +205,15 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Infrastructure`] when the engine refuses.
-    pub async fn import<S>(
-        &self,
-        repository: &str,
-        tag: &str,
-        labels: &[(String, String)],
-        tar: S,
-    ) -> Result<()>
+    pub async fn import<S>(&self, repository: &str, tag: &str, tar: S) -> Result<()>
     where
         S: Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static,
     {
-        let mut changes = vec!["CMD [\"bash\"]".to_owned()];
-        changes.extend(labels.iter().map(|(key, value)| format!("LABEL {key}={value:?}")));
         let options = CreateImageOptionsBuilder::default()
             .from_src("-")
             .repo(repository)
             .tag(tag)
-            .changes(changes)
+            .changes(vec!["CMD [\"bash\"]".to_owned()])
             .build();
         let body = bollard::body_try_stream(tar);
         let mut stream = Box::pin(self.docker.create_image(Some(options), Some(body), None));

@@ -84,10 +84,6 @@ pub struct Image {
     pub tags: Vec<String>,
     /// Seconds since 1970 when it was made.
     pub created: i64,
-    /// Bytes.
-    pub size: i64,
-    /// Labels.
-    pub labels: HashMap<String, String>,
 }
 
 impl Engine {
@@ -209,12 +205,13 @@ impl Engine {
         }
     }
 
-    /// Images with a label.
+    /// Images by a pattern of their names, such as `meta-lava/*`.
     ///
     /// # Errors
     /// [`Error::Infrastructure`] when the engine refuses.
-    pub async fn images(&self, label: &str) -> Result<Vec<Image>> {
-        let options = ListImagesOptionsBuilder::default().filters(&label_filter(label)).build();
+    pub async fn images(&self, pattern: &str) -> Result<Vec<Image>> {
+        let filters = HashMap::from([("reference", vec![pattern])]);
+        let options = ListImagesOptionsBuilder::default().filters(&filters).build();
         let found =
             self.docker.list_images(Some(options)).await.map_err(|error| fault("list images", &error))?;
         Ok(found
@@ -223,8 +220,6 @@ impl Engine {
                 id: image.id,
                 tags: image.repo_tags.into_iter().filter(|tag| tag != "<none>:<none>").collect(),
                 created: image.created,
-                size: image.size,
-                labels: image.labels,
             })
             .collect())
     }
