@@ -18,6 +18,7 @@ mod images;
 mod interrupt;
 mod jobs;
 mod lava;
+mod normalise;
 mod personality;
 mod root;
 mod scenario;
@@ -25,6 +26,7 @@ mod secret;
 mod snapshot;
 mod stack;
 mod sweep;
+mod verdict;
 
 fn main() -> ExitCode {
     // In a worker the same executable is the ghost, under that name or a tool's.

@@ -87,6 +87,8 @@ pub struct Expected {
     pub path: PathBuf,
     /// Its text, without insta's header and without the newline at its end.
     pub text: String,
+    /// Line of the file where the text begins, from 1.
+    pub first_line: usize,
 }
 
 /// A snapshot that waits for a review.
@@ -119,7 +121,8 @@ impl Store {
         for series in [series, PLAIN_SERIES] {
             let path = self.folder().join(below(scenario, series, kind));
             if let Some(text) = read(&path).map_err(|problem| Error::Usage(problem.to_string()))? {
-                return Ok(Some(Expected { path, text }));
+                let first_line = header_lines(&path) + 1;
+                return Ok(Some(Expected { path, text, first_line }));
             }
         }
         Ok(None)
@@ -269,6 +272,12 @@ pub fn read(path: &Path) -> Result<Option<String>, Problem> {
         Some(text) => Ok(Some(text.to_string().trim_end().to_owned())),
         None => Err(Problem::at(path, Some((1, 1)), "is no text snapshot")),
     }
+}
+
+/// Lines of the header of a snapshot, its two `---` included.
+fn header_lines(path: &Path) -> usize {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines().skip(1).position(|line| line.trim_end() == "---").map_or(0, |at| at + 2)
 }
 
 /// Writes a snapshot with insta's header, all of it or nothing.

@@ -1,0 +1,369 @@
+//! The verdict on one scenario: what came back against what is expected.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::event::{Difference, Outcome, Verdict};
+use crate::evidence::Evidence;
+use crate::normalise::{Artifacts, Context, Masks, Normaliser, ledger, log, printable, results};
+use crate::scenario::Scenario;
+use crate::snapshot::{Kind, PLAIN_SERIES, Store, write, write_whole};
+
+/// Lines of the console that the terminal shows of a red scenario.
+const TAIL: usize = 12;
+
+/// What all verdicts of a run share.
+#[derive(Debug)]
+pub struct Judge {
+    /// The run's masks.
+    pub masks: Masks,
+    /// What the world serves.
+    pub artifacts: Artifacts,
+    /// The snapshots.
+    pub store: Store,
+    /// The series of the LAVA under test, such as `2023.01`.
+    pub series: String,
+    /// The report's folder.
+    pub report: PathBuf,
+    /// Whether differences are left pending: never in CI.
+    pub pend: bool,
+}
+
+impl Judge {
+    /// A judge of a LAVA of `version` for the repository at `root`.
+    #[must_use]
+    pub fn new(root: &Path, version: &str, artifacts: Artifacts, report: &Path) -> Self {
+        Self {
+            masks: Masks::new(),
+            artifacts,
+            store: Store::new(root),
+            series: crate::snapshot::series(version).unwrap_or(PLAIN_SERIES).to_owned(),
+            report: report.to_path_buf(),
+            pend: !crate::snapshot::in_ci(),
+        }
+    }
+
+    /// Judges what came back of `scenario`, and writes it to the report: normalised
+    /// as `scenarios/<suite>/<name>/*.snap`, and as it came in `raw/` beside them.
+    /// `seconds` is what the outcome says of the time from submission to verdict.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a snapshot that is none, [`Error::Infrastructure`] when the
+    /// report or a pending snapshot can't be written.
+    pub fn judge(
+        &self,
+        scenario: &Scenario,
+        evidence: &Evidence,
+        context: &Context,
+        seconds: f64,
+    ) -> Result<Outcome> {
+        let normaliser = Normaliser { masks: &self.masks, context };
+        let folder = self.folder(scenario);
+        write_raw(&folder.join("raw"), evidence)?;
+        let mut outcome = Outcome {
+            verdict: Verdict::Pass,
+            reason: None,
+            first_difference: None,
+            console_tail: console_tail(evidence),
+            seconds,
+        };
+        let found: Vec<(Kind, String)> = Kind::ALL
+            .into_iter()
+            .map(|kind| {
+                let text = match kind {
+                    Kind::Results => results::normalise(evidence, normaliser),
+                    Kind::Ledger => ledger::normalise(evidence, &self.artifacts, normaliser),
+                    Kind::Log => log::normalise(&evidence.log, normaliser),
+                };
+                (kind, text.trim_end().to_owned())
+            })
+            .collect();
+        for (kind, text) in &found {
+            write(&folder.join(kind.name()).with_extension("snap"), scenario, *kind, text)?;
+        }
+        if let Some(reason) = broken(scenario, evidence) {
+            outcome.verdict = Verdict::Error;
+            outcome.reason = Some(reason);
+            return Ok(outcome);
+        }
+        let mut differing = Vec::new();
+        let mut unknown = Vec::new();
+        for (kind, text) in &found {
+            let expected = self.store.expected(scenario, &self.series, *kind)?;
+            let difference = match &expected {
+                None => {
+                    unknown.push(kind.name());
+                    None
+                }
+                Some(expected) => first_difference(*kind, expected.first_line, &expected.text, text),
+            };
+            if expected.is_some() && difference.is_none() {
+                self.store.unpend(scenario, &self.series, *kind)?;
+                continue;
+            }
+            if self.pend {
+                self.store.pend(scenario, &self.series, *kind, text)?;
+            }
+            if let Some(difference) = difference {
+                differing.push(kind.name());
+                outcome.first_difference.get_or_insert(difference);
+            }
+        }
+        if !differing.is_empty() {
+            outcome.verdict = Verdict::Differs;
+            outcome.reason = Some(format!("{} not as expected", differing.join(", ")));
+        } else if !unknown.is_empty() {
+            outcome.verdict = Verdict::New;
+            outcome.reason = Some(format!("nothing is expected yet of {}", unknown.join(", ")));
+        }
+        Ok(outcome)
+    }
+
+    /// The scenario's folder in the report.
+    fn folder(&self, scenario: &Scenario) -> PathBuf {
+        self.report.join("scenarios").join(&scenario.suite).join(&scenario.name)
+    }
+}
+
+/// Why what came back says nothing of LAVA's behaviour, if so.
+fn broken(scenario: &Scenario, evidence: &Evidence) -> Option<String> {
+    let job = evidence.job.as_ref()?;
+    let state = evidence.details.get("state").and_then(Value::as_str).unwrap_or("unknown");
+    if state != "Finished" {
+        return Some(format!("job {job} is {state} in LAVA, not Finished"));
+    }
+    if evidence.log.trim_ascii().is_empty() {
+        let comment = evidence.details.get("failure_comment").and_then(Value::as_str).unwrap_or_default();
+        return Some(
+            format!("job {job} has no log: it never ran. {}", printable(comment)).trim_end().to_owned(),
+        );
+    }
+    let missing = |name: &&str| !evidence.ledgers.contains_key(*name);
+    let board = scenario.boards.iter().map(|board| board.name.as_str()).find(missing)?;
+    Some(format!("the ghost {board} has no ledger"))
+}
+
+/// The first line where `found` leaves `expected`, whose first line is line
+/// `first_line` of its file.
+#[must_use]
+pub fn first_difference(kind: Kind, first_line: usize, expected: &str, found: &str) -> Option<Difference> {
+    if expected == found {
+        return None;
+    }
+    let (mut expected, mut found) = (expected.lines(), found.lines());
+    let mut line = first_line;
+    loop {
+        let (one, other) = (expected.next(), found.next());
+        if one != other {
+            return Some(Difference {
+                snapshot: kind.name().into(),
+                line,
+                expected: one.map(str::to_owned),
+                found: other.map(str::to_owned),
+            });
+        }
+        // Equal lines with different line endings are no difference that could be shown.
+        one?;
+        line += 1;
+    }
+}
+
+/// The last lines of the first board's console, fit for a terminal.
+fn console_tail(evidence: &Evidence) -> Vec<String> {
+    let Some(console) = evidence.consoles.values().next() else { return Vec::new() };
+    // Enough for the lines that are shown, however long the console is.
+    let console = &console[console.len().saturating_sub(64 << 10)..];
+    let text = String::from_utf8_lossy(console);
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last = lines.len().saturating_sub(TAIL);
+    lines[last..].iter().map(|line| printable(line.trim_end())).collect()
+}
+
+/// Writes what came back as it came.
+fn write_raw(folder: &Path, evidence: &Evidence) -> Result<()> {
+    // What an earlier run of the same report left there is not of this one.
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::Infrastructure(format!("could not empty {}: {error}", folder.display())));
+        }
+        _ => {}
+    }
+    let json = |value: &Value| serde_json::to_vec_pretty(value).unwrap_or_default();
+    write_whole(&folder.join("job.json"), &json(&evidence.details))?;
+    write_whole(&folder.join("metadata.json"), &json(&evidence.metadata))?;
+    write_whole(&folder.join("log.yaml"), &evidence.log)?;
+    let suites: Vec<Value> = evidence
+        .suites
+        .iter()
+        .map(|(name, tests)| serde_json::json!({"suite": name, "tests": tests}))
+        .collect();
+    write_whole(&folder.join("results.json"), &json(&Value::Array(suites)))?;
+    for (board, entries) in &evidence.ledgers {
+        let mut lines = Vec::new();
+        for entry in entries {
+            lines.extend(serde_json::to_vec(entry).unwrap_or_default());
+            lines.push(b'\n');
+        }
+        write_whole(&folder.join(format!("ledger-{}.jsonl", file_name(board))), &lines)?;
+    }
+    for (board, console) in &evidence.consoles {
+        write_whole(&folder.join(format!("console-{}.log", file_name(board))), console)?;
+    }
+    Ok(())
+}
+
+/// Names of boards are names of files already; what came from elsewhere is made one.
+fn file_name(name: &str) -> String {
+    name.chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' })
+        .take(100)
+        .collect()
+}
+
+#[cfg(test)]
+pub mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::normalise::ledger::tests::events;
+    use crate::scenario::Matrix;
+    use meta_lava_ghost::ledger::Entry;
+
+    /// What came back of a job on `bbb`, in short.
+    pub fn evidence(job: &str) -> Evidence {
+        let line = |level: &str, message: String| {
+            format!("- {{\"dt\": \"2024-11-23T06:08:00\", \"lvl\": \"{level}\", \"msg\": \"{message}\"}}\n")
+        };
+        let log = [
+            line("info", "start: 0 validate".into()),
+            line("input", format!("tftp 0x82000000 {job}/tftp-deploy-a8{}/kernel/zImage\\n", &"b7c8d9"[..6])),
+            line("target", "Bytes transferred = 5".into()),
+        ];
+        let overlay = format!("echo /lava-{job}/bin\n").into_bytes();
+        Evidence {
+            blobs: [(meta_lava_formats::sha256(&overlay), overlay)].into(),
+            job: Some(job.into()),
+            details: json!({"id": job, "health": "Complete", "state": "Finished"}),
+            log: log.concat().into_bytes(),
+            suites: vec![("lava".into(), vec![json!({"id": 1, "name": "validate", "result": "pass"})])],
+            metadata: json!([]),
+            ledgers: [(
+                "bbb-01".to_owned(),
+                events(job).into_iter().map(|event| Entry { time_us: 0, event }).collect(),
+            )]
+            .into(),
+            consoles: [("bbb-01".to_owned(), b"U-Boot\r\n=> \x1b[0mboot\r\n".to_vec())].into(),
+            ..Evidence::default()
+        }
+    }
+
+    /// A repository, its matrix, and a judge who pends.
+    pub fn court() -> (tempfile::TempDir, Matrix, Judge) {
+        let folder = crate::scenario::tests::folder();
+        let matrix = Matrix::load(folder.path()).unwrap();
+        let report = folder.path().join("report");
+        let mut judge = Judge::new(folder.path(), "2023.01-2", Artifacts::default(), &report);
+        judge.pend = true;
+        (folder, matrix, judge)
+    }
+
+    fn accept(root: &Path) {
+        for pending in Store::new(root).pending().unwrap() {
+            fs::rename(pending.new, pending.snap).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_scenario_is_new_then_passes_and_its_snapshots_are_equal_for_every_job() {
+        let (folder, matrix, judge) = court();
+        let bbb = &matrix.scenarios[0];
+        let judge = |job: &str| judge.judge(bbb, &evidence(job), &Context::new(Some(job)), 1.5).unwrap();
+        let outcome = judge("12");
+        assert_eq!(outcome.verdict, Verdict::New);
+        assert_eq!(outcome.reason.as_deref(), Some("nothing is expected yet of results, ledger, log"));
+        assert_eq!(outcome.console_tail, ["U-Boot", "=> \\x1b[0mboot"]);
+        accept(folder.path());
+        let snap = |name: &str| {
+            fs::read(folder.path().join("report/scenarios/health-checks/bbb").join(name)).unwrap()
+        };
+        let first = ["log.snap", "results.snap", "ledger.snap"].map(snap);
+        assert_eq!(judge("4711").verdict, Verdict::Pass);
+        assert_eq!(["log.snap", "results.snap", "ledger.snap"].map(snap), first);
+        assert!(snap("raw/log.yaml").starts_with(b"- {\"dt\""));
+        assert!(snap("raw/console-bbb-01.log").starts_with(b"U-Boot"));
+        assert!(Store::new(folder.path()).pending().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_differs_is_pending_and_the_first_difference_is_the_most_telling_one() {
+        let (folder, matrix, judge) = court();
+        let bbb = &matrix.scenarios[0];
+        let context = Context::new(Some("12"));
+        judge.judge(bbb, &evidence("12"), &context, 1.0).unwrap();
+        accept(folder.path());
+        let mut other = evidence("12");
+        other.log.extend(b"- {\"dt\": \"x\", \"lvl\": \"debug\", \"msg\": \"more\"}\n");
+        let outcome = judge.judge(bbb, &other, &context, 1.0).unwrap();
+        assert_eq!(outcome.verdict, Verdict::Differs);
+        let difference = outcome.first_difference.unwrap();
+        assert_eq!(difference.snapshot, "log");
+        // Four lines of header, then LAVA's own line before the board's.
+        assert_eq!(difference.line, 7);
+        assert_eq!(difference.expected.as_deref(), Some("target   | Bytes transferred = 5"));
+        assert_eq!(difference.found.as_deref(), Some("debug    | more"));
+        let pending = Store::new(folder.path()).pending().unwrap();
+        assert_eq!(pending.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["health-checks/bbb/log"]);
+
+        other.suites[0].1[0]["result"] = "fail".into();
+        let outcome = judge.judge(bbb, &other, &context, 1.0).unwrap();
+        assert_eq!(outcome.reason.as_deref(), Some("results, log not as expected"));
+        assert_eq!(outcome.first_difference.unwrap().snapshot, "results");
+
+        // All is well again: nothing stays pending.
+        assert_eq!(judge.judge(bbb, &evidence("12"), &context, 1.0).unwrap().verdict, Verdict::Pass);
+        assert!(Store::new(folder.path()).pending().unwrap().is_empty());
+    }
+
+    #[test]
+    fn ci_never_writes_a_snapshot() {
+        let (folder, matrix, mut judge) = court();
+        judge.pend = false;
+        let outcome =
+            judge.judge(&matrix.scenarios[0], &evidence("12"), &Context::new(Some("12")), 1.0).unwrap();
+        assert_eq!(outcome.verdict, Verdict::New);
+        assert!(!folder.path().join("expected").exists());
+    }
+
+    #[test]
+    fn what_says_nothing_of_lava_is_an_error_and_leaves_nothing_pending() {
+        let (folder, matrix, judge) = court();
+        let bbb = &matrix.scenarios[0];
+        let verdict = |change: &dyn Fn(&mut Evidence)| {
+            let mut evidence = evidence("12");
+            change(&mut evidence);
+            let outcome = judge.judge(bbb, &evidence, &Context::new(Some("12")), 1.0).unwrap();
+            assert_eq!(outcome.verdict, Verdict::Error);
+            outcome.reason.unwrap()
+        };
+        assert_eq!(
+            verdict(&|e| e.details["state"] = "Running".into()),
+            "job 12 is Running in LAVA, not Finished"
+        );
+        assert_eq!(verdict(&|e| e.log.clear()), "job 12 has no log: it never ran.");
+        assert_eq!(verdict(&|e| e.ledgers.clear()), "the ghost bbb-01 has no ledger");
+        assert!(!folder.path().join("expected").exists());
+    }
+
+    #[test]
+    fn the_first_difference_may_be_an_end() {
+        let difference = |expected, found| first_difference(Kind::Log, 5, expected, found);
+        assert_eq!(difference("a\nb", "a\nb"), None);
+        let longer = difference("a", "a\nb").unwrap();
+        assert_eq!((longer.line, longer.expected, longer.found.as_deref()), (6, None, Some("b")));
+        let shorter = difference("a\nb", "a").unwrap();
+        assert_eq!((shorter.line, shorter.expected.as_deref(), shorter.found), (6, Some("b"), None));
+    }
+}
