@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
-use crate::commands::{print, root};
+use crate::commands::print;
 use crate::error::Result;
 use crate::exit_code::Exit;
+use crate::root::root;
 use crate::scenario::{Matrix, Problem, Scenario};
 use crate::snapshot::{Store, in_ci};
 

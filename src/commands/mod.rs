@@ -12,22 +12,10 @@ pub mod show;
 pub mod up;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::root::root;
 use crate::scenario::Matrix;
-
-/// The root of the repository: the nearest folder upwards with a `jobs/` in it.
-pub(crate) fn root() -> Result<PathBuf> {
-    let here = std::env::current_dir()
-        .map_err(|error| Error::Usage(format!("could not find out the current folder: {error}")))?;
-    here.ancestors().find(|folder| folder.join("jobs").is_dir()).map(Path::to_path_buf).ok_or_else(|| {
-        Error::Usage(format!(
-            "no folder `jobs` in {} or above it; run this in a clone of meta-lava",
-            here.display()
-        ))
-    })
-}
 
 /// All scenarios.
 pub(crate) fn matrix() -> Result<Matrix> {

@@ -3,21 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use meta_lava_formats::tree::TreeEntry;
-use serde::Deserialize;
-
-/// The world's `manifest.json`.
-#[derive(Debug, Deserialize)]
-struct Manifest {
-    files: BTreeMap<String, ManifestFile>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ManifestFile {
-    sha256: String,
-    /// What is in it, where it is a root file system, a ramdisk or modules.
-    #[serde(default)]
-    tree: Option<Vec<TreeEntry>>,
-}
+use meta_lava_world::manifest::Manifest;
 
 /// All artifacts, by what they are made of.
 #[derive(Debug, Clone, Default)]
@@ -27,17 +13,21 @@ pub struct Artifacts {
 }
 
 impl Artifacts {
-    /// Reads the world's manifest: `{"files": {path: {"sha256": hex, "tree": [entries]}}}`.
-    ///
-    /// # Errors
-    /// When it is no such thing.
-    pub fn from_manifest(json: &[u8]) -> Result<Self, serde_json::Error> {
-        let manifest: Manifest = serde_json::from_slice(json)?;
+    /// What a store's manifest lists. A board that takes a boot loader's header or a
+    /// compression off has the inner file, which is the artifact too.
+    #[must_use]
+    pub fn from_manifest(manifest: &Manifest) -> Self {
         let mut artifacts = Self::default();
-        for (path, file) in manifest.files {
-            artifacts.add(&path, &file.sha256, file.tree);
+        for (path, entry) in &manifest.artifacts {
+            artifacts.add(path, &entry.sha256, manifest.tree(path).map(<[_]>::to_vec));
         }
-        Ok(artifacts)
+        // After all whole files: one that is also served unpacked goes by its own name.
+        for (path, entry) in &manifest.artifacts {
+            if let Some(inner) = &entry.unpacked {
+                artifacts.paths.entry(inner.sha256.clone()).or_insert_with(|| format!("{path} (unpacked)"));
+            }
+        }
+        artifacts
     }
 
     /// Adds the artifact at `path`. Of two that are equal, the first by name is meant.

@@ -52,9 +52,9 @@ impl Matrix {
     #[must_use]
     pub fn first_port(&self, scenario: &Scenario) -> u16 {
         const FIRST: usize = 20_000;
-        const EACH: usize = 8;
+        const EACH: usize = 16; // as many as a board can have
         let before = self.scenarios.iter().take_while(|other| other.name != scenario.name).count();
-        u16::try_from(FIRST + before * EACH).unwrap_or(u16::MAX - 8)
+        u16::try_from(FIRST + before * EACH).unwrap_or(u16::MAX - 16)
     }
 
     /// Renders `scenario` on its own ports.
@@ -67,7 +67,7 @@ impl Matrix {
             .boards
             .iter()
             .map(|board| {
-                let ports = (0..board.uarts.min(8)).map(|_| {
+                let ports = (0..board.uarts).map(|_| {
                     next_port = next_port.saturating_add(1);
                     next_port - 1
                 });

@@ -7,7 +7,14 @@ use super::render::Board;
 use super::*;
 
 /// A board that every kind of U-Boot settings accepts.
-const GHOST: &str = "model: TI AM335x BeagleBone Black\nfirmware:\n  kind: u-boot\n";
+const GHOST: &str = "\
+model: TI AM335x BeagleBone Black
+firmware:
+  kind: u-boot
+  banner: U-Boot 2023.01
+  arch: arm
+  boot: [bootz]
+";
 
 const FAMILY_JOB: &str = "\
 # As a user would write it.
@@ -51,7 +58,7 @@ pub fn folder() -> tempfile::TempDir {
             "jobs/health-checks/juno/scenario.yaml",
             "family: uboot\ntags: [slow]\ndictionary: {boot_character_delay: ~, usb: 'x-{{ board }}'}\n",
         ),
-        ("jobs/health-checks/juno/ghost.yaml", "model: juno\nuarts: 2\nfirmware:\n  kind: u-boot\n"),
+        ("jobs/health-checks/juno/ghost.yaml", &format!("uarts: 2\n{GHOST}")),
         ("jobs/lab/suite.yaml", "about: real ones\n"),
         ("jobs/lab/whole/scenario.yaml", ""),
         ("jobs/lab/whole/job.yaml", WHOLE_JOB),
@@ -122,11 +129,11 @@ fn a_family_gives_its_scenarios_the_job_and_the_dictionary() {
 fn a_board_with_two_serial_ports_has_a_connection_list_and_a_null_removes_a_default() {
     let matrix = matrix();
     let rendered = matrix.render(get(&matrix, "juno")).unwrap();
-    assert_eq!(rendered.boards[0].ports, [20008, 20009]);
+    assert_eq!(rendered.boards[0].ports, [20016, 20017]);
     insta::assert_snapshot!(rendered.devices[0].dictionary, @"
     {% extends 'juno.jinja2' %}
     {% set connection_list = ['uart0', 'uart1'] %}
-    {% set connection_commands = {'uart0': 'telnet 127.0.0.1 20008', 'uart1': 'telnet 127.0.0.1 20009'} %}
+    {% set connection_commands = {'uart0': 'telnet 127.0.0.1 20016', 'uart1': 'telnet 127.0.0.1 20017'} %}
     {% set connection_tags = {'uart0': ['primary', 'telnet'], 'uart1': ['telnet']} %}
     {% set hard_reset_command = 'ghost power reset juno-01' %}
     {% set power_on_command = 'ghost power on juno-01' %}
@@ -169,7 +176,7 @@ fn every_mistake_is_shown_where_it_was_made() {
 fn a_board_that_is_none_is_shown_where_it_went_wrong() {
     let ghost = "jobs/lab/whole/ghost.yaml";
     assert!(
-        problems(ghost, "model: x\nmodl: y\nfirmware:\n  kind: u-boot\n")
+        problems(ghost, &format!("model: x\nmodl: y\n{}", &GHOST[GHOST.find("firmware").unwrap()..]))
             .starts_with("jobs/lab/whole/ghost.yaml:2:1: unknown field `modl`")
     );
     let found = problems(ghost, "model: x\nfirmware:\n  kind: u-bot\n");
