@@ -1,13 +1,11 @@
-//! What the firmwares' tests share: a powered machine on a test's bench, and a
-//! TFTP server beside it.
+//! A bench for tests of firmwares: like [`super::testing`]'s rig, for those that
+//! are reset in the middle of something, or started by a tool.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::net::UdpSocket;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
@@ -126,36 +124,8 @@ fn run(firmware: &Arc<dyn Firmware>, machine: &Arc<Mutex<Machine>>) -> JoinHandl
     tokio::spawn(async move { firmware.run(&mut *machine.lock().await).await })
 }
 
-/// Serves `files` by TFTP, plainly (RFC 1350); returns `address:port`.
+/// Serves `files` by TFTP; returns `address:port`.
 pub async fn tftp_server(files: &[(&str, &[u8])]) -> String {
-    let files: BTreeMap<String, Vec<u8>> =
-        files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
-    let files = Arc::new(files);
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let address = socket.local_addr().unwrap().to_string();
-    tokio::spawn(async move {
-        let mut buffer = [0; 2048];
-        while let Ok((size, client)) = socket.recv_from(&mut buffer).await {
-            let name = buffer[2..size].split(|byte| *byte == 0).next().unwrap_or_default();
-            let name = String::from_utf8_lossy(name).into_owned();
-            tokio::spawn(serve(client, files.get(&name).cloned()));
-        }
-    });
-    address
-}
-
-async fn serve(client: SocketAddr, file: Option<Vec<u8>>) {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let Some(file) = file else {
-        let _ = socket.send_to(b"\0\x05\0\x01File not found\0", client).await;
-        return;
-    };
-    let mut ack = [0; 512];
-    for number in 0..=file.len() / 512 {
-        let mut packet = vec![0, 3];
-        packet.extend_from_slice(&((number + 1) as u16).to_be_bytes());
-        packet.extend_from_slice(&file[number * 512..file.len().min(number * 512 + 512)]);
-        let _ = socket.send_to(&packet, client).await;
-        let _ = socket.recv_from(&mut ack).await;
-    }
+    let files = files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
+    super::testing::tftp_server(files).await
 }

@@ -17,6 +17,8 @@ pub mod shell;
 #[cfg(test)]
 mod testing;
 pub mod uboot;
+pub mod uefi;
+pub mod uefi_menu;
 
 /// What a firmware does between reset and the operating system.
 ///
@@ -69,7 +71,8 @@ pub struct Kind {
 pub type Loaded = (Board, Box<dyn Firmware>);
 
 /// All the kinds there are.
-pub const KINDS: &[Kind] = &[barebox::KIND, depthcharge::KIND, qemu::KIND, uboot::KIND];
+pub const KINDS: &[Kind] =
+    &[barebox::KIND, depthcharge::KIND, qemu::KIND, uboot::KIND, uefi::KIND, uefi_menu::KIND];
 
 #[derive(Deserialize)]
 struct KindOnly {
