@@ -185,6 +185,43 @@ mod tests {
         assert!(error.to_string().contains("no ghost daemon answers"), "{error}");
     }
 
+    #[tokio::test]
+    async fn a_real_daemon_plays_the_board_once_and_again() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("boards")).unwrap();
+        let board = "{model: PC, firmware: {kind: qemu}}";
+        std::fs::write(dir.path().join("boards/qemu-01.yaml"), board).unwrap();
+        let lab = r#"{"boards": [{"name": "qemu-01", "consoles": []}]}"#;
+        std::fs::write(dir.path().join("lab.json"), lab).unwrap();
+        let socket = dir.path().join("socket");
+        let settings = crate::daemon::Settings {
+            lab: dir.path().into(),
+            state: dir.path().join("state"),
+            socket: socket.clone(),
+            server: [127, 0, 0, 1].into(),
+            pace: None,
+        };
+        tokio::spawn(async move { crate::daemon::run(&settings).await });
+        while UnixStream::connect(&socket).is_err() {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..2 {
+            let socket = socket.clone();
+            let printed = tokio::task::spawn_blocking(move || {
+                let args = vec!["-frobnicate".to_owned()];
+                let tool = "qemu-system-x86_64".to_owned();
+                let request = Request::Attach { board: "qemu-01".into(), tool, args, cwd: "/".into() };
+                let (ours, _theirs) = UnixStream::pair().unwrap();
+                let mut printed = Vec::new();
+                relay(&socket, &request, ours, &mut printed).unwrap();
+                String::from_utf8(printed).unwrap()
+            })
+            .await
+            .unwrap();
+            assert_eq!(printed, "qemu-system-x86_64: -frobnicate: invalid option\r\n");
+        }
+    }
+
     #[test]
     fn lava_finds_the_version_in_the_fourth_word() {
         assert_eq!(VERSION.split_whitespace().nth(3), Some("7.2.11"));
