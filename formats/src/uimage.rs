@@ -265,7 +265,7 @@ pub fn write(header: &Header, data: &[u8]) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// The data of a multi-file image (or, of one part, a script), for [`write`].
+/// The data of a multi-file image (or, of one part, a script), for [`write()`].
 ///
 /// # Errors
 ///
