@@ -170,13 +170,33 @@ pub enum Event {
 #[derive(Clone)]
 pub struct Ledger {
     file: Arc<Mutex<File>>,
+    blobs: Arc<Path>,
 }
 
 impl Ledger {
     /// Opens (or continues) the ledger in `path`.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Self { file: Arc::new(Mutex::new(file)) })
+        let blobs = path.with_file_name("blobs").into();
+        Ok(Self { file: Arc::new(Mutex::new(file)), blobs })
+    }
+
+    /// Keeps `bytes` beside the ledger, in the file `blobs/SHA256`.
+    pub fn blob(&self, bytes: &[u8]) {
+        let path = self.blobs.join(meta_lava_formats::sha256(bytes));
+        if path.exists() {
+            return;
+        }
+        // Under its name it is whole.
+        let written = std::fs::create_dir_all(&self.blobs).and_then(|()| {
+            let mut file = tempfile::NamedTempFile::new_in(&self.blobs)?;
+            file.write_all(bytes)?;
+            file.persist(&path)?;
+            Ok(())
+        });
+        if let Err(error) = written {
+            tracing::error!(%error, path = %path.display(), "could not keep a blob");
+        }
     }
 
     /// Appends one event, now.
