@@ -1,8 +1,23 @@
-//! stub
+//! What boots after the firmware: the kernel's log, and the userland that LAVA
+//! served, for real.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use meta_lava_formats::tree::{NodeKind, Tree};
+use meta_lava_formats::{fdt, kernel, sha256};
+
+use self::cmdline::{Cmdline, Ip};
+use self::kernel_log::KernelLog;
+use self::sandbox::{End, Init, NamedBy, Userland};
 use crate::firmware::BootImage;
+use crate::ledger::{Event, Stage};
 use crate::machine::Machine;
+use crate::memory::Memory;
 
+mod cmdline;
+mod kernel_log;
+mod root;
 pub mod sandbox;
 
 /// How an operating system ended.
@@ -17,7 +32,281 @@ pub enum Exit {
 }
 
 /// Boots `image` on `machine` and runs it until it ends.
+///
+/// When the future is dropped, nothing of what it ran is left.
 pub async fn run(machine: &mut Machine, image: BootImage) -> Exit {
-    let _ = (machine, image);
-    Exit::Halt
+    // Whatever else was loaded is the kernel's to overwrite.
+    machine.memory = Memory::new(machine.board.memory.base, machine.board.memory.mib);
+    let image = Arc::new(image);
+    let ramdisk = blocking({
+        let image = Arc::clone(&image);
+        move || image.ramdisk.as_deref().map(root::ramdisk)
+    });
+    let Some(Start { boot, banner, model, cmdline }) = blocking(move || Start::of(&image)).await else {
+        return Exit::Halt;
+    };
+    let ramdisk_sha256 = match &boot {
+        Event::Boot { ramdisk, .. } => ramdisk.clone().unwrap_or_default(),
+        _ => String::new(),
+    };
+    machine.ledger.take(boot);
+    machine.enter(Stage::Kernel);
+    let Some(banner) = banner else {
+        // What is no kernel says nothing.
+        machine.ledger.violation("no-kernel", "what was booted has no banner of a Linux kernel");
+        return Exit::Halt;
+    };
+    let model = model.unwrap_or_else(|| machine.board.model.clone());
+    let release = banner.split(' ').nth(2).unwrap_or_default().to_owned();
+    let mut system = System {
+        log: KernelLog::new(),
+        cmdline: Cmdline(&cmdline),
+        model: &model,
+        release: &release,
+        machine,
+    };
+    system.greet(&banner).await;
+    let tree = match system.root(ramdisk, ramdisk_sha256).await {
+        Ok(found) => found,
+        Err(panic) => return system.panic(&panic).await,
+    };
+    system.userland(tree).await
 }
+
+/// Does `work` where it does not hold other boards up; `None` when it panics.
+fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> impl Future<Output = Option<T>> + Send {
+    let task = tokio::task::spawn_blocking(work);
+    async { task.await.inspect_err(|error| tracing::error!(%error, "could not boot")).ok() }
+}
+
+/// What is known before the kernel says a word.
+struct Start {
+    boot: Event,
+    banner: Option<String>,
+    model: Option<String>,
+    cmdline: String,
+}
+
+impl Start {
+    fn of(image: &BootImage) -> Self {
+        let tree = image.dtb.as_deref().and_then(|dtb| fdt::parse(dtb).ok());
+        let mut cmdline = image.cmdline.clone();
+        if cmdline.is_empty()
+            && let Some(bootargs) = tree.as_ref().and_then(fdt::Fdt::bootargs)
+        {
+            bootargs.clone_into(&mut cmdline);
+        }
+        let boot = Event::Boot {
+            kernel: sha256(&image.kernel),
+            cmdline: cmdline.clone(),
+            ramdisk: image.ramdisk.as_deref().map(sha256),
+            dtb: image.dtb.as_deref().map(sha256),
+        };
+        let model = tree.as_ref().and_then(fdt::Fdt::model).map(str::to_owned);
+        Self { boot, banner: kernel::banner(&image.kernel), model, cmdline }
+    }
+}
+
+/// A kernel at work.
+struct System<'a> {
+    machine: &'a mut Machine,
+    log: KernelLog,
+    cmdline: Cmdline<'a>,
+    model: &'a str,
+    release: &'a str,
+}
+
+/// A root file system, and the programs in it to try as PID 1.
+struct Root {
+    tree: Tree,
+    inits: Vec<Init>,
+}
+
+/// What an unpacked ramdisk comes as.
+type Unpacked = Option<Option<Result<Tree, root::BadRamdisk>>>;
+
+impl System<'_> {
+    async fn flush(&mut self) {
+        self.log.flush(self.machine.console()).await;
+    }
+
+    /// What every kernel prints first.
+    async fn greet(&mut self, banner: &str) {
+        self.log.early("Booting Linux on physical CPU 0x0");
+        self.log.early(banner);
+        self.log.early(&format!("Machine model: {}", self.model));
+        self.log.early(&format!("Kernel command line: {}", self.cmdline.0));
+        let board = Arc::clone(&self.machine.board);
+        for line in &board.kernel.lines {
+            self.log.line_of_board(line);
+        }
+        self.flush().await;
+    }
+
+    /// Finds the root file system, or says what the kernel panics with
+    /// (`kernel_init_freeable` in `init/main.c`, `init/do_mounts.c`).
+    async fn root(
+        &mut self,
+        ramdisk: impl Future<Output = Unpacked>,
+        sha256: String,
+    ) -> Result<Root, String> {
+        if !sha256.is_empty() {
+            self.log.line("Unpacking initramfs...");
+            self.flush().await;
+        }
+        let initramfs = match ramdisk.await.flatten() {
+            Some(Ok(tree)) => Some(self.note("ramdisk", sha256, tree).await),
+            Some(Err(bad)) => {
+                self.machine.ledger.violation("bad-ramdisk", bad.detail);
+                self.log.line(&format!("Initramfs unpacking failed: {}", bad.kernel_says));
+                None
+            }
+            None => None,
+        };
+        let server = self.network();
+        if let Some(nfs) = self.cmdline.nfs_root() {
+            let server = nfs.server.or(server).unwrap_or_default();
+            self.flush().await;
+            return match self.machine.net.nfs_tree(&server, &nfs.path).await {
+                Ok(tree) => {
+                    self.log.line("VFS: Mounted root (nfs filesystem) on device 0:15.");
+                    let tree = self.note("nfsroot", String::new(), tree).await;
+                    Ok(Root { tree, inits: self.inits(None) })
+                }
+                Err(error) => {
+                    self.log.line(&format!("Root-NFS: {error}"));
+                    self.log.line("VFS: Unable to mount root fs via NFS.");
+                    Err("VFS: Unable to mount root fs on unknown-block(0,255)".into())
+                }
+            };
+        }
+        let rdinit = self.cmdline.get("rdinit").unwrap_or("/init");
+        match initramfs {
+            Some(tree) if has(&tree, rdinit) => Ok(Root { inits: self.inits(Some(rdinit)), tree }),
+            _ => {
+                let device = self.cmdline.get("root").unwrap_or("(null)");
+                let device = device.strip_prefix("/dev/").unwrap_or(device);
+                self.log.line(&format!(
+                    "VFS: Cannot open root device \"{device}\" or unknown-block(0,0): error -6"
+                ));
+                self.log.line(
+                    "Please append a correct \"root=\" boot option; here are the available partitions:",
+                );
+                Err("VFS: Unable to mount root fs on unknown-block(0,0)".into())
+            }
+        }
+    }
+
+    /// Notes a tree, where that does not hold other boards up.
+    async fn note(&mut self, root: &'static str, source: String, tree: Tree) -> Tree {
+        let ledger = self.machine.ledger.clone();
+        let noted = blocking(move || {
+            root::note(&ledger, root, source, &tree);
+            tree
+        });
+        noted.await.unwrap_or_default()
+    }
+
+    /// Brings the network up if the command line wants it, and says which server DHCP names.
+    fn network(&mut self) -> Option<String> {
+        match self.cmdline.ip() {
+            Ip::Off => None,
+            Ip::Unasked if self.cmdline.nfs_root().is_none() => None,
+            Ip::Static(address) => {
+                self.machine.net.address = address.parse().ok();
+                self.machine.ledger.take(Event::Network { method: "static".into() });
+                self.log.line("IP-Config: Complete:");
+                None
+            }
+            Ip::Auto | Ip::Unasked => {
+                let lease = self.machine.net.dhcp();
+                self.log.line("Sending DHCP requests ., OK");
+                self.log.line(&format!(
+                    "IP-Config: Got DHCP answer from {}, my address is {}",
+                    lease.server, lease.address
+                ));
+                self.log.line("IP-Config: Complete:");
+                Some(lease.server.to_string())
+            }
+        }
+    }
+
+    /// The programs to try as PID 1 (`kernel_init` in `init/main.c`).
+    fn inits(&self, rdinit: Option<&str>) -> Vec<Init> {
+        let init =
+            |path: &str, named_by| Init { path: path.to_owned(), args: self.cmdline.init_args(), named_by };
+        let mut inits: Vec<Init> = rdinit.map(|path| init(path, NamedBy::Ramdisk)).into_iter().collect();
+        match self.cmdline.get("init") {
+            Some(path) => inits.push(init(path, NamedBy::CommandLine)),
+            None => {
+                inits.extend(
+                    ["/sbin/init", "/etc/init", "/bin/init", "/bin/sh"]
+                        .map(|path| init(path, NamedBy::Kernel)),
+                );
+            }
+        }
+        inits
+    }
+
+    async fn userland(&mut self, root: Root) -> Exit {
+        let prefix = self.log.prefix();
+        self.flush().await;
+        self.machine.enter(Stage::Userland);
+        let userland = Userland {
+            hostname: self.machine.board.name.clone(),
+            cmdline: self.cmdline.0.to_owned(),
+            inits: root.inits,
+            prefix,
+        };
+        let end = sandbox::run(userland, root.tree, self.machine.console()).await;
+        self.machine.enter(Stage::Kernel);
+        match end {
+            End::Reboot => {
+                self.log.line("reboot: Restarting system");
+                self.flush().await;
+                Exit::Reboot
+            }
+            End::PowerOff => {
+                self.log.line("reboot: Power down");
+                self.flush().await;
+                Exit::PowerOff
+            }
+            End::Exited(status) => {
+                self.panic(&format!("Attempted to kill init! exitcode=0x{status:08x}")).await
+            }
+            End::NoInit(panic) => self.panic(&panic).await,
+            End::Refused(why) => {
+                self.machine.ledger.violation("sandbox-refused", why.as_str());
+                self.panic(&format!("no sandbox for the userland: {why}")).await
+            }
+        }
+    }
+
+    async fn panic(&mut self, why: &str) -> Exit {
+        let reboot = self.cmdline.panic_reboot();
+        self.log.panic(why, self.release, self.model, reboot);
+        self.flush().await;
+        match reboot {
+            Some(seconds) => {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                Exit::Reboot
+            }
+            None => Exit::Halt,
+        }
+    }
+}
+
+/// Whether `tree` has a program, or a link, at an absolute path.
+fn has(tree: &Tree, path: &str) -> bool {
+    let node = tree.get(path.trim_start_matches('/'));
+    node.is_some_and(|node| match node.kind {
+        NodeKind::File(_) => node.mode & 0o111 != 0,
+        NodeKind::Symlink(_) => true,
+        NodeKind::Directory | NodeKind::Special => false,
+    })
+}
+
+#[cfg(test)]
+mod tests;

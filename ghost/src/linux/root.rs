@@ -1,0 +1,86 @@
+//! Root file systems: what comes of a ramdisk.
+
+use meta_lava_formats::compress::{self, decompress};
+use meta_lava_formats::cpio;
+use meta_lava_formats::tree::{NodeKind, Tree};
+
+use crate::ledger::{Event, Ledger};
+
+/// No ramdisk unpacks to more, in bytes.
+const RAMDISK_LIMIT: usize = 1 << 30;
+
+/// Why a ramdisk is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct BadRamdisk {
+    /// What the kernel says (`init/initramfs.c`).
+    pub(super) kernel_says: &'static str,
+    /// What is wrong, for the ledger.
+    pub(super) detail: String,
+}
+
+/// Unpacks an initramfs.
+pub(super) fn ramdisk(bytes: &[u8]) -> Result<Tree, BadRamdisk> {
+    let bad = |kernel_says, detail: String| BadRamdisk { kernel_says, detail };
+    let unpacked = decompress(bytes, RAMDISK_LIMIT).map_err(|error| {
+        let says = match error {
+            compress::Error::Broken(..) => "decompressor failed",
+            compress::Error::TooLarge(_) => "write error",
+            compress::Error::TrailingGarbage { .. } => "invalid magic at start of compressed archive",
+        };
+        bad(says, error.to_string())
+    })?;
+    let compressed = compress::Format::of(bytes) != compress::Format::None;
+    cpio::parse(&unpacked).map_err(|error| {
+        let says = match &error {
+            cpio::Error::BadMagic(0) if !compressed => "invalid magic at start of compressed archive",
+            cpio::Error::BadMagic(_) => "no cpio magic",
+            cpio::Error::Truncated(_) => "junk at the end of compressed archive",
+            cpio::Error::BadMember { .. } | cpio::Error::BadChecksum(_) => "broken padding",
+            cpio::Error::BadPath(_) | cpio::Error::TooLarge(_) => "write error",
+        };
+        bad(says, error.to_string())
+    })
+}
+
+/// Notes a root file system: its listing, and the contents of LAVA's overlay.
+pub(super) fn note(ledger: &Ledger, root: &str, source: String, tree: &Tree) {
+    ledger.take(Event::Tree { root: root.to_owned(), source, entries: tree.listing() });
+    for node in &tree.nodes {
+        if let NodeKind::File(content) = &node.kind
+            && node.path.starts_with("lava-")
+            && node.path.contains('/')
+        {
+            ledger.blob(content);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn archive() -> Vec<u8> {
+        let mut tree = Tree::default();
+        tree.file("init", 0o755, "#!/bin/sh\n");
+        cpio::write(&tree).unwrap()
+    }
+
+    #[test]
+    fn a_ramdisk_may_be_compressed_or_not() {
+        let plain = archive();
+        for bytes in [plain.clone(), compress::gzip(&plain).unwrap(), compress::xz(&plain).unwrap()] {
+            assert!(ramdisk(&bytes).unwrap().get("init").is_some());
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_ramdisk_is_said_as_the_kernel_says_it() {
+        let says = |bytes: &[u8]| ramdisk(bytes).unwrap_err().kernel_says;
+        let plain = archive();
+        let gzip = compress::gzip(&plain).unwrap();
+        assert_eq!(says(b"rubbish"), "invalid magic at start of compressed archive");
+        assert_eq!(says(&compress::gzip(b"rubbish").unwrap()), "no cpio magic");
+        assert_eq!(says(&gzip[..gzip.len() / 2]), "decompressor failed");
+        assert_eq!(says(&plain[..plain.len() / 3]), "junk at the end of compressed archive");
+    }
+}
