@@ -12,6 +12,7 @@ pub mod barebox;
 #[cfg(test)]
 mod bench;
 pub mod depthcharge;
+pub mod grub;
 pub mod qemu;
 pub mod shell;
 #[cfg(test)]
@@ -71,8 +72,16 @@ pub struct Kind {
 pub type Loaded = (Board, Box<dyn Firmware>);
 
 /// All the kinds there are.
-pub const KINDS: &[Kind] =
-    &[barebox::KIND, depthcharge::KIND, qemu::KIND, uboot::KIND, uefi::KIND, uefi_menu::KIND];
+pub const KINDS: &[Kind] = &[
+    barebox::KIND,
+    depthcharge::KIND,
+    grub::EFI_KIND,
+    grub::KIND,
+    qemu::KIND,
+    uboot::KIND,
+    uefi::KIND,
+    uefi_menu::KIND,
+];
 
 #[derive(Deserialize)]
 struct KindOnly {
