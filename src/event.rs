@@ -43,12 +43,32 @@ pub enum Verdict {
     NotRun,
 }
 
+impl Verdict {
+    /// All of them, in the order of a summary.
+    pub const ALL: [Self; 7] =
+        [Self::Pass, Self::Differs, Self::Timeout, Self::Error, Self::New, Self::Skipped, Self::NotRun];
+
+    /// Its name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Differs => "differs",
+            Self::Error => "error",
+            Self::Timeout => "timeout",
+            Self::New => "new",
+            Self::Skipped => "skipped",
+            Self::NotRun => "not-run",
+        }
+    }
+}
+
 /// The first place where reality left the expectation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     /// `results`, `ledger` or `log`.
     pub snapshot: String,
-    /// Line of the expected snapshot, from 1.
+    /// Line of the expected snapshot's file, from 1.
     pub line: usize,
     /// The expected line; `None` where the snapshot ended.
     pub expected: Option<String>,
@@ -126,7 +146,7 @@ pub enum Event {
 /// What the reports know of a scenario before it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScenarioInfo {
-    /// `suite/name`.
+    /// Name, unique over all suites; what events call it.
     pub name: String,
     /// Suite.
     pub suite: String,

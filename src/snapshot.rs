@@ -63,15 +63,19 @@ fn is_series(name: &str) -> bool {
 }
 
 /// Path of a snapshot below `expected/`.
-fn below(scenario: &Scenario, series: &str, kind: Kind) -> PathBuf {
-    let mut path = PathBuf::from(&scenario.suite);
-    path.push(&scenario.name);
+fn below((suite, name): (&str, &str), series: &str, kind: Kind) -> PathBuf {
+    let mut path = Path::new(suite).join(name);
     if series != PLAIN_SERIES {
         path.push(series);
     }
     path.push(kind.name());
     path.set_extension("snap");
     path
+}
+
+/// Suite and name.
+fn place(scenario: &Scenario) -> (&str, &str) {
+    (&scenario.suite, &scenario.name)
 }
 
 /// The snapshots of a repository.
@@ -118,8 +122,16 @@ impl Store {
     /// # Errors
     /// [`Error::Usage`] when the file is no snapshot.
     pub fn expected(&self, scenario: &Scenario, series: &str, kind: Kind) -> Result<Option<Expected>> {
+        self.expected_of(&scenario.suite, &scenario.name, series, kind)
+    }
+
+    /// [`Self::expected`] of a scenario that is known by suite and name.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the file is no snapshot.
+    pub fn expected_of(&self, suite: &str, name: &str, series: &str, kind: Kind) -> Result<Option<Expected>> {
         for series in [series, PLAIN_SERIES] {
-            let path = self.folder().join(below(scenario, series, kind));
+            let path = self.folder().join(below((suite, name), series, kind));
             if let Some(text) = read(&path).map_err(|problem| Error::Usage(problem.to_string()))? {
                 let first_line = header_lines(&path) + 1;
                 return Ok(Some(Expected { path, text, first_line }));
@@ -133,7 +145,7 @@ impl Store {
     /// # Errors
     /// [`Error::Infrastructure`] when it can't be written.
     pub fn pend(&self, scenario: &Scenario, series: &str, kind: Kind, text: &str) -> Result<PathBuf> {
-        let path = self.folder().join(below(scenario, series, kind)).with_extension("snap.new");
+        let path = self.folder().join(below(place(scenario), series, kind)).with_extension("snap.new");
         write(&path, scenario, kind, text)?;
         Ok(path)
     }
@@ -143,7 +155,7 @@ impl Store {
     /// # Errors
     /// [`Error::Infrastructure`] when it can't be removed.
     pub fn unpend(&self, scenario: &Scenario, series: &str, kind: Kind) -> Result<()> {
-        let path = self.folder().join(below(scenario, series, kind)).with_extension("snap.new");
+        let path = self.folder().join(below(place(scenario), series, kind)).with_extension("snap.new");
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(Error::Infrastructure(format!("could not remove {}: {error}", path.display())))
@@ -198,8 +210,9 @@ impl Store {
     /// Scenarios of `matrix` that have no plain snapshots yet, skipped ones left out.
     #[must_use]
     pub fn without<'m>(&self, matrix: &'m Matrix) -> Vec<&'m Scenario> {
-        let has =
-            |scenario: &Scenario, kind| self.folder().join(below(scenario, PLAIN_SERIES, kind)).exists();
+        let has = |scenario: &Scenario, kind| {
+            self.folder().join(below(place(scenario), PLAIN_SERIES, kind)).exists()
+        };
         let lacks = |scenario: &&Scenario| {
             scenario.skip.is_none() && !Kind::ALL.iter().all(|kind| has(scenario, *kind))
         };

@@ -1,16 +1,130 @@
 //! `meta-lava accept`: accept pending snapshots.
 
+use std::fs;
+
+use globset::Glob;
+
+use crate::commands::print;
 use crate::error::{Error, Result};
 use crate::exit_code::Exit;
+use crate::root::root;
+use crate::snapshot::{Pending, Store, in_ci};
 
 /// Options of `accept`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Scenarios, by name or glob, or single snapshots such as `health-checks/bbb/log`; all of them
+    /// when none is named
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+}
 
-/// Does it.
+/// Makes what was found what is expected.
 ///
 /// # Errors
-/// See [`Error`].
-pub async fn run(_args: Args) -> Result<Exit> {
-    Err(Error::Usage("`accept` is not written yet".into()))
+/// [`Error::Usage`] where `CI` is set, [`Error::NoMatch`] for names that are not pending.
+pub async fn run(args: Args) -> Result<Exit> {
+    refuse_in_ci("accept", in_ci())?;
+    let pending = chosen(Store::new(&root()?).pending()?, &args.names)?;
+    if pending.is_empty() {
+        print("no snapshots are pending\n");
+    }
+    for one in &pending {
+        accept(one)?;
+        print(&format!("accepted {}\n", one.name));
+    }
+    Ok(Exit::Ok)
+}
+
+/// A nightly run must not decide what is right.
+pub(super) fn refuse_in_ci(command: &str, in_ci: bool) -> Result<()> {
+    if in_ci {
+        return Err(Error::Usage(format!(
+            "`{command}` is refused where CI is set: what is expected changes by a person's decision only"
+        )));
+    }
+    Ok(())
+}
+
+/// Those of `pending` that one of `names` means; all, when there are no names.
+pub(super) fn chosen(pending: Vec<Pending>, names: &[String]) -> Result<Vec<Pending>> {
+    if names.is_empty() {
+        return Ok(pending);
+    }
+    let mut wanted = vec![false; pending.len()];
+    for name in names {
+        let glob = Glob::new(name)
+            .map_err(|error| {
+                Error::Usage(format!("{name:?} is neither a name nor a glob: {}", error.kind()))
+            })?
+            .compile_matcher();
+        let mut any = false;
+        for (one, wanted) in pending.iter().zip(&mut wanted) {
+            // suite/name/log, suite/name, and name.
+            let mut parts = one.name.splitn(3, '/');
+            let (suite, scenario) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+            if glob.is_match(&one.name)
+                || glob.is_match(scenario)
+                || glob.is_match(format!("{suite}/{scenario}"))
+            {
+                *wanted = true;
+                any = true;
+            }
+        }
+        if !any {
+            return Err(Error::NoMatch(format!(
+                "no pending snapshot matches {name:?}; `meta-lava review` lists them"
+            )));
+        }
+    }
+    Ok(pending.into_iter().zip(wanted).filter_map(|(one, wanted)| wanted.then_some(one)).collect())
+}
+
+/// What was found becomes what is expected.
+pub(super) fn accept(pending: &Pending) -> Result<()> {
+    fs::rename(&pending.new, &pending.snap).map_err(|error| {
+        Error::Infrastructure(format!("could not accept {}: {error}", pending.new.display()))
+    })
+}
+
+/// What was found is forgotten.
+pub(super) fn reject(pending: &Pending) -> Result<()> {
+    fs::remove_file(&pending.new).map_err(|error| {
+        Error::Infrastructure(format!("could not remove {}: {error}", pending.new.display()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pending(name: &str) -> Pending {
+        Pending {
+            new: format!("{name}.snap.new").into(),
+            snap: format!("{name}.snap").into(),
+            name: name.into(),
+        }
+    }
+
+    fn names(wanted: &[&str]) -> Result<Vec<String>> {
+        let all = ["health-checks/bbb/log", "health-checks/bbb/results", "lab/whole/2026.07/log"];
+        let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+        Ok(chosen(all.map(pending).to_vec(), &wanted)?.into_iter().map(|one| one.name).collect())
+    }
+
+    #[test]
+    fn names_mean_scenarios_or_single_snapshots() {
+        assert_eq!(names(&[]).unwrap().len(), 3);
+        assert_eq!(names(&["bbb"]).unwrap(), ["health-checks/bbb/log", "health-checks/bbb/results"]);
+        assert_eq!(names(&["lab/whole"]).unwrap(), ["lab/whole/2026.07/log"]);
+        assert_eq!(names(&["health-checks/bbb/log", "wh*"]).unwrap().len(), 2);
+        assert!(matches!(names(&["bbb", "juno"]), Err(Error::NoMatch(_))));
+        assert!(matches!(names(&["["]), Err(Error::Usage(_))));
+    }
+
+    #[test]
+    fn ci_decides_nothing() {
+        assert!(matches!(refuse_in_ci("accept", true), Err(Error::Usage(_))));
+        assert!(refuse_in_ci("accept", false).is_ok());
+    }
 }

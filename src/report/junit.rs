@@ -1,0 +1,100 @@
+//! `junit.xml`: a suite is a test suite, a scenario is a test case.
+//!
+//! `differs` is a failure; `error` and `timeout` are errors; `skipped` and
+//! `not-run` are skipped; `new` is a failure where it fails the run, else skipped.
+
+use std::time::Duration;
+
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+
+use super::{Row, Run, Settings};
+use crate::event::Verdict;
+use crate::normalise::printable;
+
+/// The run as it stands.
+pub(super) fn write(run: &Run, settings: &Settings) -> Result<String, String> {
+    let mut report = Report::new("meta-lava");
+    report.set_time(Duration::from_secs_f64(run.seconds()));
+    let mut suites: Vec<&str> = run.rows.iter().map(|row| row.info.suite.as_str()).collect();
+    suites.sort_unstable();
+    suites.dedup();
+    for name in suites {
+        let mut suite = TestSuite::new(name);
+        let rows = || run.rows.iter().filter(|row| row.info.suite == name);
+        suite.add_test_cases(rows().map(|row| case(row, settings.strict)));
+        suite.set_time(Duration::from_secs_f64(rows().map(seconds).sum()));
+        if let Some(lava) = &run.lava {
+            suite.add_property(("lava", lava.as_str()));
+        }
+        report.add_test_suite(suite);
+    }
+    report.to_string().map_err(|error| error.to_string())
+}
+
+/// A time that Duration takes: neither negative nor endless.
+fn seconds(row: &Row) -> f64 {
+    row.outcome.as_ref().map_or(0.0, |outcome| outcome.seconds.clamp(0.0, 1e6))
+}
+
+fn case(row: &Row, strict: bool) -> TestCase {
+    let verdict = row.verdict();
+    let mut status = match verdict {
+        Verdict::Pass => TestCaseStatus::success(),
+        Verdict::New if !strict => TestCaseStatus::skipped(),
+        Verdict::Differs | Verdict::New => TestCaseStatus::non_success(NonSuccessKind::Failure),
+        Verdict::Error | Verdict::Timeout => TestCaseStatus::non_success(NonSuccessKind::Error),
+        Verdict::Skipped | Verdict::NotRun => TestCaseStatus::skipped(),
+    };
+    if verdict != Verdict::Pass {
+        let outcome = row.outcome.as_ref();
+        let reason = outcome.and_then(|outcome| outcome.reason.as_deref()).unwrap_or(verdict.name());
+        status.set_type(verdict.name());
+        status.set_message(printable(reason));
+        if let Some(difference) = outcome.and_then(|outcome| outcome.first_difference.as_ref()) {
+            let or_end =
+                |line: &Option<String>| line.as_deref().map_or_else(|| "(nothing more)".into(), printable);
+            status.set_description(format!(
+                "{}.snap, line {}\nexpected: {}\nfound:    {}\n\nrun it alone: meta-lava run {}",
+                difference.snapshot,
+                difference.line,
+                or_end(&difference.expected),
+                or_end(&difference.found),
+                row.info.name
+            ));
+        }
+    }
+    let mut case = TestCase::new(row.info.name.as_str(), status);
+    case.set_classname(format!("{}.{}", row.info.suite, row.info.device_types.join(" ")));
+    case.set_time(Duration::from_secs_f64(seconds(row)));
+    if let Some(outcome) = row.outcome.as_ref().filter(|outcome| !outcome.console_tail.is_empty()) {
+        let lines: Vec<String> = outcome.console_tail.iter().map(|line| printable(line)).collect();
+        case.set_system_out(lines.join("\n"));
+    }
+    case
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn each_verdict_has_its_place_and_markup_is_escaped() {
+        let run = super::super::tests::run(Path::new("r"));
+        let text = write(&run, &super::super::tests::settings(Path::new("r"))).unwrap();
+        insta::assert_snapshot!(text);
+        let strict = super::super::Settings { strict: true, ..super::super::tests::settings(Path::new("r")) };
+        let text = write(&run, &strict).unwrap();
+        assert!(text.contains("failures=\"2\" errors=\"2\""), "{text}");
+    }
+
+    #[test]
+    fn characters_that_xml_cannot_have_do_no_harm() {
+        let mut run = super::super::tests::run(Path::new("r"));
+        run.rows[1].outcome.as_mut().unwrap().reason = Some("\u{1}\u{1b}[31m ]]> \u{fffe}".into());
+        let text = write(&run, &super::super::tests::settings(Path::new("r"))).unwrap();
+        assert!(!text.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{text:?}");
+        assert!(!text.contains('\u{fffe}'));
+    }
+}

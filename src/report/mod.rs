@@ -1,0 +1,415 @@
+//! Reports of a run: all are made from its stream of events, and from nothing else.
+//!
+//! [`start`] consumes the stream in a task of its own. It keeps the state of the
+//! run, shows it in the terminal, and writes `run.json`, `junit.xml` and
+//! `index.html` when the stream ends, however it ends; `run.json` also on the way.
+
+mod diff;
+mod html;
+mod json;
+mod junit;
+mod terminal;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::task::JoinHandle;
+
+use crate::error::{Error, Result};
+use crate::event::{Event, EventSender, Outcome, Phase, ScenarioInfo, Verdict};
+use crate::exit_code::Exit;
+use crate::snapshot::write_whole;
+
+pub use diff::{LineKind, hunks};
+pub use terminal::Look;
+
+/// How often `run.json` is written while the run goes on.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// What reports need to know besides the events.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Root of the repository, for what is expected.
+    pub root: PathBuf,
+    /// How the terminal looks.
+    pub look: Look,
+    /// Whether a scenario of which nothing is expected yet is a failure, as in CI.
+    pub strict: bool,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Summary {
+    /// Scenarios by verdict; all verdicts are there.
+    pub totals: BTreeMap<Verdict, usize>,
+    /// What the process ends with, as far as verdicts tell.
+    pub exit: Exit,
+    /// What of the report could not be written.
+    pub failed: Vec<Error>,
+}
+
+/// Starts to report: what is sent is taken in, until all senders are gone.
+#[must_use]
+pub fn start(settings: Settings) -> (EventSender, JoinHandle<Summary>) {
+    let (sender, mut receiver) = unbounded_channel();
+    let task = tokio::spawn(async move {
+        let mut reporter = Reporter::new(settings);
+        while let Some(event) = receiver.recv().await {
+            reporter.take(event);
+        }
+        reporter.end()
+    });
+    (sender, task)
+}
+
+/// State of a run, as its events told it.
+#[derive(Debug)]
+pub struct Run {
+    /// Its name.
+    pub name: String,
+    /// The report's folder.
+    pub report: PathBuf,
+    /// The version of LAVA that answered.
+    pub lava: Option<String>,
+    /// Its scenarios, in order.
+    pub rows: Vec<Row>,
+    /// How long each phase took, as far as it ended.
+    pub phases: BTreeMap<Phase, Duration>,
+    /// The phase that goes on.
+    pub phase: Option<Phase>,
+    /// What a user should know.
+    pub warnings: Vec<String>,
+    /// Whether it was interrupted.
+    pub interrupted: bool,
+    /// Wall time, once it ended.
+    pub elapsed: Option<Duration>,
+    started: Instant,
+    index: BTreeMap<String, usize>,
+}
+
+/// A scenario of a [`Run`].
+#[derive(Debug)]
+pub struct Row {
+    /// What is known before it runs.
+    pub info: ScenarioInfo,
+    /// LAVA's job id, once submitted.
+    pub job: Option<String>,
+    /// The job's state in LAVA.
+    pub state: Option<String>,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+}
+
+impl Row {
+    /// Its verdict; without one it did not run.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        self.outcome.as_ref().map_or(Verdict::NotRun, |outcome| outcome.verdict)
+    }
+
+    /// Its folder, relative to the report's.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        Path::new("scenarios").join(&self.info.suite).join(&self.info.name)
+    }
+
+    /// `suite/name`.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.info.suite, self.info.name)
+    }
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            report: PathBuf::new(),
+            lava: None,
+            rows: Vec::new(),
+            phases: BTreeMap::new(),
+            phase: None,
+            warnings: Vec::new(),
+            interrupted: false,
+            elapsed: None,
+            started: Instant::now(),
+            index: BTreeMap::new(),
+        }
+    }
+}
+
+impl Run {
+    /// Takes an event in.
+    fn take(&mut self, event: &Event) {
+        match event {
+            Event::Started { run, report, scenarios } => {
+                self.name.clone_from(run);
+                self.report.clone_from(report);
+                self.index = scenarios.iter().enumerate().map(|(at, info)| (info.name.clone(), at)).collect();
+                self.rows = scenarios
+                    .iter()
+                    .map(|info| Row { info: info.clone(), job: None, state: None, outcome: None })
+                    .collect();
+            }
+            Event::PhaseStarted(phase) => self.phase = Some(*phase),
+            Event::PhaseEnded(phase, took) => {
+                *self.phases.entry(*phase).or_default() += *took;
+                self.phase = None;
+            }
+            Event::Progress(..) => {}
+            Event::Warning(text) => self.warnings.push(text.clone()),
+            Event::Lava(version) => self.lava = Some(version.clone()),
+            Event::Submitted { scenario, job } => {
+                if let Some(row) = self.row(scenario) {
+                    row.job = Some(job.clone());
+                    row.state = Some("Submitted".into());
+                }
+            }
+            Event::JobState { scenario, state } => {
+                if let Some(row) = self.row(scenario) {
+                    row.state = Some(state.clone());
+                }
+            }
+            Event::Finished { scenario, outcome } => {
+                if let Some(row) = self.row(scenario) {
+                    row.outcome = Some(outcome.clone());
+                }
+            }
+            Event::Ended { interrupted, elapsed } => {
+                self.interrupted |= *interrupted;
+                self.elapsed = Some(*elapsed);
+                self.phase = None;
+            }
+        }
+    }
+
+    fn row(&mut self, scenario: &str) -> Option<&mut Row> {
+        let at = *self.index.get(scenario)?;
+        self.rows.get_mut(at)
+    }
+
+    /// Wall time so far.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.elapsed.unwrap_or_else(|| self.started.elapsed()).as_secs_f64()
+    }
+
+    /// How many scenarios have each verdict; all verdicts are there.
+    #[must_use]
+    pub fn totals(&self) -> BTreeMap<Verdict, usize> {
+        let mut totals: BTreeMap<Verdict, usize> =
+            Verdict::ALL.into_iter().map(|verdict| (verdict, 0)).collect();
+        for row in &self.rows {
+            *totals.entry(row.verdict()).or_default() += 1;
+        }
+        totals
+    }
+
+    /// What the verdicts make the process end with. A difference is LAVA's and
+    /// counts before what broke around it.
+    #[must_use]
+    pub fn exit(&self, strict: bool) -> Exit {
+        let any = |verdict| self.rows.iter().any(|row| row.verdict() == verdict);
+        if self.interrupted {
+            Exit::Interrupted
+        } else if any(Verdict::Differs) || any(Verdict::Timeout) || (strict && any(Verdict::New)) {
+            Exit::Differs
+        } else if any(Verdict::Error) {
+            Exit::Infrastructure
+        } else {
+            Exit::Ok
+        }
+    }
+}
+
+/// Feeds all reports.
+struct Reporter {
+    settings: Settings,
+    run: Run,
+    terminal: terminal::Terminal,
+    flushed: Option<Instant>,
+    failed: Vec<Error>,
+}
+
+impl Reporter {
+    fn new(settings: Settings) -> Self {
+        let terminal = terminal::Terminal::new(settings.look, settings.strict);
+        Self { settings, run: Run::default(), terminal, flushed: None, failed: Vec::new() }
+    }
+
+    fn take(&mut self, event: Event) {
+        self.run.take(&event);
+        self.terminal.take(&event, &self.run);
+        let due = match event {
+            Event::Started { .. } | Event::Ended { .. } => true,
+            Event::Finished { .. } => self.flushed.is_none_or(|flushed| flushed.elapsed() >= FLUSH),
+            _ => false,
+        };
+        if due {
+            self.flushed = Some(Instant::now());
+            // A failure shows again, and is told, at the end.
+            let _ = self.write("run.json", json::write);
+        }
+    }
+
+    fn write(&self, name: &str, make: impl FnOnce(&Run, &Settings) -> Result<String, String>) -> Result<()> {
+        if self.run.report.as_os_str().is_empty() {
+            return Ok(());
+        }
+        let text = make(&self.run, &self.settings)
+            .map_err(|why| Error::Infrastructure(format!("could not make {name}: {why}")))?;
+        write_whole(&self.run.report.join(name), text.as_bytes())
+    }
+
+    fn end(mut self) -> Summary {
+        let written = [
+            self.write("run.json", json::write),
+            self.write("junit.xml", junit::write),
+            self.write("index.html", html::write),
+        ];
+        self.failed.extend(written.into_iter().filter_map(Result::err));
+        self.terminal.end(&self.run, &self.failed);
+        Summary { totals: self.run.totals(), exit: self.run.exit(self.settings.strict), failed: self.failed }
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::event::Difference;
+
+    fn info(name: &str) -> ScenarioInfo {
+        ScenarioInfo {
+            name: name.into(),
+            suite: "health-checks".into(),
+            device_types: vec![name.to_uppercase()],
+        }
+    }
+
+    pub fn outcome(verdict: Verdict) -> Outcome {
+        Outcome { verdict, reason: None, first_difference: None, console_tail: Vec::new(), seconds: 5.25 }
+    }
+
+    /// A scenario that is red, with markup and escapes where LAVA's words stand.
+    pub fn differing() -> Outcome {
+        Outcome {
+            verdict: Verdict::Differs,
+            reason: Some("results, log not as expected".into()),
+            first_difference: Some(Difference {
+                snapshot: "results".into(),
+                line: 12,
+                expected: Some("  ping: pass".into()),
+                found: Some("  ping <script>alert(1)</script>: fail".into()),
+            }),
+            console_tail: vec!["=> bootz".into(), "Starting kernel ...".into()],
+            seconds: 6.5,
+        }
+    }
+
+    /// A run with a scenario of every verdict.
+    pub fn events(report: &Path) -> Vec<Event> {
+        let names = ["bbb", "juno", "x15", "qemu", "new", "skip", "late"];
+        let finished = |scenario: &str, outcome| Event::Finished { scenario: scenario.into(), outcome };
+        let because = |verdict, reason: &str| Outcome { reason: Some(reason.into()), ..outcome(verdict) };
+        vec![
+            Event::Started {
+                run: "mlv-1".into(),
+                report: report.to_path_buf(),
+                scenarios: names.into_iter().map(info).collect(),
+            },
+            Event::PhaseStarted(Phase::Images),
+            Event::Progress(Phase::Images, "Step 1/9".into()),
+            Event::PhaseEnded(Phase::Images, Duration::from_millis(400)),
+            Event::PhaseStarted(Phase::Stack),
+            Event::Lava("2023.01-2".into()),
+            Event::PhaseEnded(Phase::Stack, Duration::from_millis(6_300)),
+            Event::PhaseStarted(Phase::Jobs),
+            Event::Submitted { scenario: "bbb".into(), job: "1".into() },
+            Event::JobState { scenario: "bbb".into(), state: "Running".into() },
+            finished("bbb", outcome(Verdict::Pass)),
+            finished("juno", differing()),
+            finished("x15", because(Verdict::Timeout, "job 3 is still Running after 180 s")),
+            finished("qemu", because(Verdict::Error, "the ghost qemu-01 has no ledger")),
+            finished("new", because(Verdict::New, "nothing is expected yet of log")),
+            finished("skip", because(Verdict::Skipped, "needs a camera")),
+            Event::Warning("mask `uuid` matched nothing".into()),
+            Event::PhaseEnded(Phase::Jobs, Duration::from_secs(16)),
+            Event::Ended { interrupted: false, elapsed: Duration::from_millis(23_512) },
+        ]
+    }
+
+    /// The state that [`events`] come to.
+    pub fn run(report: &Path) -> Run {
+        let mut run = Run::default();
+        for event in events(report) {
+            run.take(&event);
+        }
+        run
+    }
+
+    pub fn settings(root: &Path) -> Settings {
+        Settings { root: root.to_path_buf(), look: Look::default(), strict: false }
+    }
+
+    #[tokio::test]
+    async fn all_reports_are_written_when_the_stream_ends_however_it_ends() {
+        for last in [1, 9, 12, usize::MAX] {
+            let folder = tempfile::tempdir().unwrap();
+            let report = folder.path().join("report");
+            let look = Look { quiet: true, ..Look::default() };
+            let (sender, task) = start(Settings { look, ..settings(folder.path()) });
+            for event in events(&report).into_iter().take(last) {
+                sender.send(event).unwrap();
+            }
+            drop(sender);
+            let summary = task.await.unwrap();
+            assert!(summary.failed.is_empty(), "{:?}", summary.failed);
+            assert_eq!(summary.totals.values().sum::<usize>(), 7);
+            for name in ["run.json", "junit.xml", "index.html"] {
+                assert!(report.join(name).is_file(), "{name} after {last} events");
+            }
+        }
+    }
+
+    #[test]
+    fn the_exit_code_is_the_worst_that_is_lavas() {
+        let exit = |verdicts: &[Verdict], strict| {
+            let mut run = Run::default();
+            run.rows = verdicts
+                .iter()
+                .map(|verdict| Row {
+                    info: info("x"),
+                    job: None,
+                    state: None,
+                    outcome: Some(outcome(*verdict)),
+                })
+                .collect();
+            run.exit(strict)
+        };
+        use Verdict::{Differs, Error, New, Pass, Skipped, Timeout};
+        assert_eq!(exit(&[Pass, Skipped], true), Exit::Ok);
+        assert_eq!(exit(&[Pass, Differs, Error], true), Exit::Differs);
+        assert_eq!(exit(&[Pass, Timeout], true), Exit::Differs);
+        assert_eq!(exit(&[Pass, Error], true), Exit::Infrastructure);
+        assert_eq!(exit(&[Pass, New], false), Exit::Ok);
+        assert_eq!(exit(&[Pass, New], true), Exit::Differs);
+        let mut run = run(Path::new("r"));
+        run.interrupted = true;
+        assert_eq!(run.exit(true), Exit::Interrupted);
+    }
+
+    #[tokio::test]
+    async fn a_report_that_cannot_be_written_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        let look = Look { quiet: true, ..Look::default() };
+        let (sender, task) = start(Settings { look, ..settings(folder.path()) });
+        for event in events(&folder.path().join("file")) {
+            sender.send(event).unwrap();
+        }
+        drop(sender);
+        assert_eq!(task.await.unwrap().failed.len(), 3);
+    }
+}
