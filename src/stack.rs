@@ -36,6 +36,10 @@ const PUBLISHER: u16 = 8001;
 /// The most that is fetched of one container's `/var/log`.
 const LOGS: u64 = 256 << 20;
 
+/// Opens a worker's gate and ends once its ghosts have all their consoles.
+const GATE: &str = "test -p /run/meta-lava/gate && echo open > /run/meta-lava/gate \
+                    && until test -S /run/ghost/control.sock; do sleep 0.05; done";
+
 /// A board, as the ghost's daemon reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BoardFile {
@@ -285,16 +289,12 @@ impl Stack {
         archive.file("run/meta-lava/worker.env", 0o600, Owner::default(), identity.as_bytes())?;
         self.engine.upload(container, "/", archive.finish()?).await?;
         let begun = Instant::now();
-        // The container may not have come to its gate yet. That is a file in
-        // it, which nothing announces.
+        // The container may not have come to its gate yet, and its ghosts listen
+        // a moment after. Both are files in it, which nothing announces.
         let mut ticks = tokio::time::interval(Duration::from_millis(100));
         loop {
             ticks.tick().await;
-            let gate = "/run/meta-lava/gate";
-            let output = self
-                .engine
-                .exec(container, &["sh", "-c", &format!("test -p {gate} && echo open > {gate}")], None)
-                .await?;
+            let output = self.engine.exec(container, &["sh", "-c", GATE], None).await?;
             if output.code == 0 {
                 return Ok(());
             }
@@ -584,6 +584,8 @@ fn project(spec: &Spec, files: &Path, token: &Secret) -> Result<Project> {
         // What a person's shell may have set for a stack by hand.
         ("META_LAVA_WORKER_NAME", ""),
         ("META_LAVA_WORKER_TOKEN", ""),
+        // Nobody looks at Docker's idea of health, and to find it out costs a process each time.
+        ("META_LAVA_HEALTH_INTERVAL", "1h"),
         ("META_LAVA_ADMIN_PASSWORD", spec.password.as_ref().map_or("", Secret::reveal)),
     ]
     .map(|(key, value)| (key.to_owned(), value.to_owned()))

@@ -81,6 +81,6 @@ mod tests {
         assert_eq!(show(&rendered, Part::Dictionary), rendered.devices[0].dictionary);
         let all = show(&rendered, Part::All);
         assert!(all.contains("# device bbb-01: a beaglebone-black, tags bbb-01\n{% extends"), "{all}");
-        assert!(all.contains("# ghost bbb-01: consoles on 20000\nmodel:"), "{all}");
+        assert!(all.contains("# ghost bbb-01: consoles on 21000\nmodel:"), "{all}");
     }
 }

@@ -111,11 +111,11 @@ fn a_family_gives_its_scenarios_the_job_and_the_dictionary() {
     tags:
     - bbb-01
     ");
-    assert_eq!(rendered.boards, [Board { name: "bbb-01".into(), ports: vec![20000], ghost: GHOST.into() }]);
+    assert_eq!(rendered.boards, [Board { name: "bbb-01".into(), ports: vec![21000], ghost: GHOST.into() }]);
     assert_eq!(rendered.devices[0].tags, ["bbb-01"]);
     insta::assert_snapshot!(rendered.devices[0].dictionary, @"
     {% extends 'beaglebone-black.jinja2' %}
-    {% set connection_command = 'telnet 127.0.0.1 20000' %}
+    {% set connection_command = 'telnet 127.0.0.1 21000' %}
     {% set hard_reset_command = 'ghost power reset bbb-01' %}
     {% set power_on_command = 'ghost power on bbb-01' %}
     {% set power_off_command = 'ghost power off bbb-01' %}
@@ -129,11 +129,11 @@ fn a_family_gives_its_scenarios_the_job_and_the_dictionary() {
 fn a_board_with_two_serial_ports_has_a_connection_list_and_a_null_removes_a_default() {
     let matrix = matrix();
     let rendered = matrix.render(get(&matrix, "juno")).unwrap();
-    assert_eq!(rendered.boards[0].ports, [20016, 20017]);
+    assert_eq!(rendered.boards[0].ports, [21016, 21017]);
     insta::assert_snapshot!(rendered.devices[0].dictionary, @"
     {% extends 'juno.jinja2' %}
     {% set connection_list = ['uart0', 'uart1'] %}
-    {% set connection_commands = {'uart0': 'telnet 127.0.0.1 20016', 'uart1': 'telnet 127.0.0.1 20017'} %}
+    {% set connection_commands = {'uart0': 'telnet 127.0.0.1 21016', 'uart1': 'telnet 127.0.0.1 21017'} %}
     {% set connection_tags = {'uart0': ['primary', 'telnet'], 'uart1': ['telnet']} %}
     {% set hard_reset_command = 'ghost power reset juno-01' %}
     {% set power_on_command = 'ghost power on juno-01' %}
