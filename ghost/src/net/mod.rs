@@ -3,7 +3,7 @@
 //! All clients live in user space, in the daemon: no kernel module is needed,
 //! and every byte fetched is hashed before the board may use it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use meta_lava_formats::tree::Tree;
 
@@ -139,5 +139,45 @@ impl Net {
             Err(error) => Event::FileFailed { protocol, path: path.to_owned(), error: error.to_string() },
         });
         fetched
+    }
+}
+
+/// The address of `server`: an address or a name, with or without a port.
+async fn resolve(server: &str, port: u16) -> Result<SocketAddr, FetchError> {
+    if let Ok(address) = server.parse() {
+        return Ok(address);
+    }
+    if let Ok(ip) = server.parse() {
+        return Ok(SocketAddr::new(ip, port));
+    }
+    let (host, port) = match server.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
+        Some((host, Ok(port))) => (host, port),
+        _ => (server, port),
+    };
+    tokio::net::lookup_host((host, port))
+        .await
+        .ok()
+        .and_then(|mut found| found.next())
+        .ok_or_else(|| FetchError::Refused(format!("no such host: {host}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_may_be_an_address_or_a_name_with_or_without_port() {
+        for (given, port) in [
+            ("127.0.0.1", 69),
+            ("127.0.0.1:70", 70),
+            ("::1", 69),
+            ("[::1]:70", 70),
+            ("localhost", 69),
+            ("localhost:70", 70),
+        ] {
+            let address = resolve(given, 69).await.unwrap();
+            assert!(address.ip().is_loopback() && address.port() == port, "{given}: {address}");
+        }
+        assert!(matches!(resolve("no such host", 69).await, Err(FetchError::Refused(_))));
     }
 }

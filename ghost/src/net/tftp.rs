@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
-use super::{FILE_LIMIT, FetchError};
+use super::{FILE_LIMIT, FetchError, resolve};
 
 /// The well-known port (RFC 1350, section 4).
 const PORT: u16 = 69;
@@ -89,7 +89,7 @@ pub async fn get(server: &str, path: &str, options: &Options) -> Result<Vec<u8>,
     if path.contains('\0') {
         return Err(FetchError::Bad("the path has a NUL".into()));
     }
-    let server = resolve(server).await?;
+    let server = resolve(server, PORT).await?;
     match Transfer::new(server, path, options).await?.run(true).await {
         // RFC 2347: the server may refuse the options, and the client may ask again without.
         Err(Failure::OptionsRefused) => {
@@ -97,24 +97,6 @@ pub async fn get(server: &str, path: &str, options: &Options) -> Result<Vec<u8>,
         }
         done => done.map_err(FetchError::from),
     }
-}
-
-async fn resolve(server: &str) -> Result<SocketAddr, FetchError> {
-    if let Ok(address) = server.parse() {
-        return Ok(address);
-    }
-    if let Ok(ip) = server.parse() {
-        return Ok(SocketAddr::new(ip, PORT));
-    }
-    let (host, port) = match server.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
-        Some((host, Ok(port))) => (host, port),
-        _ => (server, PORT),
-    };
-    tokio::net::lookup_host((host, port))
-        .await
-        .ok()
-        .and_then(|mut found| found.next())
-        .ok_or_else(|| FetchError::Refused(format!("no such host: {host}")))
 }
 
 /// How a transfer failed.

@@ -341,22 +341,6 @@ async fn a_path_with_a_nul_is_not_sent() {
     assert!(matches!(get("127.0.0.1:1", "a\0b", &quick()).await, Err(FetchError::Bad(_))));
 }
 
-#[tokio::test]
-async fn a_server_may_be_given_as_address_or_name_with_or_without_port() {
-    for (given, port) in [
-        ("127.0.0.1", 69),
-        ("127.0.0.1:70", 70),
-        ("::1", 69),
-        ("[::1]:70", 70),
-        ("localhost", 69),
-        ("localhost:70", 70),
-    ] {
-        let address = resolve(given).await.unwrap();
-        assert!(address.ip().is_loopback() && address.port() == port, "{given}: {address}");
-    }
-    assert!(matches!(resolve("no such host").await, Err(FetchError::Refused(_))));
-}
-
 /// By hand, against a real server: `TFTP_URL=127.0.0.1:6969/file cargo test … -- --ignored real`.
 #[tokio::test]
 #[ignore = "needs a server in TFTP_URL"]
