@@ -397,8 +397,7 @@ async fn a_real_server_serves_and_says_how_fast() {
 proptest! {
     #[test]
     fn rubbish_is_no_answer_and_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), which in 0..4) {
-        let mut walk = Walk::default();
-        walk.nodes = tree().nodes;
+        let mut walk = Walk { nodes: tree().nodes, ..Walk::default() };
         let directory = Directory { path: String::new(), handle: vec![], depth: 0 };
         let task = match which {
             0 => Task::List { directory, cookie: 0, verifier: cookieverf3::default() },
