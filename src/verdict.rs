@@ -256,7 +256,6 @@ pub mod tests {
             )]
             .into(),
             consoles: [("bbb-01".to_owned(), b"U-Boot\r\n=> \x1b[0mboot\r\n".to_vec())].into(),
-            ..Evidence::default()
         }
     }
 

@@ -376,16 +376,13 @@ pub mod tests {
     #[test]
     fn the_exit_code_is_the_worst_that_is_lavas() {
         let exit = |verdicts: &[Verdict], strict| {
-            let mut run = Run::default();
-            run.rows = verdicts
-                .iter()
-                .map(|verdict| Row {
-                    info: info("x"),
-                    job: None,
-                    state: None,
-                    outcome: Some(outcome(*verdict)),
-                })
-                .collect();
+            let rows = verdicts.iter().map(|verdict| Row {
+                info: info("x"),
+                job: None,
+                state: None,
+                outcome: Some(outcome(*verdict)),
+            });
+            let run = Run { rows: rows.collect(), ..Run::default() };
             run.exit(strict)
         };
         use Verdict::{Differs, Error, New, Pass, Skipped, Timeout};
