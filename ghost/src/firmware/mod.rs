@@ -13,6 +13,7 @@ pub mod barebox;
 mod bench;
 pub mod depthcharge;
 pub mod grub;
+pub mod ipxe;
 pub mod qemu;
 pub mod shell;
 #[cfg(test)]
@@ -77,6 +78,7 @@ pub const KINDS: &[Kind] = &[
     depthcharge::KIND,
     grub::EFI_KIND,
     grub::KIND,
+    ipxe::KIND,
     qemu::KIND,
     uboot::KIND,
     uefi::KIND,
