@@ -60,6 +60,48 @@ impl Judge {
         context: &Context,
         seconds: f64,
     ) -> Result<Outcome> {
+        match broken(scenario, evidence) {
+            Some(reason) => self.give_up(scenario, evidence, context, seconds, Verdict::Error, reason),
+            None => self.compare(scenario, evidence, context, seconds, self.pend),
+        }
+    }
+
+    /// Writes what there is of a scenario that can't be judged to the report, with
+    /// the `verdict` and `reason` that are known already (a timeout, an error). Where
+    /// it left the expectation is told too, and nothing is left pending.
+    ///
+    /// # Errors
+    /// As [`Self::judge`].
+    pub fn give_up(
+        &self,
+        scenario: &Scenario,
+        evidence: &Evidence,
+        context: &Context,
+        seconds: f64,
+        verdict: Verdict,
+        reason: String,
+    ) -> Result<Outcome> {
+        let outcome = self.compare(scenario, evidence, context, seconds, false)?;
+        Ok(Outcome { verdict, reason: Some(reason), ..outcome })
+    }
+
+    /// What a user should know when all is judged: with the whole matrix run, masks
+    /// that matched nothing.
+    #[must_use]
+    pub fn warnings(&self, whole_matrix: bool) -> Vec<String> {
+        let unused = if whole_matrix { self.masks.unused() } else { Vec::new() };
+        let warning = |name| format!("the mask `{name}` matched nothing: is LAVA's wording another one now?");
+        unused.into_iter().map(warning).collect()
+    }
+
+    fn compare(
+        &self,
+        scenario: &Scenario,
+        evidence: &Evidence,
+        context: &Context,
+        seconds: f64,
+        pend: bool,
+    ) -> Result<Outcome> {
         let normaliser = Normaliser { masks: &self.masks, context };
         let folder = self.folder(scenario);
         write_raw(&folder.join("raw"), evidence)?;
@@ -70,42 +112,32 @@ impl Judge {
             console_tail: console_tail(evidence),
             seconds,
         };
-        let found: Vec<(Kind, String)> = Kind::ALL
-            .into_iter()
-            .map(|kind| {
-                let text = match kind {
-                    Kind::Results => results::normalise(evidence, normaliser),
-                    Kind::Ledger => ledger::normalise(evidence, &self.artifacts, normaliser),
-                    Kind::Log => log::normalise(&evidence.log, normaliser),
-                };
-                (kind, text.trim_end().to_owned())
-            })
-            .collect();
-        for (kind, text) in &found {
-            write(&folder.join(kind.name()).with_extension("snap"), scenario, *kind, text)?;
-        }
-        if let Some(reason) = broken(scenario, evidence) {
-            outcome.verdict = Verdict::Error;
-            outcome.reason = Some(reason);
-            return Ok(outcome);
-        }
         let mut differing = Vec::new();
         let mut unknown = Vec::new();
-        for (kind, text) in &found {
-            let expected = self.store.expected(scenario, &self.series, *kind)?;
+        for kind in Kind::ALL {
+            let text = match kind {
+                Kind::Results => results::normalise(evidence, normaliser),
+                Kind::Ledger => ledger::normalise(evidence, &self.artifacts, normaliser),
+                Kind::Log => log::normalise(&evidence.log, normaliser),
+            };
+            let text = text.trim_end();
+            write(&folder.join(kind.name()).with_extension("snap"), scenario, kind, text)?;
+            let expected = self.store.expected(scenario, &self.series, kind)?;
             let difference = match &expected {
                 None => {
                     unknown.push(kind.name());
                     None
                 }
-                Some(expected) => first_difference(*kind, expected.first_line, &expected.text, text),
+                Some(expected) => first_difference(kind, expected.first_line, &expected.text, text),
             };
             if expected.is_some() && difference.is_none() {
-                self.store.unpend(scenario, &self.series, *kind)?;
+                if pend {
+                    self.store.unpend(scenario, &self.series, kind)?;
+                }
                 continue;
             }
-            if self.pend {
-                self.store.pend(scenario, &self.series, *kind, text)?;
+            if pend {
+                self.store.pend(scenario, &self.series, kind, text)?;
             }
             if let Some(difference) = difference {
                 differing.push(kind.name());
@@ -354,6 +386,22 @@ pub mod tests {
         assert_eq!(verdict(&|e| e.log.clear()), "job 12 has no log: it never ran.");
         assert_eq!(verdict(&|e| e.ledgers.clear()), "the ghost bbb-01 has no ledger");
         assert!(!folder.path().join("expected").exists());
+    }
+
+    #[test]
+    fn a_timeout_shows_where_the_job_stopped_and_leaves_nothing_pending() {
+        let (folder, matrix, judge) = court();
+        let bbb = &matrix.scenarios[0];
+        let context = Context::new(Some("12"));
+        judge.judge(bbb, &evidence("12"), &context, 1.0).unwrap();
+        accept(folder.path());
+        let mut cut = evidence("12");
+        cut.log.truncate(cut.log.len() - 80);
+        let reason = "job 12 is still Running after 180 s".to_owned();
+        let outcome = judge.give_up(bbb, &cut, &context, 180.0, Verdict::Timeout, reason.clone()).unwrap();
+        assert_eq!((outcome.verdict, outcome.reason), (Verdict::Timeout, Some(reason)));
+        assert_eq!(outcome.first_difference.unwrap().snapshot, "log");
+        assert!(Store::new(folder.path()).pending().unwrap().is_empty());
     }
 
     #[test]

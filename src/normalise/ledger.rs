@@ -129,6 +129,9 @@ impl Writer<'_> {
         if let Some(blob) = self.blobs.get(sha256) {
             return format!("{} (masked)", short(&self.masked_sum(blob)));
         }
+        if self.is_cmdline_later(position, sha256) {
+            return "the cmdline below".into();
+        }
         if self.is_unpacked_later(position, path, sha256) {
             return "the tree below".into();
         }
@@ -146,16 +149,28 @@ impl Writer<'_> {
         }
     }
 
-    /// Trees that were unpacked after an event, before the next reset or power-off.
+    /// What happened after an event, before the next reset or power-off.
+    fn after(&self, position: usize) -> impl Iterator<Item = &Event> {
+        let later = self.entries.iter().skip(position + 1).map(|entry| &entry.event);
+        later.take_while(|event| !matches!(event, Event::Power { .. }))
+    }
+
+    /// Trees that were unpacked after an event.
     fn trees_after(&self, position: usize) -> impl Iterator<Item = (&str, &str)> {
-        self.entries
-            .iter()
-            .skip(position + 1)
-            .take_while(|entry| !matches!(entry.event, Event::Power { .. }))
-            .filter_map(|entry| match &entry.event {
-                Event::Tree { root, source, .. } => Some((root.as_str(), source.as_str())),
-                _ => None,
-            })
+        self.after(position).filter_map(|event| match event {
+            Event::Tree { root, source, .. } => Some((root.as_str(), source.as_str())),
+            _ => None,
+        })
+    }
+
+    /// Depthcharge fetches the kernel's command line as a file, with the job's paths in it.
+    fn is_cmdline_later(&self, position: usize, sha256: &str) -> bool {
+        self.after(position).any(|event| match event {
+            Event::Boot { cmdline, .. } => ["", "\n", "\0"]
+                .iter()
+                .any(|end| meta_lava_formats::sha256(format!("{cmdline}{end}").as_bytes()) == sha256),
+            _ => false,
+        })
     }
 
     /// A ramdisk with LAVA's overlay in it differs in every run, and what was fetched

@@ -117,7 +117,7 @@ fn entry<'a>(row: &'a Row, run: &'a Run, settings: &Settings, left: &mut usize) 
         texts: Vec::new(),
     };
     let full = run.report.join(&folder);
-    if row.verdict() == Verdict::Differs {
+    if matches!(row.verdict(), Verdict::Differs | Verdict::Timeout | Verdict::Error) {
         let series = run.lava.as_deref().and_then(snapshot::series).unwrap_or(PLAIN_SERIES);
         let store = Store::new(&settings.root);
         for kind in Kind::ALL {
