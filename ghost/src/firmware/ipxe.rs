@@ -41,9 +41,12 @@ pub struct Ipxe {
     /// What the board prints before iPXE starts.
     #[serde(default)]
     lines: Vec<String>,
-    /// Version in the banner.
-    #[serde(default = "default_version")]
-    version: String,
+    /// First line.
+    #[serde(default = "default_banner")]
+    banner: String,
+    /// What the second line lists.
+    #[serde(default = "default_features")]
+    features: String,
     /// Prompt, with its blank.
     #[serde(default = "default_prompt")]
     prompt: String,
@@ -61,8 +64,12 @@ pub struct Ipxe {
     mac: String,
 }
 
-fn default_version() -> String {
-    "1.21.1".into()
+fn default_banner() -> String {
+    "iPXE 1.21.1 -- Open Source Network Boot Firmware -- https://ipxe.org".into()
+}
+
+fn default_features() -> String {
+    "DNS HTTP iSCSI TFTP VLAN bzImage Menu PXEXT".into()
 }
 
 fn default_prompt() -> String {
@@ -229,12 +236,7 @@ impl Session<'_> {
             text.push_str(line);
             text.push('\n');
         }
-        let _ = writeln!(
-            text,
-            "\n\niPXE {} -- Open Source Network Boot Firmware -- https://ipxe.org\nFeatures: DNS HTTP TFTP VLAN \
-             bzImage Menu PXEXT",
-            self.ipxe.version
-        );
+        let _ = writeln!(text, "\n\n{}\nFeatures: {}", self.ipxe.banner, self.ipxe.features);
         self.print(text).await;
         let mut shell = self.wants_shell().await;
         if !shell {
@@ -355,7 +357,7 @@ impl Session<'_> {
             "mac" => Some(self.ipxe.mac.clone()),
             "ip" if !self.settings.contains_key("ip") => address,
             "buildarch" => Some(format!("{:?}", self.ipxe.arch).to_lowercase()),
-            "version" => Some(self.ipxe.version.clone()),
+            "version" => self.ipxe.banner.split_whitespace().nth(1).map(str::to_owned),
             _ => self.settings.get(plain).cloned(),
         };
         value.map(|value| if kind == "hexhyp" { value.replace(':', "-") } else { value })

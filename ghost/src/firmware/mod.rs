@@ -12,9 +12,12 @@ pub mod barebox;
 #[cfg(test)]
 mod bench;
 pub mod depthcharge;
+pub mod flash;
 pub mod grub;
 pub mod ipxe;
+pub mod minimal;
 pub mod qemu;
+pub mod script;
 pub mod shell;
 #[cfg(test)]
 mod testing;
@@ -79,7 +82,9 @@ pub const KINDS: &[Kind] = &[
     grub::EFI_KIND,
     grub::KIND,
     ipxe::KIND,
+    minimal::KIND,
     qemu::KIND,
+    script::KIND,
     uboot::KIND,
     uefi::KIND,
     uefi_menu::KIND,

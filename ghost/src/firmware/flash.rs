@@ -1,0 +1,74 @@
+//! What is flashed into boards: storage that outlives power.
+//!
+//! A part of a board's storage is a file, `FOLDER/BOARD/PART`. Whatever flashes a board
+//! writes one, and a firmware that boots from storage reads it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Where the storage of a worker's boards is, unless told otherwise.
+pub const FOLDER: &str = "/var/lib/ghost/flash";
+
+fn path(folder: &Path, board: &str, part: &str) -> io::Result<PathBuf> {
+    // Names, not paths: neither may lead out of the folder.
+    for name in [board, part] {
+        let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        if !plain || name.trim_matches('.').is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{name:?} is no name of a part"),
+            ));
+        }
+    }
+    Ok(folder.join(board).join(part))
+}
+
+/// Flashes `bytes`. A board that reads meanwhile finds the old part or the new one, whole.
+///
+/// # Errors
+/// When `board` or `part` is no plain name, or the file can't be written.
+pub fn write(folder: &Path, board: &str, part: &str, bytes: &[u8]) -> io::Result<()> {
+    let path = path(folder, board, part)?;
+    let parent = path.parent().unwrap_or(folder);
+    fs::create_dir_all(parent)?;
+    let file = tempfile::NamedTempFile::new_in(parent)?;
+    fs::write(file.path(), bytes)?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// What was flashed; nothing when that never happened.
+///
+/// # Errors
+/// When `board` or `part` is no plain name, or the file can't be read.
+pub fn read(folder: &Path, board: &str, part: &str) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(path(folder, board, part)?) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_flashed_last_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(read(folder.path(), "board-01", "kernel").unwrap(), None);
+        write(folder.path(), "board-01", "kernel", b"old").unwrap();
+        write(folder.path(), "board-01", "kernel", b"new").unwrap();
+        assert_eq!(read(folder.path(), "board-01", "kernel").unwrap().as_deref(), Some(&b"new"[..]));
+        assert_eq!(read(folder.path(), "board-02", "kernel").unwrap(), None);
+    }
+
+    #[test]
+    fn a_part_is_a_name_and_no_path() {
+        let folder = tempfile::tempdir().unwrap();
+        for part in ["", "..", "../x", "a/b", "/etc/passwd"] {
+            assert!(write(folder.path(), "board-01", part, b"x").is_err(), "{part}");
+            assert!(read(folder.path(), part, "kernel").is_err(), "{part}");
+        }
+    }
+}
