@@ -2,17 +2,27 @@
 //!
 //! The userland is the static busybox of this machine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::net::UnixListener;
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use meta_lava_formats::cpio;
 use meta_lava_formats::tree::{Node, NodeKind, Tree};
+use meta_lava_ghost::board;
 use meta_lava_ghost::console::Console;
-use meta_lava_ghost::ledger::Ledger;
+use meta_lava_ghost::firmware::BootImage;
+use meta_lava_ghost::ledger::{Entry, Event, Ledger};
+use meta_lava_ghost::linux;
 use meta_lava_ghost::linux::sandbox::{self, End, Init, NamedBy, Userland};
+use meta_lava_ghost::machine::Machine;
+use meta_lava_ghost::net::Lease;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
 
@@ -46,6 +56,10 @@ fn main() -> ExitCode {
             an_init_that_can_not_run_is_told_as_the_kernel_does,
             long_input_and_output_come_whole,
             a_shell_of_an_init_has_job_control,
+            a_user_logs_in,
+            root_is_nobody_outside_and_its_processes_are_counted,
+            the_loopback_interface_works,
+            a_kernel_boots_its_ramdisk_and_reboots,
             a_boot_is_fast,
         ],
     )
@@ -98,30 +112,20 @@ fn userland() -> Userland {
     }
 }
 
-/// A board at work, and the test on its serial port.
-struct Board {
+/// The test's end of a serial port.
+struct Far {
     far: DuplexStream,
     seen: String,
+}
+
+/// A board at work, and the test on its serial port.
+struct Board {
+    far: Far,
     running: JoinHandle<End>,
     _dir: tempfile::TempDir,
 }
 
-impl Board {
-    async fn start(userland: Userland, tree: Tree) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(&dir.path().join("ledger.jsonl")).unwrap();
-        let (mut console, far) = Console::pipe(ledger);
-        console.connected().await;
-        let running = tokio::spawn(async move { sandbox::run(userland, tree, &mut console).await });
-        Self { far, seen: String::new(), running, _dir: dir }
-    }
-
-    async fn shell() -> Self {
-        let mut board = Self::start(userland(), tree(SHELL)).await;
-        board.expect(PROMPT).await;
-        board
-    }
-
+impl Far {
     /// Waits for `text`, and returns what came before it.
     async fn expect(&mut self, text: &str) -> String {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
@@ -142,6 +146,31 @@ impl Board {
 
     async fn keys(&mut self, keys: &str) {
         self.far.write_all(keys.as_bytes()).await.unwrap();
+    }
+}
+
+impl Board {
+    async fn start(userland: Userland, tree: Tree) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&dir.path().join("ledger.jsonl")).unwrap();
+        let (mut console, far) = Console::pipe(ledger);
+        console.connected().await;
+        let running = tokio::spawn(async move { sandbox::run(userland, tree, &mut console).await });
+        Self { far: Far { far, seen: String::new() }, running, _dir: dir }
+    }
+
+    async fn shell() -> Self {
+        let mut board = Self::start(userland(), tree(SHELL)).await;
+        board.expect(PROMPT).await;
+        board
+    }
+
+    async fn expect(&mut self, text: &str) -> String {
+        self.far.expect(text).await
+    }
+
+    async fn keys(&mut self, keys: &str) {
+        self.far.keys(keys).await;
     }
 
     /// Runs a command in the shell, and returns what it printed.
@@ -296,7 +325,7 @@ async fn the_worker_is_out_of_sight() {
     assert_eq!(board.sh("ls -a /..").await, board.sh("ls -a /").await);
     // Its own root is all that its PID 1 has open.
     assert_eq!(board.sh("readlink /proc/1/root; readlink /proc/1/cwd").await, "/\n/");
-    assert_eq!(board.sh("for fd in /proc/1/fd/*; do readlink $fd; done | sort -u | wc -l").await, "1");
+    assert_eq!(board.sh("for fd in /proc/1/fd/*; do readlink $fd; done | sort -u").await, "/dev/console");
     let mounts =
         board.sh("grep -c . /proc/mounts; grep -c -e tempfile -e ext4 -e overlay /proc/mounts").await;
     assert!(mounts.ends_with("\n0"), "{mounts}");
@@ -322,6 +351,7 @@ async fn root_may_not_reach_out() {
         "chmod 600 /dev/null",
         "chown 1 /dev/urandom",
         "unshare -m true",
+        "unshare -U true",
         "unshare -Ur true",
         "nsenter -t 1 -m true",
         "dmesg",
@@ -407,8 +437,9 @@ async fn modes_owners_and_duplicates_are_kept() {
     node("l", 0o777, 8, NodeKind::Symlink("e".into()));
     let mut board = Board::start(userland(), kept).await;
     board.expect(PROMPT).await;
-    assert_eq!(board.sh("stat -c '%n %a %u %g %F' a a/b/c d e l; cat e").await, {
-        "a 755 0 0 directory\na/b/c 4711 5 7 regular file\nd 700 6 7 directory\ne 600 0 7 regular file\n\
+    assert_eq!(board.sh("stat -c '%n %a %u %g %F' / /dev /tmp a a/b/c d e l; cat e").await, {
+        "/ 755 0 0 directory\n/dev 755 0 0 directory\n/tmp 1777 0 0 directory\n\
+         a 755 0 0 directory\na/b/c 4711 5 7 regular file\nd 700 6 7 directory\ne 600 0 7 regular file\n\
          l 777 8 7 symbolic link\nnew"
     });
     board.cut().await;
@@ -473,6 +504,109 @@ async fn a_shell_of_an_init_has_job_control() {
     board.cut().await;
 }
 
+async fn a_user_logs_in() {
+    let mut login = tree("");
+    login.symlink("init", "bin/busybox");
+    login.file("etc/inittab", 0o644, "::respawn:/bin/getty -L - 115200 vt102\n");
+    login.file("etc/passwd", 0o644, "root::0:0::/:/bin/sh\nlava::1000:1000::/:/bin/sh\n");
+    login.file("etc/group", 0o644, "root:x:0:\nlava:x:1000:\n");
+    let mut board = Board::start(userland(), login).await;
+    board.expect("board-01 login: ").await;
+    board.keys("lava\n").await;
+    board.expect("$ ").await;
+    board.keys("id -u; tty; echo no > /root; exit\n").await;
+    let seen = board.expect("login: ").await;
+    assert!(seen.contains("\r\n1000\r\n/dev/console\r\n"), "{seen}");
+    assert!(seen.contains("can't create /root"), "{seen}");
+    board.keys("root\n").await;
+    board.expect("# ").await;
+    board.cut().await;
+}
+
+async fn root_is_nobody_outside_and_its_processes_are_counted() {
+    let mut board = Board::shell().await;
+    let map = board.sh("cat /proc/self/uid_map").await;
+    if map.split_whitespace().nth(1) == Some("0") {
+        println!("not tested: there are no user namespaces here");
+        return board.cut().await;
+    }
+    let word = format!("2000{}", std::process::id());
+    board.keys(&format!("for i in $(seq 600); do sleep {word} & done\n")).await;
+    board.expect("can't fork: Resource temporarily unavailable").await;
+    let found = processes(&word);
+    assert!((300..512).contains(&found), "{found}");
+    board.cut().await;
+    assert_eq!(processes(&word), 0);
+}
+
+async fn the_loopback_interface_works() {
+    let mut board = Board::shell().await;
+    let command = "echo hello | nc -l -p 1234 & until nc 127.0.0.1 1234 < /dev/null; do :; done 2> /dev/null";
+    assert_eq!(board.sh(command).await, "hello");
+    board.cut().await;
+}
+
+async fn a_kernel_boots_its_ramdisk_and_reboots() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&dir.path().join("ledger.jsonl")).unwrap();
+    let (console, far) = Console::pipe(ledger.clone());
+    console.connected().await;
+    let (board, _) =
+        board::parse::<BTreeMap<String, String>>("board-01", "model: A Ghost\nfirmware: {}\n").unwrap();
+    let lease = Lease::new("board-01", Ipv4Addr::LOCALHOST.into());
+    let mut machine = Machine::new(Arc::new(board), lease, vec![console], ledger);
+    let mut root = tree(SHELL);
+    root.file("lava-1/environment", 0o644, "export A=b\n");
+    let image = BootImage {
+        kernel: b"Linux version 6.1.0 (a@b) #1\n\0".to_vec(),
+        cmdline: "console=ttyS0 panic=1".into(),
+        ramdisk: Some(cpio::write(&root).unwrap()),
+        dtb: None,
+    };
+    let running = tokio::spawn(async move {
+        let exit = linux::run(&mut machine, image).await;
+        (exit, machine)
+    });
+    let mut far = Far { far, seen: String::new() };
+    let log = far.expect("Run /init as init process\r\n").await;
+    assert!(log.contains("Linux version 6.1.0 (a@b) #1\r\n"), "{log}");
+    far.expect(PROMPT).await;
+    far.keys(". /lava-1/environment; echo $A$A\n").await;
+    far.expect("\r\nbb\r\n").await;
+    far.keys("reboot -f\n").await;
+    far.expect("reboot: Restarting system\r\n").await;
+    let (exit, _machine) = running.await.unwrap();
+    assert_eq!(exit, linux::Exit::Reboot);
+    let events: Vec<Event> = fs::read_to_string(dir.path().join("ledger.jsonl"))
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str::<Entry>(line).unwrap().event)
+        .collect();
+    let told: Vec<String> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Boot { .. } => Some("boot".to_owned()),
+            Event::Stage { stage } => Some(format!("{stage:?}")),
+            Event::Tree { root, entries, .. } => Some(format!("{root} of {}", entries.len())),
+            Event::Line { stage, text, .. } => Some(format!("{stage:?}: {text}")),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "boot",
+            "Kernel",
+            &format!("ramdisk of {}", root.nodes.len()),
+            "Userland",
+            "Userland: . /lava-1/environment; echo $A$A",
+            "Userland: reboot -f",
+            "Kernel",
+        ]
+    );
+    assert_eq!(fs::read_dir(dir.path().join("blobs")).unwrap().count(), 1);
+}
+
 async fn a_boot_is_fast() {
     let tree = tree(SHELL);
     for _ in 0..5 {
@@ -495,9 +629,7 @@ async fn a_boot_is_fast() {
 
 /// CPU time of all that ended (other tests' included, when they run at once).
 fn cpu_of_children() -> Duration {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<u64> =
-        stat.rsplit(") ").next().unwrap().split(' ').filter_map(|field| field.parse().ok()).collect();
-    // cutime and cstime: fields 16 and 17 of proc_pid_stat(5), in hundredths of a second.
-    Duration::from_millis(10 * (fields[12] + fields[13]))
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
+    let micros = |time: TimeVal| u64::try_from(time.num_microseconds()).unwrap();
+    Duration::from_micros(micros(usage.user_time()) + micros(usage.system_time()))
 }

@@ -1,9 +1,14 @@
 //! The sandbox's own process: what `ghost __sandbox` does.
 //!
-//! It makes the new root in a mount namespace of its own, moves into it, and
-//! starts PID 1 in new namespaces for everything else. From then on it waits:
-//! for PID 1 to end, which ends all others in there (`pid_namespaces(7)`), or
-//! for the daemon to let go of its end of the pipe, upon which it kills PID 1.
+//! It starts PID 1 in new namespaces, makes the new root in a mount namespace of
+//! its own, and lets PID 1 go on from there. From then on it waits: for PID 1 to
+//! end, which ends all others in there (`pid_namespaces(7)`), or for the daemon
+//! to let go of its end of the pipe, upon which it kills PID 1.
+//!
+//! If it can, it gives the board a range of user ids of its own
+//! (`user_namespaces(7)`): its root then is nobody outside, and the limit of its
+//! processes counts. The mount namespace stays with this process's user, so not
+//! even such a root can mount.
 //!
 //! The process has one thread, so it may fork.
 
@@ -11,7 +16,7 @@ use std::ffi::CString;
 use std::fmt::Display;
 use std::fs;
 use std::io::{self, BufReader, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,12 +27,13 @@ use nix::fcntl::{OFlag, open};
 use nix::libc;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, umask};
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{self, ForkResult, Pid};
 
 use super::spec::{self, Header, HeaderKind, Init, NamedBy, Spec, Status};
@@ -53,6 +59,15 @@ const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// Files of `/proc` that tell about the worker, not about the board.
 const HIDDEN: [&str; 8] =
     ["kcore", "keys", "key-users", "timer_list", "sched_debug", "latency_stats", "kallsyms", "kmsg"];
+
+/// Where the board's user and group ids are outside, how many of them a board
+/// has, and for how many boards there are some.
+const FIRST_ID: u32 = 1 << 30;
+const IDS: u32 = 1 << 16;
+const ID_RANGES: u32 = 1 << 14;
+
+/// The group `tty` of Debian, which terminals belong to.
+const TTY_GROUP: u32 = 5;
 
 /// Where the new root is put together; any directory does, for only this process sees it.
 const STAGING: [&str; 4] = ["/tmp", "/run", "/mnt", "/var"];
@@ -109,38 +124,96 @@ fn supervise() -> Result<Status, Refusal> {
     let children =
         SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).while_("signalfd")?;
 
-    let spec = {
-        let mut input = BufReader::with_capacity(256 << 10, io::stdin().lock());
-        let spec: Spec = spec::get(&mut input)
-            .and_then(|spec| spec.ok_or_else(|| io::ErrorKind::UnexpectedEof.into()))
-            .while_("reading what to run")?;
-        unshare(CloneFlags::CLONE_NEWNS).while_("a new mount namespace")?;
-        make_root(&spec, &mut input)?;
-        spec
-    };
+    let mut input = BufReader::with_capacity(256 << 10, io::stdin().lock());
+    let spec: Spec = spec::get(&mut input)
+        .and_then(|spec| spec.ok_or_else(|| io::ErrorKind::UnexpectedEof.into()))
+        .while_("reading what to run")?;
 
-    let rest = CloneFlags::CLONE_NEWPID
-        | CloneFlags::CLONE_NEWNET
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWUTS;
-    unshare(rest).while_("new namespaces")?;
-    // Old kernels have none.
-    let _ = unshare(CloneFlags::CLONE_NEWCGROUP);
-    unistd::sethostname(&spec.hostname).while_("the host name")?;
-    raise_loopback();
+    unshare(CloneFlags::CLONE_NEWNS).while_("a new mount namespace")?;
+    let root = mount_root(&spec)?;
+    let child = start_init(&spec, &root)?;
+    let processes = open(
+        format!("/proc/{}/ns/pid", child.pid).as_str(),
+        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .while_("the new PID namespace")?;
+    fill_root(&spec, &root, child.first_id, &mut input)?;
+    drop(input);
 
-    // Its other end is open as long as this process lives.
-    let (parent_lives, _alive) = unistd::pipe2(OFlag::O_CLOEXEC).while_("a pipe")?;
+    // Only a process of the new PID namespace can mount its /proc.
+    setns(&processes, CloneFlags::CLONE_NEWPID).while_("the new PID namespace")?;
+    drop(processes);
     // SAFETY: this process has one thread.
-    let init = match unsafe { unistd::fork() }.while_("PID 1")? {
-        ForkResult::Parent { child } => child,
-        ForkResult::Child => {
-            drop(_alive);
-            become_init(&spec, parent_lives);
+    match unsafe { unistd::fork() }.while_("/proc")? {
+        ForkResult::Parent { child } => match waitpid(child, None).while_("/proc")? {
+            WaitStatus::Exited(_, 0) => {}
+            // It told why.
+            _ => return Err(Refusal("/proc could not be mounted".into())),
+        },
+        ForkResult::Child => finish(make_proc(&spec)),
+    }
+
+    unistd::write(&child.go, b"!").while_("PID 1")?;
+    let status = wait(child.pid, &children)?;
+    // PID 1 looks at its other end to see whether this process lives.
+    drop(child.go);
+    Ok(status)
+}
+
+/// What a child process ends with: 0, or the reason reported.
+fn finish(result: Result<(), Refusal>) -> ! {
+    let code = match result {
+        Ok(()) => 0,
+        Err(Refusal(why)) => {
+            report(io::stderr().as_fd(), &Status::Refused(why));
+            1
         }
     };
-    drop(parent_lives);
-    wait(init, &children)
+    // SAFETY: what is to be cleaned up is the parent's.
+    unsafe { libc::_exit(code) }
+}
+
+/// PID 1, before it is one.
+struct Child {
+    pid: Pid,
+    /// What a byte is written to when all is ready; open as long as this process lives.
+    go: OwnedFd,
+    /// The user and group id that is 0 in there.
+    first_id: u32,
+}
+
+/// Starts the process that will be PID 1, with ids of its own if that is possible.
+fn start_init(spec: &Spec, root: &OwnedFd) -> Result<Child, Refusal> {
+    let others = libc::CLONE_NEWPID | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    for flags in [others | libc::CLONE_NEWUSER, others] {
+        let (ready, go) = unistd::pipe2(OFlag::O_CLOEXEC).while_("a pipe")?;
+        // SAFETY: like fork(2), in a process of one thread: no stack of its own, no shared memory.
+        let pid = unsafe { libc::syscall(libc::SYS_clone, flags | libc::SIGCHLD, 0, 0, 0, 0) };
+        let pid = match pid {
+            0 => {
+                drop(go);
+                become_init(spec, root, ready);
+            }
+            1.. => Pid::from_raw(i32::try_from(pid).while_("PID 1")?),
+            _ if flags & libc::CLONE_NEWUSER != 0 => continue,
+            _ => return Err(Errno::last()).while_("new namespaces"),
+        };
+        if flags & libc::CLONE_NEWUSER == 0 {
+            return Ok(Child { pid, go, first_id: 0 });
+        }
+        let first_id = FIRST_ID + (std::process::id() % ID_RANGES) * IDS;
+        let map = format!("0 {first_id} {IDS}\n");
+        let mapped =
+            ["uid_map", "gid_map"].iter().try_for_each(|name| fs::write(format!("/proc/{pid}/{name}"), &map));
+        if mapped.is_ok() {
+            return Ok(Child { pid, go, first_id });
+        }
+        // It waits for a byte, and ends without one.
+        drop(go);
+        waitpid(pid, None).while_("PID 1")?;
+    }
+    Err(Refusal("no new namespaces".into()))
 }
 
 /// Waits for PID 1 to end, and makes it when the daemon lets go.
@@ -173,61 +246,107 @@ fn wait(init: Pid, children: &SignalFd) -> Result<Status, Refusal> {
     }
 }
 
-/// Puts the root together and moves into it.
-fn make_root(spec: &Spec, input: &mut impl Read) -> Result<(), Refusal> {
+/// Mounts a file system for the new root, and returns that. It is a directory
+/// of the file system, so that in there one is as in a chroot, and can make no
+/// user namespace (`user_namespaces(7)`).
+fn mount_root(spec: &Spec) -> Result<OwnedFd, Refusal> {
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
         .while_("a private mount namespace")?;
     let staging = STAGING.iter().map(Path::new).find(|path| path.is_dir());
-    let root = staging.ok_or_else(|| Refusal(format!("none of {STAGING:?} is a directory")))?;
+    let staging = staging.ok_or_else(|| Refusal(format!("none of {STAGING:?} is a directory")))?;
     let limits = format!("mode=0755,size={},nr_inodes={}", spec.bytes, spec.inodes);
-    mount(Some("rootfs"), root, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(limits.as_str()))
-        .while_("a file system for the root")?;
+    mount(
+        Some("rootfs"),
+        staging,
+        Some("tmpfs"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+        Some(limits.as_str()),
+    )
+    .while_("a file system for the root")?;
+    unistd::chdir(staging).while_("the new root")?;
+    fs::DirBuilder::new().mode(0o755).create("root").while_("the new root")?;
+    directory("root").while_("the new root")
+}
+
+fn directory(path: &str) -> nix::Result<OwnedFd> {
+    open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// Makes a directory the root of this process.
+fn enter_root(root: &OwnedFd) -> Result<(), Refusal> {
+    unistd::fchdir(root).and_then(|()| unistd::chroot(".")).while_("chroot")
+}
+
+/// Puts the root together, and moves into it. The working directory is its
+/// file system.
+fn fill_root(spec: &Spec, root: &OwnedFd, first_id: u32, input: &mut impl Read) -> Result<(), Refusal> {
+    let none = None::<&str>;
+    let (outside, staging) = (directory("/").while_("/")?, directory(".").while_("the new root")?);
+    let ids = Ids { first: first_id };
 
     // The tree is written from within: whatever its links point to is below the root.
-    let outside =
-        open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).while_("/")?;
-    unistd::chdir(root).while_("the new root")?;
-    unistd::chroot(".").while_("chroot")?;
-    unpack(input)?;
+    enter_root(root)?;
+    ids.own(Path::new("/"), 0, 0).while_("/")?;
+    unpack(input, ids)?;
     for (path, mode) in [("/dev", 0o755), ("/proc", 0o555), ("/tmp", 0o1777)] {
-        real_directory(Path::new(path), mode).while_(path)?;
+        real_directory(Path::new(path), mode, ids).while_(path)?;
     }
-    unistd::fchdir(&outside).while_("/")?;
-    unistd::chroot(".").while_("chroot")?;
-    drop(outside);
+    enter_root(&outside)?;
 
-    make_dev(spec, &root.join("dev"))?;
+    unistd::fchdir(&staging).while_("the new root")?;
+    make_dev(spec, Path::new("root/dev"), ids)?;
 
-    unistd::chdir(root).while_("the new root")?;
+    // Out with the old root.
     match unistd::pivot_root(".", ".") {
         // The old root lies over the new one now.
         Ok(()) => umount2(".", MntFlags::MNT_DETACH).while_("the old root")?,
         // Docker's default seccomp profile knows no pivot_root. What lies under
-        // the new root can't be reached without CAP_SYS_CHROOT, which goes later.
+        // the new root can't be reached by who has no CAP_SYS_CHROOT.
         Err(Errno::EPERM | Errno::ENOSYS | Errno::EACCES) => {
             mount(Some("."), "/", none, MsFlags::MS_MOVE, none).while_("moving the root")?;
-            unistd::chroot(".").while_("chroot")?;
         }
         Err(error) => return Err(error).while_("pivot_root"),
     }
+    enter_root(root)?;
     unistd::chdir("/").while_("/")
 }
 
+/// Who owns what in the sandbox.
+#[derive(Clone, Copy)]
+struct Ids {
+    /// The id outside that is 0 inside.
+    first: u32,
+}
+
+impl Ids {
+    /// The id outside of an id inside; those that there are none for are the last.
+    fn outside(self, id: u32) -> u32 {
+        self.first + if self.first == 0 { id } else { id.min(IDS - 1) }
+    }
+
+    /// Gives `path`, which this process made, to its owner.
+    fn own(self, path: &Path, uid: u32, gid: u32) -> io::Result<()> {
+        let (uid, gid) = (self.outside(uid), self.outside(gid));
+        if (uid, gid) == (0, 0) { Ok(()) } else { lchown(path, Some(uid), Some(gid)) }
+    }
+}
+
 /// Makes `path` a directory, and no link to one.
-fn real_directory(path: &Path, mode: u32) -> io::Result<()> {
+fn real_directory(path: &Path, mode: u32, ids: Ids) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.is_dir() => return Ok(()),
         Ok(_) => fs::remove_file(path)?,
         Err(_) => {}
     }
-    fs::DirBuilder::new().mode(mode).create(path)?;
+    fs::create_dir(path)?;
+    ids.own(path, 0, 0)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
 /// Writes the tree below `/`. What can't be written is left out, as the kernel
 /// does, but a root that is full is an error.
-fn unpack(input: &mut impl Read) -> Result<(), Refusal> {
+fn unpack(input: &mut impl Read, ids: Ids) -> Result<(), Refusal> {
     while let Some(header) = spec::get::<Header>(input).while_("reading the tree")? {
         let Some(path) = below_root(&header.path) else {
             if let HeaderKind::File(size) = header.kind {
@@ -235,7 +354,7 @@ fn unpack(input: &mut impl Read) -> Result<(), Refusal> {
             }
             continue;
         };
-        match write_node(&path, &header, input) {
+        match write_node(&path, &header, input, ids) {
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 return Err(error).while_(path.display());
             }
@@ -262,8 +381,8 @@ fn below_root(path: &str) -> Option<PathBuf> {
     Some(below)
 }
 
-fn write_node(path: &Path, header: &Header, input: &mut impl Read) -> io::Result<()> {
-    let prepared = prepare(path, matches!(header.kind, HeaderKind::Directory));
+fn write_node(path: &Path, header: &Header, input: &mut impl Read, ids: Ids) -> io::Result<()> {
+    let prepared = prepare(path, matches!(header.kind, HeaderKind::Directory), ids);
     match &header.kind {
         HeaderKind::File(size) => {
             let mut content = input.take(*size);
@@ -290,9 +409,7 @@ fn write_node(path: &Path, header: &Header, input: &mut impl Read) -> io::Result
             symlink(target, path)?;
         }
     }
-    if (header.uid, header.gid) != (0, 0) {
-        lchown(path, Some(header.uid), Some(header.gid))?;
-    }
+    ids.own(path, header.uid, header.gid)?;
     if !matches!(header.kind, HeaderKind::Symlink(_)) {
         // After the owner: a change of it takes set-user-ID away.
         fs::set_permissions(path, fs::Permissions::from_mode(header.mode & 0o7777))?;
@@ -302,16 +419,17 @@ fn write_node(path: &Path, header: &Header, input: &mut impl Read) -> io::Result
 
 /// Makes the parents of `path`, and room for it. Says whether it is a directory
 /// already, and is to be one.
-fn prepare(path: &Path, directory: bool) -> io::Result<bool> {
+fn prepare(path: &Path, directory: bool, ids: Ids) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.is_dir() && directory => return Ok(true),
         Ok(found) if found.is_dir() => fs::remove_dir(path)?,
         Ok(_) => fs::remove_file(path)?,
         Err(_) => {
-            if let Some(parent) = path.parent()
-                && !parent.is_dir()
-            {
-                fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+            let missing: Vec<&Path> =
+                path.ancestors().skip(1).take_while(|parent| !parent.is_dir()).collect();
+            for parent in missing.into_iter().rev() {
+                fs::DirBuilder::new().mode(0o755).create(parent)?;
+                ids.own(parent, 0, 0)?;
             }
         }
     }
@@ -319,16 +437,12 @@ fn prepare(path: &Path, directory: bool) -> io::Result<bool> {
 }
 
 /// Makes `/dev` of the new root, before the old one is gone.
-fn make_dev(spec: &Spec, dev: &Path) -> Result<(), Refusal> {
+fn make_dev(spec: &Spec, dev: &Path, ids: Ids) -> Result<(), Refusal> {
     let none = None::<&str>;
-    mount(
-        Some("devtmpfs"),
-        dev,
-        Some("tmpfs"),
-        MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
-        Some("mode=0755,size=16m,nr_inodes=4096"),
-    )
-    .while_("/dev")?;
+    let first = ids.first;
+    let options = format!("mode=0755,size=16m,nr_inodes=4096,uid={first},gid={first}");
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("devtmpfs"), dev, Some("tmpfs"), flags, Some(options.as_str())).while_("/dev")?;
     let bind = |from: &Path, name: &str, flags: MsFlags| -> Result<(), Refusal> {
         let to = dev.join(name);
         fs::File::create(&to).while_(to.display())?;
@@ -343,20 +457,16 @@ fn make_dev(spec: &Spec, dev: &Path) -> Result<(), Refusal> {
             bind(&device, name, MsFlags::MS_RDONLY)?;
         }
     }
+    ids.own(Path::new(&spec.terminal), 0, 0).while_("the console")?;
     for name in std::iter::once("console").chain(spec.ports.iter().map(String::as_str)) {
         bind(Path::new(&spec.terminal), name, MsFlags::empty())?;
     }
     let pts = dev.join("pts");
-    fs::create_dir(&pts).while_("/dev/pts")?;
-    mount(
-        Some("devpts"),
-        &pts,
-        Some("devpts"),
-        MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC,
-        Some("newinstance,ptmxmode=0666,mode=0620,gid=5"),
-    )
-    .while_("/dev/pts")?;
-    real_directory(&dev.join("shm"), 0o1777).while_("/dev/shm")?;
+    real_directory(&pts, 0o755, ids).while_("/dev/pts")?;
+    let options = format!("newinstance,ptmxmode=0666,mode=0620,gid={}", ids.outside(TTY_GROUP));
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    mount(Some("devpts"), &pts, Some("devpts"), flags, Some(options.as_str())).while_("/dev/pts")?;
+    real_directory(&dev.join("shm"), 0o1777, ids).while_("/dev/shm")?;
     for (name, target) in [
         ("ptmx", "pts/ptmx"),
         ("fd", "/proc/self/fd"),
@@ -364,12 +474,13 @@ fn make_dev(spec: &Spec, dev: &Path) -> Result<(), Refusal> {
         ("stdout", "/proc/self/fd/1"),
         ("stderr", "/proc/self/fd/2"),
     ] {
-        symlink(target, dev.join(name)).while_(name)?;
+        let link = dev.join(name);
+        symlink(target, &link).and_then(|()| ids.own(&link, 0, 0)).while_(name)?;
     }
     Ok(())
 }
 
-/// Mounts `/proc`; only a process of the new PID namespace can.
+/// Mounts `/proc`, from a process of the new PID namespace.
 fn make_proc(spec: &Spec) -> Result<(), Refusal> {
     let none = None::<&str>;
     // Read-only: some files there are the whole worker's (`/proc/sys`, `sysrq-trigger`).
@@ -409,22 +520,18 @@ fn raise_loopback() {
 }
 
 /// What the child does: becomes PID 1 of the board, or says why not.
-fn become_init(spec: &Spec, parent_lives: OwnedFd) -> ! {
+fn become_init(spec: &Spec, root: &OwnedFd, ready: OwnedFd) -> ! {
     // A status fd that no program inherits.
     let status = open_status();
-    let code = match prepare_init(spec, parent_lives) {
-        Ok(()) => {
-            let panic = run_inits(&spec.inits, &spec.prefix);
-            report(status.as_fd(), &Status::NoInit(panic));
-            1
-        }
-        Err(Refusal(why)) => {
-            report(status.as_fd(), &Status::Refused(why));
-            1
-        }
-    };
-    // SAFETY: the other process cleans up; nothing here may run twice.
-    unsafe { libc::_exit(code) }
+    // It is ready when there is a byte; the end of the file is the parent's.
+    if !matches!(unistd::read(&ready, &mut [0]), Ok(1)) {
+        finish(Ok(()));
+    }
+    match prepare_init(spec, root, ready) {
+        Ok(()) => report(status.as_fd(), &Status::NoInit(run_inits(&spec.inits, &spec.prefix))),
+        Err(Refusal(why)) => report(status.as_fd(), &Status::Refused(why)),
+    }
+    finish(Ok(()))
 }
 
 fn open_status() -> OwnedFd {
@@ -437,13 +544,24 @@ fn open_status() -> OwnedFd {
     }
 }
 
-fn prepare_init(spec: &Spec, parent_lives: OwnedFd) -> Result<(), Refusal> {
-    make_proc(spec)?;
+fn prepare_init(spec: &Spec, root: &OwnedFd, parent: OwnedFd) -> Result<(), Refusal> {
+    enter_root(root)?;
+    unistd::chdir("/").while_("/")?;
+    // Root of the new user namespace, if there is one.
+    unistd::setgroups(&[]).while_("groups")?;
+    unistd::setresgid(0.into(), 0.into(), 0.into()).while_("the group")?;
+    unistd::setresuid(0.into(), 0.into(), 0.into()).while_("the user")?;
+    // Old kernels have none.
+    let _ = unshare(CloneFlags::CLONE_NEWCGROUP);
+    unistd::sethostname(&spec.hostname).while_("the host name")?;
+    raise_loopback();
     // The serial port is open, but not the controlling terminal: the kernel's
     // PID 1 has none either, and whoever asks for it gets it.
-    for fd in [0, 2] {
-        // SAFETY: both are this process's own, and no buffer stands over them.
-        if unsafe { libc::dup2(1, fd) } < 0 {
+    let console = open("/dev/console", OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC, Mode::empty())
+        .while_("/dev/console")?;
+    for fd in 0..3 {
+        // SAFETY: they are this process's own, and nothing waits in their buffers.
+        if unsafe { libc::dup2(console.as_raw_fd(), fd) } < 0 {
             return Err(Errno::last()).while_("the console");
         }
     }
@@ -465,7 +583,7 @@ fn prepare_init(spec: &Spec, parent_lives: OwnedFd) -> Result<(), Refusal> {
     default_signals();
     // After the capabilities: a change of them would undo it.
     prctl::set_pdeathsig(Signal::SIGKILL).while_("the parent's death")?;
-    let mut fds = [PollFd::new(parent_lives.as_fd(), PollFlags::empty())];
+    let mut fds = [PollFd::new(parent.as_fd(), PollFlags::empty())];
     if poll(&mut fds, PollTimeout::ZERO).while_("the parent")? != 0 {
         return Err(Refusal("the parent is gone".into()));
     }

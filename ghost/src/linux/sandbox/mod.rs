@@ -6,7 +6,8 @@
 //! namespaces (`namespaces(7)`). Root keeps the few capabilities that a userland
 //! needs in a world of its own, and none that reaches out of it.
 //!
-//! It takes `CAP_SYS_ADMIN`; `CAP_SYS_BOOT` too if `reboot` is to work. The
+//! It takes `CAP_SYS_ADMIN`, and in a container of Docker `CAP_SYS_BOOT` too if
+//! `reboot` is to work: its seccomp profile asks for it. The
 //! executable that calls [`run`] must call [`main`] when its first argument is
 //! [`ARGUMENT`]: the namespaces are made in a process of one thread, so the
 //! daemon executes itself. As that process lives and dies with the pipe to it,
@@ -190,25 +191,21 @@ impl Guest {
     /// Feeds the process, and carries what is typed and printed, until the status comes.
     async fn serve(&mut self, userland: Userland, tree: Tree, console: &mut Console) -> End {
         let spec = spec(userland, &tree, &self.terminal);
-        let Process { input: Some(input), status: Some(status), .. } = &mut self.process else {
+        let (Some(input), Some(status)) = (self.process.input.take(), &mut self.process.status) else {
             return End::Refused("no pipe to the sandbox".into());
         };
         let feeding = feed(input, spec, tree);
         tokio::pin!(feeding);
-        let mut fed = false;
+        let mut fed = None;
         let mut status = BufReader::new(status).lines();
         let mut typed = Vec::new();
         let mut buffer = [0; 4096];
         let mut last_words = String::new();
         loop {
             tokio::select! {
-                // The process says why it reads no further.
-                result = &mut feeding, if !fed => {
-                    fed = true;
-                    if let Err(error) = result {
-                        tracing::debug!(%error, "the tree did not reach the sandbox");
-                    }
-                }
+                // The pipe is kept: its end is the sandbox's. Where there is an
+                // error the process says why it reads no further.
+                pipe = &mut feeding, if fed.is_none() => fed = Some(pipe),
                 result = read(&self.master, &mut buffer) => match result {
                     Ok(size) => console.send(&buffer[..size]).await,
                     Err(error) => return End::Refused(format!("the console broke: {error}")),
@@ -274,8 +271,8 @@ fn ports(cmdline: &str) -> Vec<String> {
     ports
 }
 
-/// Sends all that the process needs to start; the pipe stays open.
-async fn feed(to: &mut pipe::Sender, spec: Spec, tree: Tree) -> io::Result<()> {
+/// Sends all that the process needs to start, and returns the pipe.
+async fn feed(mut to: pipe::Sender, spec: Spec, tree: Tree) -> io::Result<pipe::Sender> {
     let mut piece = Vec::with_capacity(2 * PIECE);
     spec::put(&mut piece, &spec)?;
     for node in tree.nodes {
@@ -294,7 +291,8 @@ async fn feed(to: &mut pipe::Sender, spec: Spec, tree: Tree) -> io::Result<()> {
         }
     }
     spec::put_end(&mut piece);
-    to.write_all(&piece).await
+    to.write_all(&piece).await?;
+    Ok(to)
 }
 
 async fn read(from: &AsyncFd<File>, buffer: &mut [u8]) -> io::Result<usize> {
