@@ -1,0 +1,19 @@
+"""gunicorn: LAVA imported once, then forked; answers on port 80."""
+
+bind = "0.0.0.0:80"
+user = "lavaserver"
+group = "lavaserver"
+workers = 2
+worker_class = "gthread"
+threads = 8
+worker_tmp_dir = "/dev/shm"
+loglevel = "info"
+errorlog = "/var/log/lava-server/gunicorn.log"
+preload_app = True
+
+
+def when_ready(server):
+    """Before the first worker is forked: what a first request would import."""
+    from django.urls import get_resolver
+
+    get_resolver().reverse_dict

@@ -1,0 +1,49 @@
+#!/bin/sh
+# While the worker's image is built, on Debian or on any image that already has
+# a LAVA dispatcher: installs what is missing and no more.
+set -eu
+here=/usr/lib/meta-lava
+export DEBIAN_FRONTEND=noninteractive
+
+sh $here/common/apt-lean.sh setup
+apt-get update
+dispatcher=
+if ! command -v lava-run > /dev/null; then
+    dispatcher=lava-dispatcher
+    # What the package asks for and ghosts need not have: the kernel's headers
+    # and BPF tools (sharing USB devices with containers), systemd, udev's
+    # daemon, and what libguestfs would put into its appliance. `import guestfs`
+    # works; launching an appliance says that qemu is missing.
+    sh $here/common/apt-lean.sh absent systemd-sysv udev kmod \
+        linux-headers-generic linux-tools-common python3-bpfcc \
+        acl attr binutils btrfs-progs cryptsetup-bin db-util debootstrap dosfstools \
+        exfatprogs extlinux f2fs-tools gawk gdisk grub2-common icoutils isc-dhcp-client \
+        kpartx ldmtool less lsscsi lvm2 lzop mdadm mtools netpbm ntfs-3g osinfo-db parted \
+        pciutils qemu-system-x86 qemu-utils scrub sleuthkit squashfs-tools supermin \
+        syslinux uuid-runtime zerofree curl
+fi
+# openssh-client, nbd-server, ... : whatever a deploy or boot method of the
+# dispatcher looks up before it starts.
+apt-get install --yes $dispatcher \
+    tftpd-hpa rpcbind nfs-ganesha nfs-ganesha-vfs lighttpd telnet \
+    u-boot-tools bzip2 cpio file openssh-client xz-utils zstd iproute2 procps
+sh $here/common/apt-lean.sh clean
+
+# LAVA reads this file to learn where to put what a board fetches by TFTP.
+cat > /etc/default/tftpd-hpa <<'CFG'
+TFTP_USERNAME="tftp"
+TFTP_DIRECTORY="/var/lib/lava/dispatcher/tmp"
+TFTP_ADDRESS="0.0.0.0:69"
+TFTP_OPTIONS="--secure"
+CFG
+# The coordinator runs beside the server; the default poll is 3 s.
+mkdir -p /etc/lava-coordinator
+cat > /etc/lava-coordinator/lava-coordinator.conf <<'CFG'
+{"port": 3079, "blocksize": 4096, "poll_delay": 1, "coordinator_hostname": "server"}
+CFG
+mkdir -p /var/lib/lava/dispatcher/tmp /var/lib/ghost/boards /srv/dispatcher
+ln -sfn /var/lib/lava/dispatcher/tmp /srv/dispatcher/tmp
+# The tools that the ghost plays; dangling until the binary is laid over.
+for tool in qemu-system-aarch64 qemu-system-arm qemu-system-x86_64; do
+    ln -sfn /usr/bin/ghost "/usr/local/bin/$tool"
+done
