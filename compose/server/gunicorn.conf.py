@@ -1,4 +1,4 @@
-"""gunicorn: LAVA imported once, then forked; answers on port 80."""
+"""gunicorn: LAVA imported once, then forked; answers on port 80 itself."""
 
 bind = "0.0.0.0:80"
 user = "lavaserver"
@@ -11,9 +11,3 @@ loglevel = "info"
 errorlog = "/var/log/lava-server/gunicorn.log"
 preload_app = True
 
-
-def when_ready(server):
-    """Before the first worker is forked: what a first request would import."""
-    from django.urls import get_resolver
-
-    get_resolver().reverse_dict

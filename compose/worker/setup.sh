@@ -22,11 +22,11 @@ if ! command -v lava-run > /dev/null; then
         pciutils qemu-system-x86 qemu-utils scrub sleuthkit squashfs-tools supermin \
         syslinux uuid-runtime zerofree curl
 fi
-# openssh-client, nbd-server, ... : whatever a deploy or boot method of the
+# git, nbd-server, ...: whatever a deploy or boot method of the
 # dispatcher looks up before it starts.
 apt-get install --yes $dispatcher \
     tftpd-hpa rpcbind nfs-ganesha nfs-ganesha-vfs lighttpd telnet \
-    u-boot-tools bzip2 cpio file openssh-client xz-utils zstd iproute2 procps
+    u-boot-tools bzip2 cpio file git nbd-server openssh-client unzip xz-utils zstd iproute2 procps
 sh $here/common/apt-lean.sh clean
 
 # LAVA reads this file to learn where to put what a board fetches by TFTP.

@@ -1,0 +1,100 @@
+"""The worker container: what serves the boards, the ghosts, and lava-worker.
+
+The servers start at once; the ghosts and lava-worker when the gate opens: write
+/run/meta-lava/worker.env (WORKER_NAME=..., TOKEN=...) and the boards, then
+anything into the FIFO /run/meta-lava/gate. With META_LAVA_WORKER_NAME and
+META_LAVA_WORKER_TOKEN the gate is open from the start.
+
+lava-worker's imports take most of a second and need no identity, so they are
+done while the gate is closed; then the unchanged program runs.
+"""
+import importlib
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, "/usr/lib/meta-lava/common")
+from supervise import HERE, RUN, Supervisor, say
+
+GATE = RUN / "gate"
+IDENTITY = RUN / "identity"
+WORKER_LOG = "/var/log/lava-dispatcher/lava-worker.log"
+FILES = Path("/var/lib/lava/dispatcher/tmp")
+GHOST = "/usr/bin/ghost"
+
+
+def main():
+    name = os.environ.pop("META_LAVA_WORKER_NAME", "")
+    token = os.environ.pop("META_LAVA_WORKER_TOKEN", "")
+    ping = os.environ.pop("META_LAVA_PING_INTERVAL", "") or "1"
+    log_interval = os.environ.pop("META_LAVA_JOB_LOG_INTERVAL", "") or "1"
+    arguments = [
+        *("--level", "INFO", "--log-file", WORKER_LOG),
+        *("--url", "http://server/", "--ws-url", "ws://server:8001/ws/"),
+        *("--ping-interval", ping, "--job-log-interval", log_interval),
+    ]
+
+    for folder in (FILES, Path(WORKER_LOG).parent, Path("/var/lib/ghost/boards")):
+        folder.mkdir(parents=True, exist_ok=True)
+    container = Supervisor()
+    for fifo in (GATE, IDENTITY):
+        fifo.unlink(missing_ok=True)
+        os.mkfifo(fifo, 0o600)
+
+    container.forked(
+        "lava-worker",
+        *("/usr/bin/lava-worker", *arguments),
+        before=imported_and_known,
+        log=WORKER_LOG,
+    )
+    container.service(
+        "tftp",
+        *("in.tftpd", "--foreground", "--address", "0.0.0.0:69", "--user", "tftp"),
+        *("--secure", str(FILES)),
+    )
+    container.service("rpcbind", "rpcbind", "-f", "-w")
+    container.service(
+        "http",
+        *("lighttpd", "-D", "-f", str(HERE / "worker/lighttpd.conf")),
+        log="/var/log/meta-lava-http-error.log",
+    )
+    container.service(
+        "nfs",
+        *("ganesha.nfsd", "-F", "-L", "/var/log/meta-lava-nfs-ganesha.log"),
+        *("-p", str(RUN / "ganesha.pid"), "-f", str(HERE / "worker/ganesha.conf")),
+        log="/var/log/meta-lava-nfs-ganesha.log",
+    )
+
+    def opened():
+        known = dict(
+            line.split("=", 1)
+            for line in (RUN / "worker.env").read_text().splitlines()
+            if "=" in line
+        )
+        name, token = known.get("WORKER_NAME"), known.get("TOKEN")
+        if not name or not token:
+            say(f"{RUN}/worker.env has no WORKER_NAME or no TOKEN")
+            container.leave(2)
+        if os.access(GHOST, os.X_OK):
+            container.service("ghost", GHOST, "daemon")
+        identity = ["--name", name, "--token", token]
+        container.services["lava-worker"].command += tuple(identity)
+        container.step("identity", lambda: IDENTITY.write_text("\n".join(identity)), lambda: None)
+
+    if name and token:
+        (RUN / "worker.env").write_text(f"WORKER_NAME={name}\nTOKEN={token}\n")
+        opened()
+    else:
+        container.step("gate", lambda: GATE.read_text(), opened)
+    container.run()
+
+
+def imported_and_known():
+    try:
+        importlib.import_module("lava_dispatcher.worker")
+    except ImportError as exc:
+        say(f"not imported ahead: {exc}")
+    return IDENTITY.read_text().split("\n")
+
+
+main()
