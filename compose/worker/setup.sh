@@ -11,10 +11,10 @@ dispatcher=
 if ! command -v lava-run > /dev/null; then
     dispatcher=lava-dispatcher
     # What the package asks for and ghosts need not have: the kernel's headers
-    # and BPF tools (sharing USB devices with containers), systemd, udev's
-    # daemon, and what libguestfs would put into its appliance. `import guestfs`
+    # and BPF tools (sharing USB devices with containers), systemd,
+    # and what libguestfs would put into its appliance. `import guestfs`
     # works; launching an appliance says that qemu is missing.
-    sh $here/common/apt-lean.sh absent systemd-sysv udev kmod \
+    sh $here/common/apt-lean.sh absent systemd-sysv kmod \
         linux-headers-generic linux-tools-common python3-bpfcc \
         acl attr binutils btrfs-progs cryptsetup-bin db-util debootstrap dosfstools \
         exfatprogs extlinux f2fs-tools gawk gdisk grub2-common icoutils isc-dhcp-client \
