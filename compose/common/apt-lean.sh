@@ -21,6 +21,9 @@ path-exclude=/usr/share/locale/*
 path-exclude=/usr/share/doc/*
 path-include=/usr/share/doc/*/copyright
 path-include=/usr/share/doc/lava*
+path-exclude=/usr/share/zoneinfo/right/*
+path-exclude=/usr/share/augeas/*
+path-exclude=/usr/lib/postgresql/*/lib/bitcode/*
 path-exclude=/usr/lib/python3/*/locale/*/LC_MESSAGES/*
 path-include=/usr/lib/python3/*/locale/en/LC_MESSAGES/*
 path-exclude=/usr/lib/python3/*/locale/*/formats.py
@@ -66,7 +69,7 @@ clean)
     if [ -e /usr/bin/py3compile.distrib ]; then
         rm /usr/bin/py3compile
         dpkg-divert --quiet --local --rename --remove /usr/bin/py3compile
-        python3 -m compileall -q -j 0 -x '/(tests?|lib2to3|locale)/' /usr/lib/python3/dist-packages || true
+        python3 -m compileall -q -j 0 -x '/(tests?|lib2to3|locale|setuptools|prompt_toolkit|pyasn1_modules|docutils|providers|backends)/' /usr/lib/python3/dist-packages || true
     fi
     rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb \
         /var/cache/debconf/*-old /var/lib/dpkg/*-old /var/log/apt /var/log/dpkg.log

@@ -10,6 +10,7 @@ done while the gate is closed; then the unchanged program runs.
 """
 import importlib
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -90,11 +91,37 @@ def main():
 
 
 def imported_and_known():
+    modules_in_memory()
     try:
         importlib.import_module("lava_dispatcher.worker")
     except ImportError as exc:
         say(f"not imported ahead: {exc}")
     return IDENTITY.read_text().split("\n")
+
+
+def modules_in_memory():
+    """Python's modules on a tmpfs, where the image sits on fuse-overlayfs.
+
+    Each job starts a lava-run with its 600 imports: 0.3 s less processor time
+    on such an engine. The files are the image's own.
+    """
+    root = next(line for line in open("/proc/mounts") if line.split()[1] == "/")
+    if not root.split()[2].startswith("fuse"):
+        return
+    store = RUN / "python"
+    folders = ["/usr/lib/python3", f"/usr/lib/python3.{sys.version_info.minor}"]
+    try:
+        store.mkdir(exist_ok=True)
+        run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", store)
+        run("cp", "-a", *folders, store)
+        for folder in folders:
+            run("mount", "--bind", store / Path(folder).name, folder)
+    except (OSError, subprocess.CalledProcessError) as exc:
+        say(f"Python's modules stay on the image: {exc}")
+
+
+def run(*command):
+    subprocess.run(command, check=True)
 
 
 main()
