@@ -25,10 +25,9 @@ def say(message):
 
 
 class Service:
-    def __init__(self, name, command, user, log):
+    def __init__(self, name, command, log):
         self.name = name
         self.command = command
-        self.user = user
         self.log = log
         self.output = LOGS / f"meta-lava-{name}.log"
         self.pid = None
@@ -36,9 +35,6 @@ class Service:
     def start(self):
         """A session of its own: a test can kill all of a daemon's processes."""
         with open(self.output, "ab") as output:
-            who = {}
-            if self.user:
-                who = {"user": self.user, "group": self.user, "extra_groups": []}
             self.started(
                 subprocess.Popen(
                     self.command,
@@ -46,7 +42,6 @@ class Service:
                     stdout=output,
                     stderr=output,
                     start_new_session=True,
-                    **who,
                 )
             )
 
@@ -70,9 +65,9 @@ class Supervisor:
         signal.signal(signal.SIGINT, lambda *_: self.leave(0))
         signal.signal(signal.SIGUSR1, lambda *_: self.start_missing())
 
-    def service(self, name, *command, user=None, log=None):
+    def service(self, name, *command, log=None):
         """Starts a daemon that has to stay."""
-        service = self.services[name] = Service(name, command, user, log)
+        service = self.services[name] = Service(name, command, log)
         service.start()
 
     def forked(self, name, *command, before=None, log=None):
@@ -82,7 +77,7 @@ class Supervisor:
         and may answer more arguments. Started again by a test, it is a process
         like any other.
         """
-        service = Service(name, command, None, log)
+        service = Service(name, command, log)
         self.services[name] = service
 
         def program():

@@ -29,13 +29,7 @@ def main():
 
     (RUN / "ready").unlink(missing_ok=True)
     container = Supervisor()
-    container.service(
-        "postgresql",
-        str(HERE / "server/postgres"),
-        "-c",
-        f"config_file={os.readlink(HERE / 'server/cluster.conf')}",
-        user="postgres",
-    )
+    container.service("postgresql", "sh", str(HERE / "server/postgresql.sh"))
     container.service(
         "coordinator",
         *("lava-coordinator", "--loglevel", "INFO"),
