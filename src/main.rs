@@ -22,6 +22,7 @@ mod normalise;
 mod personality;
 mod report;
 mod root;
+mod runner;
 mod scenario;
 mod secret;
 mod snapshot;

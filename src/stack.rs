@@ -21,6 +21,7 @@ use crate::images::Images;
 use crate::lava::Api;
 use crate::lava::events::{Events, LavaEvent};
 use crate::lava::provision::{self, DeviceSpec};
+use crate::normalise::Artifacts;
 use crate::secret::Secret;
 use crate::sweep::{self, Purpose, RUN};
 
@@ -479,6 +480,32 @@ impl Stack {
         service(&self.containers, "worker", number)
             .map(|container| container.id.as_str())
             .map_err(|_| Error::Usage(format!("there is no worker {worker:?}")))
+    }
+
+    /// Address of a worker in the stack's network.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when there is no such worker.
+    pub fn worker_address(&self, worker: &str) -> Result<&str> {
+        let id = self.worker_container(worker)?;
+        let found = self.containers.iter().find(|container| container.id == id);
+        Ok(found.map_or("", |container| container.address.as_str()))
+    }
+
+    /// What the outside world serves.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when its manifest can't be had.
+    pub async fn artifacts(&self) -> Result<Artifacts> {
+        const MANIFEST: &str = "/srv/artifacts/manifest.json";
+        let world = &service(&self.containers, "world", 1)?.id;
+        let files = self.engine.download(world, MANIFEST, LOGS).await?.unwrap_or_default();
+        let manifest = files
+            .first()
+            .ok_or_else(|| Error::Infrastructure(format!("the world's image has no {MANIFEST}")))?;
+        meta_lava_world::manifest::Manifest::parse(&manifest.content)
+            .map(|manifest| Artifacts::from_manifest(&manifest))
+            .map_err(|error| Error::Infrastructure(format!("{MANIFEST} of the world's image: {error}")))
     }
 
     /// Writes the logs of all containers below `folder`: what each printed as

@@ -5,21 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Subcommand, ValueEnum};
 
 use crate::console::Pace;
 use crate::control::{self, Request};
 use crate::daemon::{self, Settings};
 use crate::ledger::PowerAction;
+use crate::linux::sandbox;
 use crate::{collect, tools};
-
-/// Plays boards for LAVA.
-#[derive(Debug, Parser)]
-#[command(name = "ghost", version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
 
 /// The words after `ghost`.
 #[derive(Debug, Subcommand)]
@@ -86,12 +79,12 @@ impl From<Action> for PowerAction {
     }
 }
 
-/// When the executable was called as `ghost`, or under the name of a tool that a
-/// ghost plays: does that, and returns its exit code. `args` has the name first.
+/// When `args`, whose first is the name of the call, are those of a sandbox's
+/// own process or of a tool that a ghost plays: does that, and returns its exit code.
 #[must_use]
-pub fn called_as(name: &str, args: &[String]) -> Option<ExitCode> {
-    if name == "ghost" {
-        return Some(main(Cli::parse_from(args).command));
+pub fn called_as_tool(name: &str, args: &[String]) -> Option<ExitCode> {
+    if args.get(1).is_some_and(|first| first == sandbox::ARGUMENT) {
+        return Some(sandbox::main());
     }
     let tool = tools::find(name)?;
     Some(report((tool.run)(name, args.get(1..).unwrap_or_default().to_vec())))
@@ -100,13 +93,6 @@ pub fn called_as(name: &str, args: &[String]) -> Option<ExitCode> {
 /// Does one command.
 #[must_use]
 pub fn main(command: Command) -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("GHOST_LOG").unwrap_or_else(|_| "info".into()),
-        )
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
     report(match command {
         Command::Daemon { lab, state, socket, server, pace, seed } => {
             let server = server.unwrap_or_else(own_address);

@@ -1,16 +1,287 @@
-//! `meta-lava run`: run the matrix and judge it.
+//! `meta-lava run`: the main job. Images, stack, jobs, verdicts, report, cleanup.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::collector::Collector;
+use crate::commands::accept;
+use crate::commands::matrix;
+use crate::commands::up::lab;
+use crate::docker::Engine;
 use crate::error::{Error, Result};
+use crate::event::{Event, EventSender, Outcome, Phase, Verdict};
 use crate::exit_code::Exit;
+use crate::filter::FilterArgs;
+use crate::images::{self, LavaArgs};
+use crate::interrupt::Interrupt;
+use crate::normalise::Artifacts;
+use crate::report::{self, Look, Settings};
+use crate::runner::{self, Ready, Worker};
+use crate::scenario::{Matrix, Scenario};
+use crate::snapshot::{self, Store};
+use crate::stack::{self, Spec, Stack};
+use crate::sweep::{self, Purpose};
+use crate::verdict::Judge;
 
 /// Options of `run`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(flatten)]
+    filter: FilterArgs,
+    #[command(flatten)]
+    lava: LavaArgs,
+    /// Workers
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    workers: u16,
+    /// Jobs at once [default: what this machine's cores bear]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// Folder of the report [default: target/meta-lava/<run>]
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// Leave the stack up
+    #[arg(long)]
+    keep: bool,
+    /// Accept what was found as what is expected; never in CI
+    #[arg(long)]
+    accept: bool,
+    /// Play consoles at this baud rate, with seeded jitter
+    #[arg(long, value_name = "BAUD")]
+    pace: Option<u32>,
+    /// Seed of all that is random
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    seed: u64,
+    /// Print less: only the summary
+    #[arg(short, long)]
+    quiet: bool,
+    /// Print more: every step of every job
+    #[arg(short, long, conflicts_with = "quiet")]
+    verbose: bool,
+}
+
+/// Jobs at once on each core. A job waits for its board and for LAVA's own
+/// pauses most of its time; with more of them than this none ends sooner.
+const JOBS_PER_CORE: usize = 6;
 
 /// Does it.
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn run(_args: Args) -> Result<Exit> {
-    Err(Error::Usage("`run` is not written yet".into()))
+pub async fn run(args: Args) -> Result<Exit> {
+    if args.accept && snapshot::in_ci() {
+        return Err(Error::Usage("--accept is for people: in CI (`CI` is set) nothing is accepted".into()));
+    }
+    let root = crate::root::root()?;
+    let matrix = matrix()?;
+    let selected = args.filter.select(&matrix)?;
+    let run = sweep::new_run_name();
+    let report = args.report.clone().unwrap_or_else(|| root.join("target/meta-lava").join(&run));
+    let left = format!("run {run} may have left something behind; `meta-lava clean` removes it");
+    let interrupt = Interrupt::listen(move || left.clone())?;
+
+    let settings = Settings {
+        root: root.clone(),
+        look: Look::of_stderr(args.quiet, args.verbose),
+        strict: snapshot::in_ci(),
+    };
+    let (events, reporter) = report::start(settings);
+    let _ = events.send(Event::Started {
+        run: run.clone(),
+        report: report.clone(),
+        scenarios: selected.iter().map(|scenario| scenario.info()).collect(),
+    });
+    let begun = Instant::now();
+    let all = Run { args: &args, root: &root, matrix: &matrix, run: &run, report: &report, events: &events };
+    let result = all.go(&selected, &interrupt).await;
+    let _ = events.send(Event::Ended { interrupted: interrupt.is_asked(), elapsed: begun.elapsed() });
+    drop(events);
+    let summary = reporter
+        .await
+        .map_err(|error| Error::Infrastructure(format!("the report was not written: {error}")))?;
+
+    if args.accept {
+        accept_of(&root, &selected)?;
+    }
+    // The stack's own trouble outweighs what scenarios found, and a report that
+    // could not be written outweighs a green one.
+    result?;
+    match summary.failed.into_iter().next() {
+        Some(error) => Err(error),
+        None if args.accept => Ok(Exit::Ok),
+        None => Ok(summary.exit),
+    }
+}
+
+/// Makes what was found of `scenarios` what is expected.
+fn accept_of(root: &Path, scenarios: &[&Scenario]) -> Result<()> {
+    for pending in Store::new(root).pending()? {
+        if scenarios.iter().any(|scenario| pending.name.starts_with(&format!("{}/", scenario.id()))) {
+            accept::accept(&pending)?;
+        }
+    }
+    Ok(())
+}
+
+/// One run.
+struct Run<'a> {
+    args: &'a Args,
+    root: &'a Path,
+    matrix: &'a Matrix,
+    run: &'a str,
+    report: &'a Path,
+    events: &'a EventSender,
+}
+
+impl Run<'_> {
+    fn say(&self, event: Event) {
+        // That nobody listens is no error.
+        let _ = self.events.send(event);
+    }
+
+    /// Does `work` as `phase`.
+    async fn phase<T>(&self, phase: Phase, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.say(Event::PhaseStarted(phase));
+        let begun = Instant::now();
+        let result = work.await;
+        self.say(Event::PhaseEnded(phase, begun.elapsed()));
+        result
+    }
+
+    async fn go(&self, selected: &[&Scenario], interrupt: &Interrupt) -> Result<()> {
+        let (skipped, wanted): (Vec<&Scenario>, Vec<&Scenario>) =
+            selected.iter().copied().partition(|scenario| scenario.skip.is_some());
+        for scenario in skipped {
+            self.finish(scenario, Verdict::Skipped, scenario.skip.as_deref().unwrap_or_default());
+        }
+        let result = self.with_engine(&wanted, interrupt).await;
+        if let Err(error) = &result {
+            // Those that never had their turn; the report ignores a second verdict.
+            let verdict = if matches!(error, Error::Interrupted) { Verdict::NotRun } else { Verdict::Error };
+            for scenario in &wanted {
+                self.finish(scenario, verdict, &error.to_string());
+            }
+        }
+        result
+    }
+
+    fn finish(&self, scenario: &Scenario, verdict: Verdict, reason: &str) {
+        let outcome = Outcome {
+            verdict,
+            reason: Some(reason.to_owned()),
+            first_difference: None,
+            console_tail: Vec::new(),
+            seconds: 0.0,
+        };
+        self.say(Event::Finished { scenario: scenario.name.clone(), outcome });
+    }
+
+    async fn with_engine(&self, wanted: &[&Scenario], interrupt: &Interrupt) -> Result<()> {
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let workers = usize::from(self.args.workers);
+        let lab = lab(self.matrix, wanted, workers)?;
+        let engine = interrupt.or(Engine::connect()).await?;
+        let cpus = engine.preflight().await?.cpus;
+        for line in interrupt.or(sweep::sweep_stale(&engine)).await? {
+            self.say(Event::Warning(line));
+        }
+        let lava = self.args.lava.lava()?;
+        let images = interrupt
+            .or(self.phase(Phase::Images, images::ensure(&engine, self.root, &lava, self.events)))
+            .await?;
+        let spec = Spec {
+            run: self.run.to_owned(),
+            purpose: Purpose::Run,
+            root: self.root.to_owned(),
+            images,
+            workers,
+            lab,
+            password: None,
+        };
+        let up = self.phase(Phase::Stack, async {
+            let stack = Stack::up(&engine, &spec, self.events).await?;
+            let ready = self.ready(&stack, &spec, wanted).await?;
+            Ok((Arc::new(stack), ready))
+        });
+        let result = match interrupt.or(up).await {
+            Err(error) => Err(error),
+            Ok((stack, (ready, artifacts))) => {
+                let judge = Arc::new(Judge::new(self.root, stack.version(), artifacts, self.report));
+                let at_once = self.args.jobs.map_or(cpus * JOBS_PER_CORE, usize::from);
+                let whole = ready.len() == self.matrix.scenarios.len();
+                let jobs = runner::run(ready, stack, Arc::clone(&judge), at_once, interrupt, self.events);
+                let result = self.phase(Phase::Jobs, jobs).await;
+                if whole && result.is_ok() {
+                    for mask in judge.masks.unused() {
+                        self.say(Event::Warning(format!("the mask {mask} matched nothing")));
+                    }
+                }
+                result
+            }
+        };
+        let cleaned = self.phase(Phase::Cleanup, self.clean_up(&engine)).await;
+        result.and(cleaned)
+    }
+
+    /// Everything that must be known before the first job is submitted.
+    async fn ready(
+        &self,
+        stack: &Stack,
+        spec: &Spec,
+        wanted: &[&Scenario],
+    ) -> Result<(Vec<Ready>, Artifacts)> {
+        let mut workers = Vec::new();
+        for name in stack::worker_names(spec.workers) {
+            let container = stack.worker_container(&name)?;
+            workers.push(Worker {
+                address: stack.worker_address(&name)?.to_owned(),
+                collector: Collector::start(stack.engine(), container).await?,
+                name,
+            });
+        }
+        let ready = wanted
+            .iter()
+            .map(|scenario| {
+                let rendered =
+                    self.matrix.render(scenario).map_err(|problem| Error::Usage(problem.to_string()))?;
+                let device = spec.lab.devices.iter().find(|device| {
+                    rendered.devices.first().is_some_and(|first| first.hostname == device.hostname)
+                });
+                let worker = device.and_then(|device| workers.iter().find(|w| w.name == device.worker));
+                let worker = worker
+                    .ok_or_else(|| Error::Infrastructure(format!("{} has no worker", scenario.name)))?
+                    .clone();
+                Ok(Ready { scenario: (*scenario).clone(), rendered, worker })
+            })
+            .collect::<Result<_>>()?;
+        Ok((ready, stack.artifacts().await?))
+    }
+
+    /// Keeps the logs, takes all down, and says what is still there.
+    async fn clean_up(&self, engine: &Engine) -> Result<()> {
+        let logs = stack::logs_of(engine, self.run, &self.report.join("raw")).await;
+        if let Err(error) = logs {
+            self.say(Event::Warning(error.to_string()));
+        }
+        if self.args.keep {
+            self.say(Event::Warning(format!(
+                "the stack of run {} is still up, as --keep asked; `meta-lava down {}` takes it down",
+                self.run, self.run
+            )));
+            return Ok(());
+        }
+        let left = stack::clean_up(engine, self.root, self.run).await?;
+        match left.first() {
+            None => Ok(()),
+            Some(first) => Err(Error::LeftBehind(format!(
+                "{} objects of run {} are left behind, such as {} {}; `meta-lava clean` removes them",
+                left.len(),
+                self.run,
+                first.kind,
+                first.name
+            ))),
+        }
+    }
 }

@@ -73,6 +73,8 @@ pub struct Container {
     pub volumes: Vec<String>,
     /// Labels.
     pub labels: HashMap<String, String>,
+    /// Address in its network; empty when it does not run.
+    pub address: String,
 }
 
 /// An image of ours.
@@ -119,6 +121,11 @@ impl Engine {
                         .into_iter()
                         .filter_map(|port| Some((port.private_port, port.public_port?)))
                         .collect(),
+                    address: found
+                        .network_settings
+                        .and_then(|settings| settings.networks)
+                        .and_then(|networks| networks.into_values().find_map(|network| network.ip_address))
+                        .unwrap_or_default(),
                     volumes: found
                         .mounts
                         .unwrap_or_default()

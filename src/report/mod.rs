@@ -174,7 +174,8 @@ impl Run {
             }
             Event::Finished { scenario, outcome } => {
                 if let Some(row) = self.row(scenario) {
-                    row.outcome = Some(outcome.clone());
+                    // The first one stands: what breaks a run comes for all, also for the judged.
+                    row.outcome.get_or_insert_with(|| outcome.clone());
                 }
             }
             Event::Ended { interrupted, elapsed } => {

@@ -1,0 +1,202 @@
+//! The matrix against a stack that is up: every scenario's job, side by side,
+//! from submission to verdict.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::collector::Collector;
+use crate::error::{Error, Result};
+use crate::event::{Event, EventSender, Outcome, Verdict};
+use crate::evidence::Evidence;
+use crate::interrupt::Interrupt;
+use crate::jobs::{self, End, Watch};
+use crate::normalise::Context;
+use crate::scenario::{Rendered, Scenario};
+use crate::stack::Stack;
+use crate::verdict::Judge;
+
+/// How long what is left of an interrupted run may take to be gathered.
+const LAST_WORDS: Duration = Duration::from_secs(15);
+
+/// A scenario ready to run.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    /// The scenario.
+    pub scenario: Scenario,
+    /// Its job and its boards.
+    pub rendered: Rendered,
+    /// The worker that has its boards.
+    pub worker: Worker,
+}
+
+/// A worker that the scenarios share.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    /// LAVA's name of it.
+    pub name: String,
+    /// Its address in the stack's network.
+    pub address: String,
+    /// What its boards took down.
+    pub collector: Collector,
+}
+
+/// Runs all of `scenarios`, `at_once` at a time; each one's verdict goes to `events`.
+///
+/// # Errors
+/// [`Error::Interrupted`] when the user had enough, [`Error::Infrastructure`] when
+/// the stack died. Every scenario has its verdict event all the same.
+pub async fn run(
+    scenarios: Vec<Ready>,
+    stack: Arc<Stack>,
+    judge: Arc<Judge>,
+    at_once: usize,
+    interrupt: &Interrupt,
+    events: &EventSender,
+) -> Result<()> {
+    let places = Arc::new(Semaphore::new(at_once.max(1)));
+    let mut tasks = JoinSet::new();
+    for ready in scenarios {
+        let one = One {
+            ready,
+            stack: Arc::clone(&stack),
+            judge: Arc::clone(&judge),
+            interrupt: interrupt.clone(),
+            events: events.clone(),
+        };
+        let places = Arc::clone(&places);
+        tasks.spawn(async move {
+            // Never closed.
+            let _place = places.acquire().await;
+            one.run().await
+        });
+    }
+    let mut first_error = None;
+    while let Some(joined) = tasks.join_next().await {
+        let result =
+            joined.unwrap_or_else(|error| Err(Error::Infrastructure(format!("a task broke: {error}"))));
+        if let Err(error) = result {
+            first_error.get_or_insert(error);
+        }
+    }
+    first_error.map_or(Ok(()), Err)
+}
+
+/// One scenario.
+struct One {
+    ready: Ready,
+    stack: Arc<Stack>,
+    judge: Arc<Judge>,
+    interrupt: Interrupt,
+    events: EventSender,
+}
+
+impl One {
+    async fn run(self) -> Result<()> {
+        let begun = Instant::now();
+        let name = self.ready.scenario.name.clone();
+        let (outcome, result) = if self.interrupt.is_asked() {
+            (self.outcome(Verdict::NotRun, "interrupted before its turn", begun), Err(Error::Interrupted))
+        } else {
+            match self.job(begun).await {
+                Ok(outcome) => (outcome, Ok(())),
+                Err(Error::Interrupted) => {
+                    (self.outcome(Verdict::NotRun, "interrupted", begun), Err(Error::Interrupted))
+                }
+                Err(error) => (self.outcome(Verdict::Error, &error.to_string(), begun), Err(error)),
+            }
+        };
+        let _ = self.events.send(Event::Finished { scenario: name, outcome });
+        result
+    }
+
+    fn outcome(&self, verdict: Verdict, reason: &str, begun: Instant) -> Outcome {
+        Outcome {
+            verdict,
+            reason: Some(reason.to_owned()),
+            first_difference: None,
+            console_tail: Vec::new(),
+            seconds: begun.elapsed().as_secs_f64(),
+        }
+    }
+
+    fn watch(&self) -> Watch<'_> {
+        Watch { api: self.stack.api(), events: self.stack.events() }
+    }
+
+    async fn job(&self, begun: Instant) -> Result<Outcome> {
+        let scenario = &self.ready.scenario;
+        let mut submitted: Option<String> = None;
+        let mut last = String::new();
+        let mut on_state = |job: &str, state: &str| {
+            let scenario = scenario.name.clone();
+            if submitted.is_none() {
+                submitted = Some(job.to_owned());
+                let _ = self.events.send(Event::Submitted { scenario, job: job.to_owned() });
+            } else if state != last {
+                state.clone_into(&mut last);
+                let _ = self.events.send(Event::JobState { scenario, state: state.to_owned() });
+            }
+        };
+        let ended = {
+            let work = self.watch().run(&self.ready.rendered.job, scenario.timeout, &mut on_state);
+            self.interrupt.or(self.stack.guard(work)).await
+        };
+        let (job, end) = match ended {
+            Ok(ended) => ended,
+            Err(Error::Interrupted) => {
+                self.last_words(submitted).await;
+                return Err(Error::Interrupted);
+            }
+            Err(error) => return Err(error),
+        };
+        if let End::Refused(why) = &end {
+            // LAVA's schema refused what it took before: its behaviour, not ours.
+            return Ok(self.outcome(Verdict::Differs, &format!("LAVA refused the job: {why}"), begun));
+        }
+        let (evidence, context) = self.stack.guard(self.evidence(job.as_deref())).await?;
+        let seconds = begun.elapsed().as_secs_f64();
+        let mut outcome = self.judge.judge(scenario, &evidence, &context, seconds)?;
+        if end == End::TimedOut {
+            outcome.verdict = Verdict::Timeout;
+            outcome.reason = Some(format!("the job did not end within {} s", scenario.timeout.as_secs()));
+        }
+        Ok(outcome)
+    }
+
+    /// Cancels what an interrupted scenario was about, and keeps what there is of it.
+    async fn last_words(&self, job: Option<String>) {
+        let gather = async {
+            if let Some(id) = &job {
+                self.stack.api().cancel(id).await?;
+            }
+            let (evidence, _) = self.evidence(job.as_deref()).await?;
+            self.judge.keep(&self.ready.scenario, &evidence)
+        };
+        match tokio::time::timeout(LAST_WORDS, self.stack.guard(gather)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "interrupted"),
+            Err(_) => tracing::debug!("interrupted, and LAVA does not answer"),
+        }
+    }
+
+    async fn evidence(&self, job: Option<&str>) -> Result<(Evidence, Context)> {
+        let mut evidence = match job {
+            Some(id) => self.watch().gather(id).await?,
+            None => Evidence::default(),
+        };
+        let boards = self.ready.rendered.boards.iter();
+        let names = boards.clone().map(|board| board.name.as_str());
+        jobs::gather_boards(&mut evidence, &self.ready.worker.collector, names).await?;
+        let mut context = Context::new(job);
+        context.add("[DISPATCHER_IP]", &self.ready.worker.address);
+        context.add("[WORKER]", &self.ready.worker.name);
+        context.add("[TOKEN]", self.stack.api().token().reveal());
+        for port in boards.flat_map(|board| &board.ports) {
+            context.add_port(*port);
+        }
+        Ok((evidence, context))
+    }
+}
