@@ -152,18 +152,20 @@ impl One {
             }
             Err(error) => return Err(error),
         };
-        if let End::Refused(why) = &end {
-            // LAVA's schema refused what it took before: its behaviour, not ours.
-            return Ok(self.outcome(Verdict::Differs, &format!("LAVA refused the job: {why}"), begun));
-        }
-        let (evidence, context) = self.stack.guard(self.evidence(job.as_deref())).await?;
+        let (mut evidence, context) = self.stack.guard(self.evidence(job.as_deref())).await?;
         let seconds = begun.elapsed().as_secs_f64();
-        let mut outcome = self.judge.judge(scenario, &evidence, &context, seconds)?;
-        if end == End::TimedOut {
-            outcome.verdict = Verdict::Timeout;
-            outcome.reason = Some(format!("the job did not end within {} s", scenario.timeout.as_secs()));
+        match end {
+            End::Finished => self.judge.judge(scenario, &evidence, &context, seconds),
+            // LAVA's schema refused what it took before: its behaviour, not ours.
+            End::Refused(why) => {
+                evidence.details = serde_json::json!({ "message": why });
+                self.judge.judge(scenario, &evidence, &context, seconds)
+            }
+            End::TimedOut => {
+                let reason = format!("the job did not end within {} s", scenario.timeout.as_secs());
+                self.judge.give_up(scenario, &evidence, &context, seconds, Verdict::Timeout, reason)
+            }
         }
-        Ok(outcome)
     }
 
     /// Cancels what an interrupted scenario was about, and keeps what there is of it.
@@ -172,8 +174,10 @@ impl One {
             if let Some(id) = &job {
                 self.stack.api().cancel(id).await?;
             }
-            let (evidence, _) = self.evidence(job.as_deref()).await?;
-            self.judge.keep(&self.ready.scenario, &evidence)
+            let (evidence, context) = self.evidence(job.as_deref()).await?;
+            let reason = "interrupted".to_owned();
+            let scenario = &self.ready.scenario;
+            self.judge.give_up(scenario, &evidence, &context, 0.0, Verdict::NotRun, reason).map(|_| ())
         };
         match tokio::time::timeout(LAST_WORDS, self.stack.guard(gather)).await {
             Ok(Ok(())) => {}

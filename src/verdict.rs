@@ -154,14 +154,6 @@ impl Judge {
         Ok(outcome)
     }
 
-    /// Writes what came back of a scenario that gets no verdict to the report.
-    ///
-    /// # Errors
-    /// [`Error::Infrastructure`] when it can't be written.
-    pub fn keep(&self, scenario: &Scenario, evidence: &Evidence) -> Result<()> {
-        write_raw(&self.folder(scenario).join("raw"), evidence)
-    }
-
     /// The scenario's folder in the report.
     fn folder(&self, scenario: &Scenario) -> PathBuf {
         self.report.join("scenarios").join(&scenario.suite).join(&scenario.name)

@@ -48,6 +48,26 @@ pub enum Command {
         #[arg(long, default_value = control::SOCKET)]
         socket: PathBuf,
     },
+    /// Write a file into a part of a board's storage
+    Flash {
+        /// Name of the board
+        board: String,
+        /// Name of the part, such as `kernel`
+        part: String,
+        /// The file
+        file: PathBuf,
+        /// The daemon's control socket
+        #[arg(long, default_value = control::SOCKET)]
+        socket: PathBuf,
+    },
+    /// Be the tool NAME, as when called by that name
+    Tool {
+        /// Name of the tool, such as qemu-system-aarch64
+        name: String,
+        /// Its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Answer each line on standard input, a board's name, with its state
     Collect {
         /// Folder of ledgers and consoles
@@ -104,6 +124,14 @@ pub fn main(command: Command) -> ExitCode {
                 .map(|_| ExitCode::SUCCESS)
                 .map_err(|error| error.to_string())
         }
+        Command::Flash { board, part, file, socket } => std::path::absolute(&file)
+            .and_then(|file| control::ask(&socket, &Request::Flash { board, part, file }))
+            .map(|_| ExitCode::SUCCESS)
+            .map_err(|error| error.to_string()),
+        Command::Tool { name, args } => match tools::find(&name) {
+            Some(tool) => (tool.run)(&name, args),
+            None => Err(format!("no ghost plays the tool {name:?}")),
+        },
         Command::Collect { state } => {
             collect::serve(&state, std::io::stdin().lock(), std::io::stdout().lock())
                 .map(|()| ExitCode::SUCCESS)

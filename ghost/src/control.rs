@@ -26,6 +26,16 @@ pub enum Request {
         /// What to do.
         action: PowerAction,
     },
+    /// A part of a board's storage is written, as a flashing tool does; answered
+    /// when it is done.
+    Flash {
+        /// Name of the board.
+        board: String,
+        /// Name of the part, such as `kernel`.
+        part: String,
+        /// Path of the file on the worker.
+        file: PathBuf,
+    },
     /// A tool was called for a board; it powers the board, and its terminal is
     /// the board's first serial port until the connection ends.
     Attach {

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::console::{self, Pace, Socket};
 use crate::control::{Reply, Request};
 use crate::firmware::{self, Firmware, Next};
-use crate::ledger::{Event, Ledger, PowerAction, Stage};
+use crate::ledger::{Event, Ledger, PowerAction, Protocol, Stage};
 use crate::linux;
 use crate::machine::{Invocation, Machine};
 use crate::net::Lease;
@@ -234,6 +234,10 @@ async fn answer(handles: &BTreeMap<String, Handle>, stream: UnixStream) -> io::R
                 None
             }
         },
+        Ok(Request::Flash { board, part, file }) => match find(&board) {
+            Err(error) => Some(error),
+            Ok(handle) => flash(&handle.ledger, &board, &part, &file).err(),
+        },
         Ok(Request::Attach { board, tool, args, cwd }) => match find(&board) {
             Err(error) => Some(error),
             Ok(handle) => {
@@ -258,6 +262,33 @@ async fn answer(handles: &BTreeMap<String, Handle>, stream: UnixStream) -> io::R
         let () = started;
     }
     Ok(())
+}
+
+/// Writes a file of the worker's into a board's storage.
+fn flash(ledger: &Ledger, board: &str, part: &str, file: &Path) -> Result<(), String> {
+    let path = file.display().to_string();
+    ledger.take(Event::Tool { tool: "flash".into(), args: vec![part.to_owned(), path.clone()] });
+    let written = fs::read(file).and_then(|bytes| {
+        firmware::flash::write(Path::new(firmware::flash::FOLDER), board, part, &bytes)?;
+        Ok(Event::File {
+            protocol: Protocol::Local,
+            path: path.clone(),
+            size: bytes.len() as u64,
+            sha256: meta_lava_formats::sha256(&bytes),
+            load: part.to_owned(),
+        })
+    });
+    match written {
+        Ok(event) => {
+            ledger.take(event);
+            Ok(())
+        }
+        Err(error) => {
+            let error = format!("could not flash {part} of {board} from {path}: {error}");
+            ledger.take(Event::FileFailed { protocol: Protocol::Local, path, error: error.clone() });
+            Err(error)
+        }
+    }
 }
 
 /// One board's life: waits for power, runs what it has, and starts anew at each

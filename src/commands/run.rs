@@ -213,10 +213,8 @@ impl Run<'_> {
                 let whole = ready.len() == self.matrix.scenarios.len();
                 let jobs = runner::run(ready, stack, Arc::clone(&judge), at_once, interrupt, self.events);
                 let result = self.phase(Phase::Jobs, jobs).await;
-                if whole && result.is_ok() {
-                    for mask in judge.masks.unused() {
-                        self.say(Event::Warning(format!("the mask {mask} matched nothing")));
-                    }
+                for warning in judge.warnings(whole && result.is_ok()) {
+                    self.say(Event::Warning(warning));
                 }
                 result
             }

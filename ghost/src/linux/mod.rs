@@ -255,7 +255,7 @@ impl System<'_> {
         self.flush().await;
         self.machine.enter(Stage::Userland);
         let userland = Userland {
-            hostname: self.machine.board.name.clone(),
+            hostname: hostname(&root.tree),
             cmdline: self.cmdline.0.to_owned(),
             inits: root.inits,
             prefix,
@@ -306,6 +306,15 @@ fn has(tree: &Tree, path: &str) -> bool {
         NodeKind::Symlink(_) => true,
         NodeKind::Directory | NodeKind::Special => false,
     })
+}
+
+/// What a userland's own init would set: a sandbox's root may not.
+fn hostname(tree: &Tree) -> String {
+    let named = tree.nodes.iter().rev().find(|node| node.path == "etc/hostname");
+    match named.map(|node| &node.kind) {
+        Some(NodeKind::File(text)) => String::from_utf8_lossy(text).trim().to_owned(),
+        _ => "(none)".to_owned(),
+    }
 }
 
 #[cfg(test)]
