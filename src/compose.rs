@@ -1,7 +1,9 @@
 //! The Compose tool: it starts and stops the topology, and nothing else.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
@@ -107,55 +109,77 @@ impl Compose {
         self.run(engine, project, &arguments, "take the stack down").await
     }
 
+    /// Runs the tool in a task of its own, which goes on when its caller has
+    /// lost interest: an engine that was asked for a container makes it, also
+    /// after who asked was killed, and then nobody would remove it. What is
+    /// next done to the project waits for the task.
     async fn run(&self, engine: &Engine, project: &Project, arguments: &[&str], what: &str) -> Result<()> {
-        let failed = |said: String| {
-            Error::Infrastructure(format!("could not {what} with `{}`: {said}", self.command.join(" ")))
-        };
-        let (program, first) = self.command.split_first().ok_or_else(|| failed("it has no name".into()))?;
-        let mut command = Command::new(program);
-        command.args(first).arg("--project-name").arg(&project.name);
-        for file in &project.files {
-            command.arg("--file").arg(file);
+        let (tool, host, project) = (self.command.clone(), engine.host().address.clone(), project.clone());
+        let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
+        let failed = format!("could not {what} with `{}`: ", tool.join(" "));
+        let turn = turn(&project.name);
+        let task = tokio::spawn(async move {
+            let _turn = turn.lock().await;
+            execute(&tool, &host, &project, &arguments).await
+        });
+        match task.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(said)) => Err(Error::Infrastructure(format!("{failed}{said}"))),
+            Err(error) => Err(Error::Infrastructure(format!("{failed}{error}"))),
         }
-        command.args(arguments);
-        // The user's own settings for their own projects.
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("COMPOSE_") {
-                command.env_remove(name);
-            }
-        }
-        command
-            .env("DOCKER_HOST", &engine.host().address)
-            .env_remove("DOCKER_CONTEXT")
-            .envs(project.environment.iter().map(|(key, value)| (key, value)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // A group of its own: Ctrl-C in the terminal is for us to act on,
-            // and the plugin is a child of the command that we start.
-            .process_group(0);
-        tracing::debug!(project = project.name, ?arguments, "compose");
-        let child = command.spawn().map_err(|error| failed(error.to_string()))?;
-        let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()));
-        let output = tokio::time::timeout(WORK, child.wait_with_output()).await;
-        let output = match output {
-            Err(_) => return Err(failed(format!("it was not done after {} s", WORK.as_secs()))),
-            Ok(output) => output.map_err(|error| failed(error.to_string()))?,
-        };
-        group.0 = None;
-        if output.status.success() {
-            return Ok(());
-        }
-        let said = [output.stdout, output.stderr].concat();
-        Err(failed(format!(
-            "it ended with {}:\n{}",
-            output.status,
-            tail(&String::from_utf8_lossy(&said), 20)
-        )))
     }
 }
 
-/// Kills a process group when it is dropped before its work is done.
+/// Whose turn it is with a project.
+fn turn(project: &str) -> Arc<tokio::sync::Mutex<()>> {
+    static TURNS: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>> = Mutex::new(BTreeMap::new());
+    let mut turns = TURNS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    Arc::clone(turns.entry(project.to_owned()).or_default())
+}
+
+/// Runs the tool to its end; `Err` is what it said.
+async fn execute(tool: &[String], host: &str, project: &Project, arguments: &[String]) -> Result<(), String> {
+    let (program, first) = tool.split_first().ok_or("it has no name")?;
+    let mut command = Command::new(program);
+    command.args(first).arg("--project-name").arg(&project.name);
+    for file in &project.files {
+        command.arg("--file").arg(file);
+    }
+    command.args(arguments);
+    // The user's own settings for their own projects.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("COMPOSE_") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .env("DOCKER_HOST", host)
+        .env_remove("DOCKER_CONTEXT")
+        .envs(project.environment.iter().map(|(key, value)| (key, value)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // A group of its own: Ctrl-C in the terminal is for us to act on, and
+        // the plugin is a child of the command that we start.
+        .process_group(0);
+    tracing::debug!(project = project.name, ?arguments, "compose");
+    let child = command.spawn().map_err(|error| error.to_string())?;
+    let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()));
+    let output = tokio::time::timeout(WORK, child.wait_with_output()).await;
+    let output = match output {
+        Err(_) => return Err(format!("it was not done after {} s", WORK.as_secs())),
+        Ok(output) => output.map_err(|error| error.to_string())?,
+    };
+    group.0 = None;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = [output.stdout, output.stderr].concat();
+    Err(format!("it ended with {}:\n{}", output.status, tail(&String::from_utf8_lossy(&said), 20)))
+}
+
+/// Kills a process group when it is dropped before its work is done: at the
+/// deadline, or when this process ends.
 struct Group(Option<i32>);
 
 impl Drop for Group {
