@@ -69,11 +69,7 @@ pub fn may_install() -> bool {
 }
 
 /// Makes it with mmdebstrap, whose tar goes straight into the engine.
-async fn make(
-    engine: &Engine,
-    architecture: &str,
-    progress: &(dyn Fn(String) + Send + Sync),
-) -> Result<()> {
+async fn make(engine: &Engine, architecture: &str, progress: &(dyn Fn(String) + Send + Sync)) -> Result<()> {
     if !has_program("mmdebstrap") {
         if !may_install() {
             return Err(Error::Infrastructure(format!(

@@ -80,13 +80,10 @@ pub struct Spec {
     pub password: Option<Secret>,
 }
 
-/// A LAVA that runs. It must be taken down with [`Stack::down`]; dropping it
-/// leaves its containers.
+/// A LAVA that runs. Dropping it leaves its containers: [`clean_up`] takes them
+/// down, whatever has become of the stack.
 pub struct Stack {
     engine: Engine,
-    compose: Compose,
-    project: Project,
-    run: String,
     containers: Vec<Container>,
     api: Api,
     events: Events,
@@ -95,7 +92,14 @@ pub struct Stack {
     watcher: tokio::task::JoinHandle<()>,
     publisher: Endpoint,
     web: Endpoint,
-    files: tempfile::TempDir,
+    /// Kept for as long as the stack.
+    _files: tempfile::TempDir,
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        self.watcher.abort();
+    }
 }
 
 /// A container that ended unasked.
@@ -207,9 +211,6 @@ impl Stack {
 
         let mut stack = Self {
             engine: engine.clone(),
-            compose,
-            project,
-            run: spec.run.clone(),
             containers,
             api,
             events: lava_events,
@@ -218,7 +219,7 @@ impl Stack {
             watcher,
             publisher,
             web,
-            files,
+            _files: files,
         };
         stack.version = stack.guard(stack.provision(spec, &workers, &at)).await?;
         let _ = events.send(Event::Lava(stack.version.clone()));
@@ -445,12 +446,6 @@ impl Stack {
         &self.engine
     }
 
-    /// Name of the run.
-    #[must_use]
-    pub fn run(&self) -> &str {
-        &self.run
-    }
-
     /// Address of LAVA's web pages.
     #[must_use]
     pub fn url(&self) -> String {
@@ -461,14 +456,6 @@ impl Stack {
     #[must_use]
     pub fn events_url(&self) -> String {
         format!("ws://{}/ws/", self.publisher.address())
-    }
-
-    /// Id of the server's container.
-    ///
-    /// # Errors
-    /// [`Error::Infrastructure`]; not once the stack is up.
-    pub fn server_container(&self) -> Result<&str> {
-        service(&self.containers, "server", 1).map(|container| container.id.as_str())
     }
 
     /// Id of the container of a worker (`worker-1`).
@@ -506,28 +493,6 @@ impl Stack {
         meta_lava_world::manifest::Manifest::parse(&manifest.content)
             .map(|manifest| Artifacts::from_manifest(&manifest))
             .map_err(|error| Error::Infrastructure(format!("{MANIFEST} of the world's image: {error}")))
-    }
-
-    /// Writes the logs of all containers below `folder`: what each printed as
-    /// `<service>-<n>.log`, its `/var/log` as `<service>-<n>/`. One that can't
-    /// be had does not keep the others from being written.
-    ///
-    /// # Errors
-    /// [`Error::Infrastructure`] with all that failed.
-    pub async fn logs(&self, folder: &Path) -> Result<()> {
-        collect_logs(&self.engine, &self.containers, folder).await
-    }
-
-    /// Takes it down; gives what is left of it, which should be nothing.
-    ///
-    /// # Errors
-    /// [`Error::Infrastructure`] when something could not be removed.
-    pub async fn down(self) -> Result<Vec<Object>> {
-        let Self { engine, compose, project, run, watcher, files, containers, .. } = self;
-        watcher.abort();
-        let left = take_down(&engine, &compose, &project, &run, &containers).await;
-        drop(files);
-        left
     }
 }
 

@@ -122,12 +122,6 @@ impl Engine {
         &self.host
     }
 
-    /// Its version.
-    #[must_use]
-    pub fn version(&self) -> &str {
-        &self.version
-    }
-
     /// Asks what kind of engine it is.
     ///
     /// # Errors

@@ -54,12 +54,6 @@ pub struct Job {
 }
 
 impl Job {
-    /// Whether it has come to its end.
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        self.state == "Finished"
-    }
-
     fn from_value(raw: Value) -> Result<Self> {
         let text = |key: &str| raw.get(key).and_then(Value::as_str).map(str::to_owned);
         match (raw.get("id").and_then(id_text), text("state"), text("health")) {
@@ -147,12 +141,6 @@ impl Api {
             .build()
             .map_err(|error| Error::Infrastructure(format!("could not make an HTTP client: {error}")))?;
         Ok(Self { client, base: base.trim_end_matches('/').to_owned(), user: user.to_owned(), token })
-    }
-
-    /// Address of the server.
-    #[must_use]
-    pub fn base(&self) -> &str {
-        &self.base
     }
 
     /// The user that it acts as.
@@ -298,46 +286,12 @@ impl Api {
         Ok(Submission::Accepted(ids))
     }
 
-    /// Asks LAVA's schema about a job; `None` when it is valid, else LAVA's words.
-    ///
-    /// # Errors
-    /// [`Error::Infrastructure`] when there is no answer.
-    pub async fn validate(&self, definition: &str) -> Result<Option<String>> {
-        let what = "validate a job";
-        let body = json!({ "definition": definition, "strict": false });
-        let (status, body) = self.post(what, "jobs/validate/", &body).await?;
-        if !status.is_success() && status != StatusCode::BAD_REQUEST {
-            return Err(refused(what, status, &body));
-        }
-        let value: Value = parse(what, &body)?;
-        let message =
-            value.get("message").and_then(Value::as_str).map_or_else(|| value.to_string(), str::to_owned);
-        Ok((message != "Job valid.").then_some(message))
-    }
-
     /// A job.
     ///
     /// # Errors
     /// [`Error::Infrastructure`] when it could not be had.
     pub async fn job(&self, id: &str) -> Result<Job> {
         Job::from_value(self.get(&format!("look at job {id}"), &format!("jobs/{id}/")).await?)
-    }
-
-    /// Several jobs in one request, for polling.
-    ///
-    /// # Errors
-    /// [`Error::Infrastructure`] when they could not be had.
-    pub async fn jobs(&self, ids: &[String]) -> Result<Vec<Job>> {
-        let mut jobs = Vec::with_capacity(ids.len());
-        // An address has a length that servers accept.
-        for ids in ids.chunks(200) {
-            let list = ids.join(",");
-            let found = self.list("look at jobs", &format!("jobs/?id__in={list}")).await?;
-            for value in found {
-                jobs.push(Job::from_value(value)?);
-            }
-        }
-        Ok(jobs)
     }
 
     /// A job's log, YAML as LAVA keeps it; complete once the job is finished.
@@ -424,23 +378,6 @@ impl Api {
     pub async fn workers(&self) -> Result<Vec<Worker>> {
         let what = "list LAVA's workers";
         typed(what, self.list(what, "workers/").await?)
-    }
-
-    /// A device's dictionary, rendered through its device-type's template when
-    /// `render`. `Err(reason)` inside when LAVA can't.
-    ///
-    /// # Errors
-    /// [`Error::Infrastructure`] when there is no answer.
-    pub async fn dictionary(&self, hostname: &str, render: bool) -> Result<Result<String, String>> {
-        let what = format!("fetch the dictionary of {hostname}");
-        let path = format!("devices/{hostname}/dictionary/{}", if render { "?render=1" } else { "" });
-        let (status, body) = self.send(&what, self.request(reqwest::Method::GET, &path)).await?;
-        let text = String::from_utf8_lossy(&body).into_owned();
-        match status {
-            status if status.is_success() => Ok(Ok(text)),
-            StatusCode::BAD_REQUEST => Ok(Err(text)),
-            status => Err(refused(&what, status, &body)),
-        }
     }
 
     /// Posts XML to `/RPC2`.
@@ -603,7 +540,7 @@ mod tests {
     fn jobs_need_id_state_and_health() {
         let raw = json!({"id": 3, "state": "Finished", "health": "Complete", "actual_device": null});
         let job = Job::from_value(raw).unwrap();
-        assert!(job.is_finished());
+        assert_eq!(job.state, "Finished");
         assert_eq!((job.id.as_str(), job.actual_device), ("3", None));
         assert!(Job::from_value(json!({"detail": "Not found."})).is_err());
     }

@@ -135,14 +135,6 @@ impl Events {
     pub fn is_connected(&self) -> bool {
         *self.connected.borrow()
     }
-
-    /// Waits until the stream is up.
-    pub async fn wait_connected(&self) {
-        let mut connected = self.connected.clone();
-        if connected.wait_for(|up| *up).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
 }
 
 /// One connection, until it breaks; why it did.
