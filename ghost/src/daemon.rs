@@ -270,13 +270,7 @@ fn flash(ledger: &Ledger, board: &str, part: &str, file: &Path) -> Result<(), St
     ledger.take(Event::Tool { tool: "flash".into(), args: vec![part.to_owned(), path.clone()] });
     let written = fs::read(file).and_then(|bytes| {
         firmware::flash::write(Path::new(firmware::flash::FOLDER), board, part, &bytes)?;
-        Ok(Event::File {
-            protocol: Protocol::Local,
-            path: path.clone(),
-            size: bytes.len() as u64,
-            sha256: meta_lava_formats::sha256(&bytes),
-            load: part.to_owned(),
-        })
+        Ok(Event::file(Protocol::Local, &path, part, &bytes))
     });
     match written {
         Ok(event) => {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use meta_lava_formats::tree::TreeEntry;
+use meta_lava_formats::{compress, fdt, fit, sha256, uimage};
 use serde::{Deserialize, Serialize};
 
 /// One line of a ledger.
@@ -120,6 +121,11 @@ pub enum Event {
         sha256: String,
         /// Where the firmware put it, as it wrote that (`0x82000000`), or empty.
         load: String,
+        /// sha256 of each thing in it, where it is a container that LAVA makes anew
+        /// for each job: a uImage's data, the images of a FIT (unpacked), a ramdisk
+        /// padded as GRUB and iPXE do.
+        #[serde(default)]
+        parts: Vec<String>,
     },
     /// A fetch failed.
     FileFailed {
@@ -164,6 +170,46 @@ pub enum Event {
         /// The particulars.
         detail: String,
     },
+}
+
+impl Event {
+    /// The event of a file that was fetched.
+    #[must_use]
+    pub fn file(protocol: Protocol, path: &str, load: &str, bytes: &[u8]) -> Self {
+        Self::File {
+            protocol,
+            path: path.to_owned(),
+            size: bytes.len() as u64,
+            sha256: sha256(bytes),
+            load: load.to_owned(),
+            parts: parts(bytes),
+        }
+    }
+}
+
+/// Largest thing in a FIT that is unpacked to be hashed, in bytes.
+const PART_LIMIT: usize = 256 << 20;
+
+fn parts(bytes: &[u8]) -> Vec<String> {
+    if let Ok(image) = uimage::parse(bytes) {
+        return vec![sha256(image.data)];
+    }
+    if fdt::is_fdt(bytes)
+        && let Ok(fit) = fit::parse(bytes)
+    {
+        let part = |image: &fit::Image| match compress::decompress_prefix(&image.data, PART_LIMIT) {
+            // A ramdisk stays as it is: the kernel unpacks it.
+            Ok((unpacked, _)) if image.image_type != "ramdisk" => sha256(&unpacked),
+            _ => sha256(&image.data),
+        };
+        return fit.images.iter().map(part).collect();
+    }
+    if compress::Format::of(bytes) != compress::Format::None && bytes.len() % 4 != 0 {
+        let mut padded = bytes.to_vec();
+        padded.resize(bytes.len().next_multiple_of(4), 0);
+        return vec![sha256(&padded)];
+    }
+    Vec::new()
 }
 
 /// Handle on one board's ledger. Cheap to clone.

@@ -14,6 +14,8 @@ use crate::secret::Secret;
 /// How long one answer may take. LAVA's scheduler, publisher and web server
 /// share a machine with all the jobs.
 const ANSWER: Duration = Duration::from_secs(60);
+/// How long an idle connection is kept for the next request.
+const IDLE: Duration = Duration::from_secs(1);
 /// The most items that are asked for at once.
 const PAGE: usize = 1000;
 /// The most pages that are taken; a server that pages for ever is stopped.
@@ -136,6 +138,8 @@ impl Api {
     pub fn new(base: &str, user: &str, token: Secret) -> Result<Self> {
         let client = reqwest::Client::builder()
             .timeout(ANSWER)
+            // gunicorn closes a connection that was idle for two seconds.
+            .pool_idle_timeout(IDLE)
             // What http_proxy says is about the world, not about our own server.
             .no_proxy()
             .build()
@@ -172,7 +176,17 @@ impl Api {
         let failed = |error: reqwest::Error| {
             Error::Infrastructure(format!("could not {what}: {}", chain(&error.without_url())))
         };
-        let response = request.send().await.map_err(failed)?;
+        let request = request.build().map_err(failed)?;
+        // A server may close an idle connection just when it is used again: what only
+        // reads may then be asked anew (RFC 9110, 9.2.2).
+        let again = request.try_clone().filter(|request| request.method().is_safe());
+        let response = match (self.client.execute(request).await, again) {
+            (Err(error), Some(again)) if error.is_request() && !error.is_timeout() => {
+                self.client.execute(again).await
+            }
+            (response, _) => response,
+        };
+        let response = response.map_err(failed)?;
         let status = response.status();
         let body = response.bytes().await.map_err(failed)?.to_vec();
         tracing::trace!(what, %status, bytes = body.len(), elapsed = ?begun.elapsed(), "LAVA answered");

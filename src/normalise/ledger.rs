@@ -78,13 +78,13 @@ impl Writer<'_> {
                 add(format!("console {uart} key \"{}\"", self.normaliser.line(Scope::Board, text)));
             }
             Event::Network { method } => add(format!("network {}", self.line(method))),
-            Event::File { protocol, path, size, sha256, load } => {
+            Event::File { protocol, path, size, sha256, load, parts } => {
                 let load = if load.is_empty() { String::new() } else { format!(" -> {}", self.line(load)) };
                 add(format!(
                     "fetch {} {}{load} = {}",
                     protocol_name(*protocol),
                     self.line(path),
-                    self.file(position, path, *size, sha256)
+                    self.file(position, *size, sha256, parts)
                 ));
             }
             Event::FileFailed { protocol, path, error } => {
@@ -122,27 +122,28 @@ impl Writer<'_> {
     }
 
     /// What a file that was fetched is.
-    fn file(&self, position: usize, path: &str, size: u64, sha256: &str) -> String {
+    fn file(&self, position: usize, size: u64, sha256: &str, parts: &[String]) -> String {
         if let Some(path) = self.artifacts.path(sha256) {
             return format!("artifact {}", self.line(path));
         }
         if let Some(blob) = self.blobs.get(sha256) {
             return format!("{} (masked)", short(&self.masked_sum(blob)));
         }
-        if self.is_cmdline_later(position, sha256) {
-            return "the cmdline below".into();
-        }
-        if self.is_unpacked_later(position, path, sha256) {
+        if self.is_tree_later(position, sha256) {
             return "the tree below".into();
         }
-        format!("unknown, {size} bytes, {}", short(sha256))
+        if parts.is_empty() {
+            return format!("unknown, {size} bytes, {}", short(sha256));
+        }
+        let parts: Vec<String> = parts.iter().map(|part| self.payload(position, part)).collect();
+        format!("made of {}", parts.join(", "))
     }
 
     /// What a kernel, ramdisk or device tree is, its boot loader header taken off.
     fn payload(&self, position: usize, sha256: &str) -> String {
         if let Some(path) = self.artifacts.path(sha256) {
             format!("artifact {}", self.line(path))
-        } else if self.trees_after(position).any(|(_, source)| source == sha256) {
+        } else if self.is_tree_later(position, sha256) {
             "the tree below".into()
         } else {
             format!("unknown, {}", short(sha256))
@@ -155,32 +156,10 @@ impl Writer<'_> {
         later.take_while(|event| !matches!(event, Event::Power { .. }))
     }
 
-    /// Trees that were unpacked after an event.
-    fn trees_after(&self, position: usize) -> impl Iterator<Item = (&str, &str)> {
-        self.after(position).filter_map(|event| match event {
-            Event::Tree { root, source, .. } => Some((root.as_str(), source.as_str())),
-            _ => None,
-        })
-    }
-
-    /// Depthcharge fetches the kernel's command line as a file, with the job's paths in it.
-    fn is_cmdline_later(&self, position: usize, sha256: &str) -> bool {
-        self.after(position).any(|event| match event {
-            Event::Boot { cmdline, .. } => ["", "\n", "\0"]
-                .iter()
-                .any(|end| meta_lava_formats::sha256(format!("{cmdline}{end}").as_bytes()) == sha256),
-            _ => false,
-        })
-    }
-
-    /// A ramdisk with LAVA's overlay in it differs in every run, and what was fetched
-    /// has a boot loader's header, or is a FIT around it: it is judged by its content,
-    /// which is what the board unpacked.
-    fn is_unpacked_later(&self, position: usize, path: &str, sha256: &str) -> bool {
-        let holds_ramdisk = path.split('/').any(|part| part == "ramdisk")
-            || [".itb", ".fit", ".cpio.gz", ".cpio.gz.uboot"].iter().any(|end| path.ends_with(end));
-        self.trees_after(position)
-            .any(|(root, source)| source == sha256 || (holds_ramdisk && root == "ramdisk"))
+    /// A ramdisk with LAVA's overlay in it differs in every run: it is judged by its
+    /// content, which is what the board unpacked.
+    fn is_tree_later(&self, position: usize, sha256: &str) -> bool {
+        self.after(position).any(|event| matches!(event, Event::Tree { source, .. } if source == sha256))
     }
 
     /// What was unpacked, as an artifact and what is different from it.
@@ -342,6 +321,7 @@ pub mod tests {
             size: 5,
             sha256: sha256.into(),
             load: load.into(),
+            parts: Vec::new(),
         }
     }
 

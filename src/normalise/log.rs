@@ -60,10 +60,12 @@ fn record(line: &[u8]) -> Option<(String, Value)> {
     let text = text.trim_end().strip_prefix("- ")?;
     // Nearly all records are JSON too, which is read ten times as fast; those with
     // YAML's tags (`!!int "4"`) or escapes (`\e`) are not.
-    let record: Value = match serde_json::from_str(text) {
-        Ok(record) => record,
-        Err(_) => serde_yaml::from_str(text).ok()?,
-    };
+    // 2023.01 writes numbers as `! "4"`, a tag without a name, which is no string's
+    // part where it follows a key: quotes in strings are escaped.
+    let record: Value = serde_json::from_str(text)
+        .or_else(|_| serde_json::from_str(&text.replace("\": ! \"", "\": \"")))
+        .or_else(|_| serde_yaml::from_str(text))
+        .ok()?;
     let Value::Object(mut record) = record else { return None };
     let level = record.get("lvl")?.as_str()?.to_owned();
     let mut message = record.remove("msg")?;
@@ -260,6 +262,14 @@ mod tests {
             [line("debug", "x"), line("input", "go"), line("target", "a"), line("target", "b")].concat();
         assert_eq!(log(one.as_bytes()), log(other.as_bytes()));
         assert_ne!(log(one.as_bytes()), log(late.as_bytes()));
+    }
+
+    #[test]
+    fn a_number_with_an_empty_tag_is_read() {
+        let text = log(b"- {\"dt\": \"x\", \"lvl\": \"results\", \"msg\": {\"size\": ! \"65536\", \"n\": !!int \"4\"}}\n");
+        assert_eq!(text.trim_end(), r#"results  | {"n": 4, "size": "65536"}"#);
+        let text = log(b"- {\"dt\": \"x\", \"lvl\": \"results\", \"msg\": {\"size\": ! \"65536\"}}\n");
+        assert_eq!(text.trim_end(), r#"results  | {"size": "65536"}"#);
     }
 
     #[test]

@@ -582,13 +582,7 @@ impl Session<'_> {
     async fn read(&mut self, option: &str, path: &str) -> io::Result<Vec<u8>> {
         let read = read_limited(&self.path(path)).await;
         self.machine.ledger.take(match &read {
-            Ok(bytes) => Event::File {
-                protocol: Protocol::Local,
-                path: path.to_owned(),
-                size: bytes.len() as u64,
-                sha256: sha256(bytes),
-                load: option.to_owned(),
-            },
+            Ok(bytes) => Event::file(Protocol::Local, path, option, bytes),
             Err(error) => failed(path, error),
         });
         read
@@ -605,6 +599,7 @@ impl Session<'_> {
                     size,
                     sha256,
                     load: option.split(' ').next().unwrap_or_default().to_owned(),
+                    parts: Vec::new(),
                 });
                 match format.as_deref() {
                     Some("qcow2") if magic != *b"QFI\xfb" => {
@@ -736,6 +731,7 @@ firmware: {kind: qemu}
             size: 4,
             sha256: sha256(b"cpio"),
             load: "-initrd".into(),
+            parts: Vec::new(),
         }));
     }
 

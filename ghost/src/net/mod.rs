@@ -34,6 +34,9 @@ pub enum FetchError {
 /// the memory that the other boards need.
 pub const FILE_LIMIT: usize = 512 << 20;
 
+/// Largest text that a ledger keeps whole, in bytes.
+const TEXT_LIMIT: usize = 16 << 10;
+
 /// What the DHCP server of the ghosts' lab hands out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lease {
@@ -128,14 +131,15 @@ impl Net {
         load: &str,
         fetched: Result<Vec<u8>, FetchError>,
     ) -> Result<Vec<u8>, FetchError> {
+        // Text that LAVA writes for each job (a command line, a script) is kept whole.
+        if let Ok(bytes) = &fetched
+            && bytes.len() <= TEXT_LIMIT
+            && std::str::from_utf8(bytes).is_ok()
+        {
+            self.ledger.blob(bytes);
+        }
         self.ledger.take(match &fetched {
-            Ok(bytes) => Event::File {
-                protocol,
-                path: path.to_owned(),
-                size: bytes.len() as u64,
-                sha256: meta_lava_formats::sha256(bytes),
-                load: load.to_owned(),
-            },
+            Ok(bytes) => Event::file(protocol, path, load, bytes),
             Err(error) => Event::FileFailed { protocol, path: path.to_owned(), error: error.to_string() },
         });
         fetched

@@ -153,6 +153,10 @@ impl Guest {
             OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC,
             nix::sys::stat::Mode::empty(),
         )?;
+        // A serial line has no size, and a shell then breaks lines at 80 columns, in
+        // the middle of LAVA's paths: this one is as wide as any of its lines.
+        let size = rustix::termios::Winsize { ws_row: 0, ws_col: 4096, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&slave, size)?;
         // SAFETY: the file is owned, and stays in there until it is closed.
         let master = unsafe { AsyncFd::register(File::from(OwnedFd::from(master))) }?;
         let mut child = Command::new("/proc/self/exe")
