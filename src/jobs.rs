@@ -18,6 +18,9 @@ use crate::lava::events::{Events, LavaEvent};
 const POLL: Duration = Duration::from_secs(5);
 /// The same while there is no stream at all.
 const POLL_BLIND: Duration = Duration::from_secs(1);
+/// How often, and how many times, LAVA is asked whether a job is what its event said.
+const SETTLE: Duration = Duration::from_millis(100);
+const SETTLE_TRIES: usize = 100;
 /// How long LAVA may take to end a job that was cancelled.
 const CANCEL: Duration = Duration::from_secs(20);
 
@@ -97,9 +100,23 @@ impl Watch<'_> {
             };
             on_state(id, &state);
             if state == "Finished" {
-                return Ok(());
+                return self.settled(id).await;
             }
         }
+    }
+
+    /// Waits until LAVA's database says what its event said: the event goes out
+    /// before the transaction is over, and nothing announces that.
+    async fn settled(self, id: &str) -> Result<()> {
+        let mut tick = tokio::time::interval(SETTLE);
+        for _ in 0..SETTLE_TRIES {
+            tick.tick().await;
+            if self.api.job(id).await?.state == "Finished" {
+                break;
+            }
+        }
+        // The verdict tells if it never was.
+        Ok(())
     }
 
     /// Everything LAVA knows of job `id`.

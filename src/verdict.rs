@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::event::{Difference, Outcome, Verdict};
 use crate::evidence::Evidence;
-use crate::normalise::{Artifacts, Context, Masks, Normaliser, ledger, log, printable, results};
+use crate::normalise::{Artifacts, Context, Masks, Normaliser, heard, ledger, log, printable, results};
 use crate::scenario::Scenario;
 use crate::snapshot::{Kind, PLAIN_SERIES, Store, write, write_whole};
 
@@ -118,7 +118,7 @@ impl Judge {
             let text = match kind {
                 Kind::Results => results::normalise(evidence, normaliser),
                 Kind::Ledger => ledger::normalise(evidence, &self.artifacts, normaliser),
-                Kind::Log => log::normalise(&evidence.log, normaliser),
+                Kind::Log => log::normalise(&evidence.log, one_board(evidence).as_ref(), normaliser),
             };
             let text = text.trim_end();
             write(&folder.join(kind.name()).with_extension("snap"), scenario, kind, text)?;
@@ -157,6 +157,18 @@ impl Judge {
     /// The scenario's folder in the report.
     fn folder(&self, scenario: &Scenario) -> PathBuf {
         self.report.join("scenarios").join(&scenario.suite).join(&scenario.name)
+    }
+}
+
+/// What the board printed and was typed, where there is exactly one.
+fn one_board(evidence: &Evidence) -> Option<log::Board> {
+    let mut consoles = evidence.consoles.iter();
+    match (consoles.next(), consoles.next()) {
+        (Some((name, console)), None) if !console.is_empty() => Some(log::Board {
+            console: String::from_utf8_lossy(console).into_owned(),
+            typed: evidence.ledgers.get(name).map(|ledger| heard::typed(ledger)).unwrap_or_default(),
+        }),
+        _ => None,
     }
 }
 
@@ -287,7 +299,7 @@ pub mod tests {
                 events(job).into_iter().map(|event| Entry { time_us: 0, event }).collect(),
             )]
             .into(),
-            consoles: [("bbb-01".to_owned(), b"U-Boot\r\n=> \x1b[0mboot\r\n".to_vec())].into(),
+            consoles: [("bbb-01".to_owned(), b"Bytes transferred = 5\r\n=> \x1b[0m".to_vec())].into(),
         }
     }
 
@@ -315,7 +327,7 @@ pub mod tests {
         let outcome = judge("12");
         assert_eq!(outcome.verdict, Verdict::New);
         assert_eq!(outcome.reason.as_deref(), Some("nothing is expected yet of results, ledger, log"));
-        assert_eq!(outcome.console_tail, ["U-Boot", "=> \\x1b[0mboot"]);
+        assert_eq!(outcome.console_tail, ["Bytes transferred = 5", "=> \\x1b[0m"]);
         accept(folder.path());
         let snap = |name: &str| {
             fs::read(folder.path().join("report/scenarios/health-checks/bbb").join(name)).unwrap()
@@ -324,7 +336,7 @@ pub mod tests {
         assert_eq!(judge("4711").verdict, Verdict::Pass);
         assert_eq!(["log.snap", "results.snap", "ledger.snap"].map(snap), first);
         assert!(snap("raw/log.yaml").starts_with(b"- {\"dt\""));
-        assert!(snap("raw/console-bbb-01.log").starts_with(b"U-Boot"));
+        assert!(snap("raw/console-bbb-01.log").starts_with(b"Bytes"));
         assert!(Store::new(folder.path()).pending().unwrap().is_empty());
     }
 
@@ -341,9 +353,9 @@ pub mod tests {
         assert_eq!(outcome.verdict, Verdict::Differs);
         let difference = outcome.first_difference.unwrap();
         assert_eq!(difference.snapshot, "log");
-        // Four lines of header, then LAVA's own line before the board's.
+        // Four lines of header, then LAVA's own lines before the board's.
         assert_eq!(difference.line, 7);
-        assert_eq!(difference.expected.as_deref(), Some("target   | Bytes transferred = 5"));
+        assert_eq!(difference.expected.as_deref(), Some("--- what the board printed; LAVA logged the same"));
         assert_eq!(difference.found.as_deref(), Some("debug    | more"));
         let pending = Store::new(folder.path()).pending().unwrap();
         assert_eq!(pending.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["health-checks/bbb/log"]);

@@ -204,7 +204,7 @@ fn parts(bytes: &[u8]) -> Vec<String> {
         };
         return fit.images.iter().map(part).collect();
     }
-    if compress::Format::of(bytes) != compress::Format::None && bytes.len() % 4 != 0 {
+    if compress::Format::of(bytes) != compress::Format::None && !bytes.len().is_multiple_of(4) {
         let mut padded = bytes.to_vec();
         padded.resize(bytes.len().next_multiple_of(4), 0);
         return vec![sha256(&padded)];

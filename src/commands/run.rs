@@ -239,6 +239,9 @@ impl Run<'_> {
                 name,
             });
         }
+        // Those that may take long begin first, so that none is left alone at the end.
+        let mut wanted = wanted.to_vec();
+        wanted.sort_by_key(|scenario| std::cmp::Reverse(scenario.timeout));
         let ready = wanted
             .iter()
             .map(|scenario| {

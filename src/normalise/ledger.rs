@@ -135,6 +135,9 @@ impl Writer<'_> {
         if parts.is_empty() {
             return format!("unknown, {size} bytes, {}", short(sha256));
         }
+        if parts.iter().all(|part| self.is_tree_later(position, part)) {
+            return "the tree below".into();
+        }
         let parts: Vec<String> = parts.iter().map(|part| self.payload(position, part)).collect();
         format!("made of {}", parts.join(", "))
     }
@@ -150,16 +153,11 @@ impl Writer<'_> {
         }
     }
 
-    /// What happened after an event, before the next reset or power-off.
-    fn after(&self, position: usize) -> impl Iterator<Item = &Event> {
-        let later = self.entries.iter().skip(position + 1).map(|entry| &entry.event);
-        later.take_while(|event| !matches!(event, Event::Power { .. }))
-    }
-
     /// A ramdisk with LAVA's overlay in it differs in every run: it is judged by its
     /// content, which is what the board unpacked.
     fn is_tree_later(&self, position: usize, sha256: &str) -> bool {
-        self.after(position).any(|event| matches!(event, Event::Tree { source, .. } if source == sha256))
+        let mut later = self.entries.iter().skip(position + 1).map(|entry| &entry.event);
+        later.any(|event| matches!(event, Event::Tree { source, .. } if source == sha256))
     }
 
     /// What was unpacked, as an artifact and what is different from it.
@@ -347,7 +345,14 @@ pub mod tests {
             line(Stage::Firmware, "setenv autoload no"),
             Event::Network { method: "dhcp".into() },
             file(&format!("{job}/tftp-deploy-abcdefgh/kernel/zImage"), "aa", "0x82000000"),
-            file(&format!("{job}/tftp-deploy-abcdefgh/ramdisk/ramdisk.cpio.gz.uboot"), "dd", "0x83000000"),
+            Event::File {
+                protocol: Protocol::Tftp,
+                path: format!("{job}/tftp-deploy-abcdefgh/ramdisk/ramdisk.cpio.gz.uboot"),
+                size: 69,
+                sha256: "dd".into(),
+                load: "0x83000000".into(),
+                parts: vec!["d1".into()],
+            },
             file(&format!("{job}/tftp-deploy-abcdefgh/dtb/x.dtb"), "ee", ""),
             Event::Boot {
                 kernel: "aa".into(),

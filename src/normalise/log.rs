@@ -14,6 +14,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::Normaliser;
+use super::heard::{Fit, Heard};
 use super::masks::Scope;
 use super::text::{printable, quoted_if_unclear};
 
@@ -25,9 +26,55 @@ const BYTES: usize = 4 << 20;
 /// Longest record that is parsed, in bytes. LAVA itself cuts at 10^6.
 const RECORD: usize = 2_000_000;
 
-/// The log as text that is equal from run to run.
+/// What a board printed and what it was typed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Board {
+    /// What its first serial port printed.
+    pub console: String,
+    /// What was typed there.
+    pub typed: String,
+}
+
+/// The log as text that is equal from run to run. Where there is one `board`, what
+/// LAVA logged of it is compared with what it printed.
 #[must_use]
-pub fn normalise(log: &[u8], normaliser: Normaliser<'_>) -> String {
+pub fn normalise(log: &[u8], board: Option<&Board>, normaliser: Normaliser<'_>) -> String {
+    let whole = read(log, normaliser, |_| true);
+    let Some(Board { console, typed }) = board else { return whole };
+    let mut heard = Heard::default();
+    for (level, message) in log.split(|byte| *byte == b'\n').filter_map(record) {
+        match (level.as_str(), message.as_str()) {
+            ("target", Some(message)) => heard.target(message),
+            // What is read when a job ends.
+            ("feedback", Some(message)) => {
+                let own = message.strip_prefix('[').and_then(|rest| rest.split_once("] "));
+                heard.target(own.map_or(message, |(_, message)| message));
+            }
+            _ => {}
+        }
+    }
+    match heard.fits(console, typed) {
+        Fit::Same => {
+            let mut text = read(log, normaliser, |stream| matches!(stream, Stream::Lava | Stream::Input));
+            text.push_str("--- what the board printed; LAVA logged the same\n");
+            // Blank lines are no part of the comparison: a menu prints one for each key.
+            for line in console.lines().filter(|line| !line.trim().is_empty()).take(RECORDS) {
+                let line = normaliser.line(Scope::Board, line.trim_end_matches('\r'));
+                text.push_str(&format!("{:<8} | {}\n", "board", quoted_if_unclear(&line)));
+            }
+            text
+        }
+        Fit::Differs(last) => {
+            let last = normaliser.line(Scope::Board, &last);
+            format!(
+                "{whole}--- LAVA did not log what the board printed; equal up to (without blanks): {last}\n"
+            )
+        }
+    }
+}
+
+/// The records of the streams that are wanted.
+fn read(log: &[u8], normaliser: Normaliser<'_>, wanted: impl Fn(Stream) -> bool) -> String {
     let mut writer = Interleave::default();
     for line in log.split(|byte| *byte == b'\n') {
         if line.trim_ascii().is_empty() {
@@ -36,6 +83,9 @@ pub fn normalise(log: &[u8], normaliser: Normaliser<'_>) -> String {
         match record(line) {
             Some((level, message)) => {
                 let stream = Stream::of(&level);
+                if !wanted(stream) {
+                    continue;
+                }
                 if writer.is_full(stream) {
                     writer.leave_out(stream);
                 } else if let Some(line) = entry(&level, &message, normaliser) {
@@ -63,7 +113,9 @@ fn record(line: &[u8]) -> Option<(String, Value)> {
     // 2023.01 writes numbers as `! "4"`, a tag without a name, which is no string's
     // part where it follows a key: quotes in strings are escaped.
     let record: Value = serde_json::from_str(text)
-        .or_else(|_| serde_json::from_str(&text.replace("\": ! \"", "\": \"")))
+        .or_else(|_| {
+            serde_json::from_str(&text.replace("\": ! \"", "\": \"").replace("\": !!int \"", "\": \""))
+        })
         .or_else(|_| serde_yaml::from_str(text))
         .ok()?;
     let Value::Object(mut record) = record else { return None };
@@ -217,7 +269,7 @@ mod tests {
         let masks = Masks::new();
         let mut context = Context::new(Some("4711"));
         context.add("[DISPATCHER_IP]", "172.18.0.4");
-        normalise(text, Normaliser { masks: &masks, context: &context })
+        normalise(text, None, Normaliser { masks: &masks, context: &context })
     }
 
     fn line(level: &str, message: &str) -> String {
@@ -243,7 +295,7 @@ mod tests {
         insta::assert_snapshot!(log(text.as_bytes()), @r#"
         info     | lava-dispatcher, installed at version: [VERSION]
         info     | start: 0 validate
-        results  | {"case": "validate", "duration": "[DURATION]", "n": 4, "result": "pass"}
+        results  | {"case": "validate", "duration": "[DURATION]", "n": "4", "result": "pass"}
         input    | setenv serverip [DISPATCHER_IP]
         debug    | two\nlines \x1b[0m
         target   | => setenv serverip [DISPATCHER_IP]
@@ -267,7 +319,7 @@ mod tests {
     #[test]
     fn a_number_with_an_empty_tag_is_read() {
         let text = log(b"- {\"dt\": \"x\", \"lvl\": \"results\", \"msg\": {\"size\": ! \"65536\", \"n\": !!int \"4\"}}\n");
-        assert_eq!(text.trim_end(), r#"results  | {"n": 4, "size": "65536"}"#);
+        assert_eq!(text.trim_end(), r#"results  | {"n": "4", "size": "65536"}"#);
         let text = log(b"- {\"dt\": \"x\", \"lvl\": \"results\", \"msg\": {\"size\": ! \"65536\"}}\n");
         assert_eq!(text.trim_end(), r#"results  | {"size": "65536"}"#);
     }

@@ -123,7 +123,8 @@ pub const TABLE: &[Mask] = &[
     Mask {
         name: "tmpdir",
         scopes: &[Lava, Board, Results, File],
-        pattern: r"(\[JOB_ID\]/[A-Za-z][A-Za-z0-9.-]*-)[a-z0-9_]{8}\b",
+        // What is random may begin like the job's id.
+        pattern: r"(\[JOB_ID\]/[A-Za-z][A-Za-z0-9.-]*-)(?:[a-z0-9_]{8}\b|[a-z0-9_]*\[JOB_ID\][a-z0-9_]*)",
         replacement: "${1}[TMPDIR]",
     },
     // Python's tempfile without a prefix.
@@ -139,6 +140,35 @@ pub const TABLE: &[Mask] = &[
         scopes: &[Lava],
         pattern: r"((?:>> |output: ))\d+ blocks?\b",
         replacement: "${1}[SIZE] blocks",
+    },
+    // Boards say how large a ramdisk is that has the job's overlay in it, each in its
+    // own words: U-Boot, barebox, depthcharge, GRUB. The ledger has what was in it.
+    Mask {
+        name: "size-board",
+        scopes: &[Board],
+        pattern: r"(Bytes transferred = |initrd is at 0x[0-9a-f]+-|The bootfile was |Image ramdisk-1 has |initrd at 0x[0-9a-f]+-)(?:0x)?[0-9a-f]+(?: \([0-9a-f]+ hex\))?",
+        replacement: "${1}[SIZE]",
+    },
+    // U-Boot of such a ramdisk's header, and a hash for each 14 KiB of it.
+    Mask {
+        name: "size-uboot",
+        scopes: &[Board],
+        pattern: r"(Data Size:\s+)\d+ Bytes$",
+        replacement: "${1}[SIZE]",
+    },
+    // mkimage of a FIT around such a ramdisk.
+    Mask {
+        name: "hash-fit",
+        scopes: &[Lava],
+        pattern: r"(output:   Hash value:\s+)[0-9a-f]+",
+        replacement: "${1}[HASH]",
+    },
+    // runner: "Ending test lava.0_smoke (12_1.2.3), duration 0.01".
+    Mask {
+        name: "duration-test",
+        scopes: &[Lava],
+        pattern: r"(Ending test .*, duration )\d+\.\d+",
+        replacement: "${1}[DURATION]",
     },
     // mkimage -l of such a ramdisk, and U-Boot of its header: "Data Size: 12 Bytes = 0.01 KiB = 0.00 MiB".
     Mask {

@@ -5,6 +5,7 @@
 //! that LAVA no longer writes, writes twice or writes elsewhere stays visible.
 
 pub mod artifacts;
+pub mod heard;
 pub mod ledger;
 pub mod log;
 pub mod masks;

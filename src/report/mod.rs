@@ -42,8 +42,6 @@ pub struct Settings {
 /// What a run came to.
 #[derive(Debug)]
 pub struct Summary {
-    /// Scenarios by verdict; all verdicts are there.
-    pub totals: BTreeMap<Verdict, usize>,
     /// What the process ends with, as far as verdicts tell.
     pub exit: Exit,
     /// What of the report could not be written.
@@ -272,7 +270,7 @@ impl Reporter {
         ];
         self.failed.extend(written.into_iter().filter_map(Result::err));
         self.terminal.end(&self.run, &self.failed);
-        Summary { totals: self.run.totals(), exit: self.run.exit(self.settings.strict), failed: self.failed }
+        Summary { exit: self.run.exit(self.settings.strict), failed: self.failed }
     }
 }
 
@@ -367,7 +365,6 @@ pub mod tests {
             drop(sender);
             let summary = task.await.unwrap();
             assert!(summary.failed.is_empty(), "{:?}", summary.failed);
-            assert_eq!(summary.totals.values().sum::<usize>(), 7);
             for name in ["run.json", "junit.xml", "index.html"] {
                 assert!(report.join(name).is_file(), "{name} after {last} events");
             }

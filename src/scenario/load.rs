@@ -37,8 +37,6 @@ pub(super) const CONTEXT: [&str; 6] = ["name", "suite", "board", "boards", "devi
 /// All scenarios, and what is needed to render them.
 #[derive(Debug)]
 pub struct Matrix {
-    /// Root of the repository.
-    pub root: PathBuf,
     /// Suites by name, with what each is about.
     pub suites: BTreeMap<String, String>,
     /// Scenarios, sorted by suite and name.
@@ -117,7 +115,7 @@ impl Matrix {
         loader.duplicates(&scenarios);
         let Loader { mut problems, .. } = loader;
         problems.sort();
-        (Self { root: root.to_path_buf(), suites, scenarios, templates }, problems)
+        (Self { suites, scenarios, templates }, problems)
     }
 }
 

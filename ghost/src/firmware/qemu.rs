@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use meta_lava_formats::{compress, fdt, kernel, sha256, uimage};
+use meta_lava_formats::{compress, fdt, kernel, uimage};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt as _;
@@ -729,7 +729,7 @@ firmware: {kind: qemu}
             protocol: Protocol::Local,
             path: "rootfs.cpio.gz".into(),
             size: 4,
-            sha256: sha256(b"cpio"),
+            sha256: meta_lava_formats::sha256(b"cpio"),
             load: "-initrd".into(),
             parts: Vec::new(),
         }));

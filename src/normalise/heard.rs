@@ -1,0 +1,211 @@
+//! Whether LAVA logged what the board printed.
+//!
+//! LAVA's `target` records are what pexpect read, cut where it happened to stop
+//! reading, and up to 2024 also what LAVA typed, at the moment when it typed it.
+//! So their lines differ from run to run wherever LAVA types ahead of the board.
+//! What does not differ: they are what the board printed and what it was typed,
+//! each in its order, merged. The board kept both. The comparison leaves blanks
+//! and line ends out; the snapshot then shows the board's lines, which do not vary.
+
+use meta_lava_ghost::ledger::{Entry, Event};
+
+/// How the two sides fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fit {
+    /// LAVA logged what the board printed.
+    Same,
+    /// It did not; the last of what still fitted, blanks left out.
+    Differs(String),
+}
+
+/// What telnet itself prints around the board's words.
+const TELNET: [&str; 4] = [
+    "Trying127.0.0.1...",
+    "Connectedto127.0.0.1.",
+    "Escapecharacteris'^]'.",
+    "Connectionclosedbyforeignhost.",
+];
+
+/// The last thing that LAVA waits for. What a board prints later may be read or not.
+const LAST: &str = "<LAVA_TEST_RUNNEREXIT>";
+/// What LAVA types when it leaves a QEMU (`lava_dispatcher/connections/serial.py`),
+/// which may be off by then and never see it; the terminal may echo it once more.
+const LEAVES: &str = "poweroff";
+/// Lines at the end of a console that LAVA need not have read where there was no
+/// test: nothing waits for the prompt after the last command.
+const UNREAD: usize = 2;
+/// Most of LAVA's side that is kept, in bytes: twice what a board keeps.
+const LIMIT: usize = 16 << 20;
+/// Most ways to merge the two that are tried at once.
+const WAYS: usize = 4096;
+
+/// LAVA's side: what it logged of the board.
+#[derive(Debug, Clone, Default)]
+pub struct Heard {
+    text: String,
+}
+
+impl Heard {
+    /// Takes in a `target` record.
+    pub fn target(&mut self, message: &str) {
+        if self.text.len() < LIMIT {
+            // 2023.01 escapes quotes (lava_dispatcher/shell.py).
+            self.text.push_str(&squeeze(&message.replace("\\\"", "\"")));
+        }
+    }
+
+    /// Compares it with what the board printed and what it was typed.
+    #[must_use]
+    pub fn fits(&self, console: &str, typed: &str) -> Fit {
+        let mut heard = self.text.clone();
+        for words in TELNET {
+            heard = heard.replace(words, "");
+        }
+        let heard: Vec<char> = heard.chars().collect();
+        let printed = squeeze(console);
+        let must = match printed.rfind(LAST) {
+            Some(at) => printed[..at + LAST.len()].chars().count(),
+            None => {
+                let unread = console.lines().rev().map(|line| squeeze(line).chars().count());
+                let unread: usize = unread.filter(|length| *length > 0).take(UNREAD).sum();
+                printed.chars().count() - unread
+            }
+        };
+        let printed: Vec<char> = printed.chars().collect();
+        let typed: Vec<char> = squeeze(typed).chars().chain(LEAVES.repeat(2).chars()).collect();
+
+        // How much of what was typed may have been logged so far: as few or as many
+        // as fit. The rest of what was logged is then what the board printed.
+        let mut ways = vec![0_usize];
+        for (at, c) in heard.iter().enumerate() {
+            let mut next: Vec<usize> = Vec::with_capacity(ways.len() + 1);
+            for way in &ways {
+                if printed.get(at - way) == Some(c) && next.last() != Some(way) {
+                    next.push(*way);
+                }
+                if typed.get(*way) == Some(c) {
+                    next.push(way + 1);
+                }
+            }
+            next.truncate(WAYS);
+            if next.is_empty() {
+                let from = at.saturating_sub(60);
+                return Fit::Differs(heard[from..at].iter().collect());
+            }
+            ways = next;
+        }
+        let read = heard.len() - ways.first().copied().unwrap_or_default();
+        if read >= must {
+            Fit::Same
+        } else {
+            Fit::Differs(heard[heard.len().saturating_sub(60)..].iter().collect())
+        }
+    }
+}
+
+/// All that was typed at a board's first serial port, in order, by its ledger.
+#[must_use]
+pub fn typed(ledger: &[Entry]) -> String {
+    let mut all = String::new();
+    for entry in ledger {
+        match &entry.event {
+            Event::Line { uart: 0, text, .. } | Event::Key { uart: 0, text } => {
+                // Control characters are in caret notation there, and in no log.
+                let mut chars = text.chars().peekable();
+                while let Some(c) = chars.next() {
+                    let control =
+                        c == '^' && chars.next_if(|c| ('@'..='_').contains(c) || *c == '?').is_some();
+                    if !control {
+                        all.push(c);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    all
+}
+
+/// Without blanks and control characters.
+fn squeeze(text: &str) -> String {
+    text.chars().filter(|c| !c.is_whitespace() && !c.is_control()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CONSOLE: &str = "U-Boot\r\n=> echo a\r\na\r\n=> ";
+
+    fn fits(records: &[&str], typed: &str) -> Fit {
+        let mut heard = Heard::default();
+        for record in records {
+            heard.target(record);
+        }
+        heard.fits(CONSOLE, typed)
+    }
+
+    #[test]
+    fn what_is_typed_ahead_may_be_logged_before_or_after_the_prompt() {
+        assert_eq!(fits(&["U-Boot", "=> ", "echo a", "echo a", "a", "=> "], "echo a"), Fit::Same);
+        assert_eq!(fits(&["U-Boot", "echo a", "=> echo a", "a"], "echo a"), Fit::Same);
+        assert_eq!(fits(&["U-Boot", "=> echo a", "a"], "echo a"), Fit::Same, "later ones do not log it");
+    }
+
+    #[test]
+    fn a_line_that_is_lost_doubled_or_changed_is_noticed() {
+        assert!(matches!(fits(&["echo a", "=> echo a", "a"], "echo a"), Fit::Differs(_)));
+        assert!(matches!(fits(&["U-Boot", "U-Boot", "=> echo a", "a"], "echo a"), Fit::Differs(_)));
+        assert_eq!(fits(&["U-Boot", "=> echo a", "b"], "echo a"), Fit::Differs("U-Boot=>echoa".into()));
+    }
+
+    #[test]
+    fn a_log_that_ends_too_early_is_noticed() {
+        assert!(matches!(fits(&["U-"], ""), Fit::Differs(_)));
+    }
+
+    #[test]
+    fn a_key_and_telnets_own_words_are_not_the_boards() {
+        let records = ["Trying 127.0.0.1...", "U-Boot", "c", "=> echo a", "a"];
+        assert_eq!(fits(&records, "c"), Fit::Same);
+    }
+
+    #[test]
+    fn what_comes_after_the_last_test_may_be_read_or_not() {
+        let console = "a\n<LAVA_TEST_RUNNER EXIT>\n/ # poweroff\nreboot: Power down\n";
+        let mut heard = Heard::default();
+        heard.target("a");
+        assert!(matches!(heard.fits(console, "poweroff"), Fit::Differs(_)));
+        heard.target("<LAVA_TEST_RUNNER EXIT>");
+        assert_eq!(heard.fits(console, "poweroff"), Fit::Same);
+        heard.target("/ # poweroff");
+        heard.target("poweroff");
+        assert_eq!(heard.fits(console, "poweroff"), Fit::Same);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_makes_it_panic(records in prop::collection::vec(".*", 0..8), console in ".*", typed in ".*") {
+            let mut heard = Heard::default();
+            for record in &records {
+                heard.target(record);
+            }
+            let _ = heard.fits(&console, &typed);
+        }
+
+        #[test]
+        fn any_merge_of_both_fits(printed in "[a-c]{0,30}", typed in "[a-c]{0,10}", order in prop::collection::vec(any::<bool>(), 40)) {
+            let (mut one, mut other) = (printed.chars(), typed.chars());
+            let mut heard = Heard::default();
+            for first in order {
+                let c = if first { one.next().or_else(|| other.next()) } else { other.next().or_else(|| one.next()) };
+                if let Some(c) = c {
+                    heard.target(&c.to_string());
+                }
+            }
+            prop_assert_eq!(heard.fits(&printed, &typed), Fit::Same);
+        }
+    }
+}
