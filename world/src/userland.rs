@@ -1,7 +1,7 @@
 //! The root file system that ghosts boot: busybox, and the few files around it.
 //!
 //! Its `/init` and `/sbin/init` are busybox's init, which runs `/etc/inittab`: one script, then a
-//! shell on the console (or getty, which asks for a login), again whenever it ends. `reboot`,
+//! shell on the console (or login in front of it), again whenever it ends. `reboot`,
 //! `poweroff` and `halt` tell init, which ends all processes and calls reboot(2); with `-f` they
 //! call it themselves. Inside of a pid namespace that ends the namespace, its first process
 //! killed by SIGHUP for a reboot and SIGINT for the others (pid_namespaces(7)).
