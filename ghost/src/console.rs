@@ -28,6 +28,8 @@ use crate::ledger::{Event, Ledger, Stage};
 const FIFO_CHUNKS: usize = 1024;
 /// How long a new connection waits for the previous one to be gone.
 const HANDOVER: Duration = Duration::from_secs(1);
+/// How long the other side of a connection may take to end it too.
+const GOODBYE: Duration = Duration::from_secs(2);
 /// Most bytes of a console kept for humans.
 const TRANSCRIPT_LIMIT: u64 = 8 << 20;
 /// Longest line that a ledger keeps, in bytes.
@@ -223,12 +225,17 @@ impl Socket {
 }
 
 async fn close(port: &Port) {
-    let writer = port.writer.lock().await.take();
-    if let Some(mut writer) = writer {
-        let _ = writer.shutdown().await;
-        port.ledger.take(Event::Disconnected { uart: port.uart });
-    }
+    end(port).await;
     port.open.send_replace(None);
+}
+
+/// Says goodbye to whoever has the port open; whether somebody had.
+async fn end(port: &Port) -> bool {
+    let writer = port.writer.lock().await.take();
+    let Some(mut writer) = writer else { return false };
+    let _ = writer.shutdown().await;
+    port.ledger.take(Event::Disconnected { uart: port.uart });
+    true
 }
 
 impl Console {
@@ -248,9 +255,15 @@ impl Console {
         let _ = self.port.open.subscribe().wait_for(Option::is_some).await;
     }
 
-    /// Ends the connection, as a board does whose power goes off.
+    /// Ends the connection, as a board does whose power goes off, and waits until
+    /// the other side has ended it too: LAVA reads its end of the line right after
+    /// the power command, and finds it open or closed, as the race would have it.
     pub async fn hang_up(&mut self) {
-        close(&self.port).await;
+        let mut open = self.port.open.subscribe();
+        if end(&self.port).await {
+            let _ = tokio::time::timeout(GOODBYE, open.wait_for(Option::is_none)).await;
+        }
+        self.port.open.send_replace(None);
     }
 
     /// Forgets what was typed and not read; a reset does that. The ledger keeps it.
