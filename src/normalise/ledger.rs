@@ -75,7 +75,9 @@ impl Writer<'_> {
                 add(format!("console {uart} {}> {}", name(*stage), self.line(text)));
             }
             Event::Key { uart, text } => {
-                add(format!("console {uart} key \"{}\"", self.normaliser.line(Scope::Board, text)));
+                // Which of the two the Enter key is depends on when telnet's negotiation ends.
+                let text = text.replace("^M", "^J");
+                add(format!("console {uart} key \"{}\"", self.normaliser.line(Scope::Board, &text)));
             }
             Event::Network { method } => add(format!("network {}", self.line(method))),
             Event::File { protocol, path, size, sha256, load, parts } => {

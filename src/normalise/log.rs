@@ -57,9 +57,8 @@ pub fn normalise(log: &[u8], board: Option<&Board>, normaliser: Normaliser<'_>) 
         Fit::Same => {
             let mut text = read(log, normaliser, |stream| matches!(stream, Stream::Lava | Stream::Input));
             text.push_str("--- what the board printed; LAVA logged the same\n");
-            // Blank lines are no part of the comparison: a menu prints one for each key.
-            for line in console.lines().filter(|line| !line.trim().is_empty()).take(RECORDS) {
-                let line = normaliser.line(Scope::Board, line.trim_end_matches('\r'));
+            for line in echoed_once(console).into_iter().take(RECORDS) {
+                let line = normaliser.line(Scope::Board, line);
                 text.push_str(&format!("{:<8} | {}\n", "board", quoted_if_unclear(&line)));
             }
             text
@@ -72,6 +71,32 @@ pub fn normalise(log: &[u8], board: Option<&Board>, normaliser: Normaliser<'_>) 
         }
     }
 }
+
+/// The lines of a console. Blank ones are left out, as in the comparison: a menu
+/// prints one for each key. What is typed ahead of a shell is echoed by the terminal
+/// and once more by the shell behind its prompt, or only there: only that is kept.
+fn echoed_once(console: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = Vec::new();
+    for line in console.lines().map(|line| line.trim_end_matches('\r')).filter(|line| !line.trim().is_empty())
+    {
+        let ends = ["# ", "> ", "$ "].iter().filter_map(|end| line.rfind(end).map(|at| at + end.len())).max();
+        let (prompt, typed) = line.split_at(ends.unwrap_or(0));
+        let mut line = line;
+        if typed.len() >= ECHO {
+            if prompt.starts_with(typed) {
+                line = &line[typed.len()..];
+            }
+            if lines.last() == Some(&typed) {
+                lines.pop();
+            }
+        }
+        lines.push(line);
+    }
+    lines
+}
+
+/// Shortest line that is taken for an echo, in bytes.
+const ECHO: usize = 3;
 
 /// The records of the streams that are wanted.
 fn read(log: &[u8], normaliser: Normaliser<'_>, wanted: impl Fn(Stream) -> bool) -> String {
@@ -137,6 +162,8 @@ fn entry(level: &str, message: &Value, normaliser: Normaliser<'_>) -> Option<Str
     let message = match level {
         // download.py prints one for each chunk that the network happened to bring.
         "debug" if message.starts_with("progress ") => return None,
+        // power.py prints one for each piece in which the last output was read, if any.
+        "debug" if message.starts_with("Listened to connection for namespace ") => return None,
         // 2023.01 logs the line with its ending, later ones without.
         "input" => message.strip_suffix('\n').unwrap_or(&message),
         _ => &message,
@@ -322,6 +349,15 @@ mod tests {
         assert_eq!(text.trim_end(), r#"results  | {"n": "4", "size": "65536"}"#);
         let text = log(b"- {\"dt\": \"x\", \"lvl\": \"results\", \"msg\": {\"size\": ! \"65536\"}}\n");
         assert_eq!(text.trim_end(), r#"results  | {"size": "65536"}"#);
+    }
+
+    #[test]
+    fn what_was_typed_ahead_is_echoed_once() {
+        let once = vec!["boot", "/ # run it", "done"];
+        assert_eq!(echoed_once("boot\r\n/ # run it\r\ndone\r\n"), once);
+        assert_eq!(echoed_once("boot\r\nrun it/ # run it\r\n\r\ndone"), once);
+        assert_eq!(echoed_once("boot\r\nrun it\r\n/ # run it\r\ndone"), once);
+        assert_eq!(echoed_once("/ # run it\r\nrun it"), ["/ # run it", "run it"]);
     }
 
     #[test]
