@@ -10,6 +10,8 @@ use futures_util::{FutureExt, StreamExt};
 use serde_json::json;
 use tokio::sync::watch;
 
+use meta_lava_ghost::console::Pace;
+
 use crate::compose::{Compose, Project, label_overlay};
 use crate::docker::Engine;
 use crate::docker::archive::{Archive, Owner};
@@ -59,6 +61,8 @@ pub struct Lab {
     pub devices: Vec<DeviceSpec>,
     /// What there is.
     pub boards: Vec<BoardFile>,
+    /// Speed of the boards' serial lines.
+    pub pace: Option<Pace>,
 }
 
 /// A stack to be.
@@ -270,7 +274,7 @@ impl Stack {
         let owner = Owner::default();
         let list: Vec<_> =
             boards.iter().map(|board| json!({ "name": board.name, "consoles": board.consoles })).collect();
-        let text = format!("{:#}\n", json!({ "boards": list }));
+        let text = format!("{:#}\n", json!({ "boards": list, "pace": lab.pace }));
         archive.folder("boards", 0o755, owner)?;
         archive.file("lab.json", 0o644, owner, text.as_bytes())?;
         for board in boards {
@@ -686,6 +690,7 @@ mod tests {
     fn lab(count: usize) -> Lab {
         let name = |number: usize| format!("b-{number}");
         Lab {
+            pace: None,
             devices: (0..count)
                 .map(|number| DeviceSpec {
                     hostname: name(number),

@@ -16,6 +16,7 @@ use libmudtelnet::Parser;
 use libmudtelnet::compatibility::CompatibilityEntry;
 use libmudtelnet::events::TelnetEvents;
 use libmudtelnet::telnet::{op_command, op_option};
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -47,7 +48,8 @@ pub enum Input {
 }
 
 /// How fast a line is, and how unsteady.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Pace {
     /// Bits each second; ten of them carry a byte.
     pub baud: u32,

@@ -33,6 +33,9 @@ const SLOW_START: Duration = Duration::from_secs(3);
 pub struct Lab {
     /// The boards.
     pub boards: Vec<LabBoard>,
+    /// Speed of their serial lines; as fast as LAVA reads where there is none.
+    #[serde(default)]
+    pub pace: Option<Pace>,
 }
 
 /// One board of a [`Lab`].
@@ -56,7 +59,7 @@ pub struct Settings {
     pub socket: PathBuf,
     /// Where boot files are served: what DHCP tells the boards.
     pub server: IpAddr,
-    /// Speed of the serial lines; as fast as LAVA reads where there is none.
+    /// Speed of the serial lines, instead of the lab's.
     pub pace: Option<Pace>,
 }
 
@@ -164,7 +167,8 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
             let name = if uart == 0 { "console.log".to_owned() } else { format!("console-{uart}.log") };
             let path = state.join(name);
             let transcript = File::options().create(true).append(true).open(&path).map_err(at(&path))?;
-            let (socket, console) = console::port(uart, ledger.clone(), Some(transcript), settings.pace);
+            let pace = settings.pace.or(lab.pace);
+            let (socket, console) = console::port(uart, ledger.clone(), Some(transcript), pace);
             if let Some(&port) = entry.consoles.get(uart) {
                 let listener = TcpListener::bind(("127.0.0.1", port))
                     .await

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use meta_lava_ghost::console::Pace;
+
 use crate::collector::Collector;
 use crate::commands::accept;
 use crate::commands::matrix;
@@ -49,7 +51,7 @@ pub struct Args {
     /// Play consoles at this baud rate, with seeded jitter
     #[arg(long, value_name = "BAUD")]
     pace: Option<u32>,
-    /// Seed of all that is random
+    /// Seed of the jitter of --pace
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     seed: u64,
     /// Print less: only the summary
@@ -181,7 +183,8 @@ impl Run<'_> {
             return Ok(());
         }
         let workers = usize::from(self.args.workers);
-        let lab = lab(self.matrix, wanted, workers)?;
+        let mut lab = lab(self.matrix, wanted, workers)?;
+        lab.pace = self.args.pace.map(|baud| Pace { baud, seed: self.args.seed });
         let engine = interrupt.or(Engine::connect()).await?;
         let cpus = engine.preflight().await?.cpus;
         for line in interrupt.or(sweep::sweep_stale(&engine)).await? {
@@ -193,7 +196,8 @@ impl Run<'_> {
             .await?;
         let spec = Spec {
             run: self.run.to_owned(),
-            purpose: Purpose::Run,
+            // What is kept must not be swept by the next run.
+            purpose: if self.args.keep { Purpose::Up } else { Purpose::Run },
             root: self.root.to_owned(),
             images,
             workers,

@@ -27,7 +27,7 @@ const TELNET: [&str; 4] = [
 ];
 
 /// The last thing that LAVA waits for. What a board prints later may be read or not.
-const LAST: &str = "<LAVA_TEST_RUNNEREXIT>";
+pub const LAST: &str = "<LAVA_TEST_RUNNER EXIT>";
 /// What LAVA types when it leaves a QEMU (`lava_dispatcher/connections/serial.py`),
 /// which may be off by then and never see it; the terminal may echo it once more.
 const LEAVES: &str = "poweroff";
@@ -63,8 +63,9 @@ impl Heard {
         }
         let heard: Vec<char> = heard.chars().collect();
         let printed = squeeze(console);
-        let must = match printed.rfind(LAST) {
-            Some(at) => printed[..at + LAST.len()].chars().count(),
+        let last = squeeze(LAST);
+        let must = match printed.rfind(&last) {
+            Some(at) => printed[..at + last.len()].chars().count(),
             None => {
                 let unread = console.lines().rev().map(|line| squeeze(line).chars().count());
                 let unread: usize = unread.filter(|length| *length > 0).take(UNREAD).sum();

@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::Normaliser;
-use super::heard::{Fit, Heard};
+use super::heard::{Fit, Heard, LAST};
 use super::masks::Scope;
 use super::text::{printable, quoted_if_unclear};
 
@@ -91,6 +91,10 @@ fn echoed_once(console: &str) -> Vec<&str> {
             }
         }
         lines.push(line);
+    }
+    // Power may be cut before or after the shell has its prompt again.
+    if let Some(last) = lines.iter().rposition(|line| line.contains(LAST)) {
+        lines.truncate(last + 1);
     }
     lines
 }
