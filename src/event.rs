@@ -61,6 +61,16 @@ impl Verdict {
             Self::NotRun => "not-run",
         }
     }
+
+    /// Whether it is not as expected. `strict`: nothing expected yet is one, too.
+    #[must_use]
+    pub fn is_failure(self, strict: bool) -> bool {
+        match self {
+            Self::Differs | Self::Timeout | Self::Error => true,
+            Self::New => strict,
+            Self::Pass | Self::Skipped | Self::NotRun => false,
+        }
+    }
 }
 
 /// The first place where reality left the expectation.
@@ -91,6 +101,14 @@ pub struct Outcome {
     pub seconds: f64,
 }
 
+impl Outcome {
+    /// One of which there is nothing to look at, after `seconds`.
+    #[must_use]
+    pub fn without_evidence(verdict: Verdict, reason: String, seconds: f64) -> Self {
+        Self { verdict, reason: Some(reason), first_difference: None, console_tail: Vec::new(), seconds }
+    }
+}
+
 /// One event of a run.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -111,6 +129,8 @@ pub enum Event {
     Progress(Phase, String),
     /// Something a user should know, though it is no failure.
     Warning(String),
+    /// How this run differs from a plain one: what is needed to repeat it.
+    Note(String),
     /// The version of LAVA that answered.
     Lava(String),
     /// A job was submitted.

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::collector::Collector;
@@ -43,7 +42,19 @@ pub struct Worker {
     pub collector: Collector,
 }
 
-/// Runs all of `scenarios`, `at_once` at a time; each one's verdict goes to `events`.
+/// How many jobs, and until when.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Jobs at once.
+    pub at_once: usize,
+    /// No more are submitted once so many scenarios are not as expected.
+    pub max_fail: Option<usize>,
+    /// Whether a scenario of which nothing is expected yet counts as one.
+    pub strict: bool,
+}
+
+/// Runs `scenarios`, beginning them in this order; each one's verdict goes to
+/// `events`. Returns how many had their turn.
 ///
 /// # Errors
 /// [`Error::Interrupted`] when the user had enough, [`Error::Infrastructure`] when
@@ -52,36 +63,43 @@ pub async fn run(
     scenarios: Vec<Ready>,
     stack: Arc<Stack>,
     judge: Arc<Judge>,
-    at_once: usize,
+    limits: Limits,
     interrupt: &Interrupt,
     events: &EventSender,
-) -> Result<()> {
-    let places = Arc::new(Semaphore::new(at_once.max(1)));
+) -> Result<usize> {
+    let mut waiting = scenarios.into_iter();
     let mut tasks = JoinSet::new();
-    for ready in scenarios {
-        let one = One {
-            ready,
-            stack: Arc::clone(&stack),
-            judge: Arc::clone(&judge),
-            interrupt: interrupt.clone(),
-            events: events.clone(),
-        };
-        let places = Arc::clone(&places);
-        tasks.spawn(async move {
-            // Never closed.
-            let _place = places.acquire().await;
-            one.run().await
-        });
-    }
     let mut first_error = None;
-    while let Some(joined) = tasks.join_next().await {
-        let result =
-            joined.unwrap_or_else(|error| Err(Error::Infrastructure(format!("a task broke: {error}"))));
-        if let Err(error) = result {
-            first_error.get_or_insert(error);
+    let (mut begun, mut failed) = (0, 0);
+    loop {
+        let enough = limits.max_fail.is_some_and(|most| failed >= most);
+        while !enough && tasks.len() < limits.at_once.max(1) {
+            let Some(ready) = waiting.next() else { break };
+            let one = One {
+                ready,
+                stack: Arc::clone(&stack),
+                judge: Arc::clone(&judge),
+                interrupt: interrupt.clone(),
+                events: events.clone(),
+            };
+            begun += 1;
+            tasks.spawn(one.run());
+        }
+        let Some(joined) = tasks.join_next().await else { break };
+        match joined.unwrap_or_else(|error| Err(Error::Infrastructure(format!("a task broke: {error}")))) {
+            Ok(verdict) => failed += usize::from(verdict.is_failure(limits.strict)),
+            Err(error) => {
+                failed += 1;
+                first_error.get_or_insert(error);
+            }
         }
     }
-    first_error.map_or(Ok(()), Err)
+    for ready in waiting {
+        let reason = "not submitted: as many scenarios as --max-fail allows were not as expected";
+        let outcome = Outcome::without_evidence(Verdict::NotRun, reason.into(), 0.0);
+        let _ = events.send(Event::Finished { scenario: ready.scenario.name, outcome });
+    }
+    first_error.map_or(Ok(begun), Err)
 }
 
 /// One scenario.
@@ -94,14 +112,17 @@ struct One {
 }
 
 impl One {
-    async fn run(self) -> Result<()> {
+    async fn run(self) -> Result<Verdict> {
         let begun = Instant::now();
         let name = self.ready.scenario.name.clone();
         let (outcome, result) = if self.interrupt.is_asked() {
             (self.outcome(Verdict::NotRun, "interrupted before its turn", begun), Err(Error::Interrupted))
         } else {
             match self.job(begun).await {
-                Ok(outcome) => (outcome, Ok(())),
+                Ok(outcome) => {
+                    let verdict = outcome.verdict;
+                    (outcome, Ok(verdict))
+                }
                 Err(Error::Interrupted) => {
                     (self.outcome(Verdict::NotRun, "interrupted", begun), Err(Error::Interrupted))
                 }
@@ -113,13 +134,7 @@ impl One {
     }
 
     fn outcome(&self, verdict: Verdict, reason: &str, begun: Instant) -> Outcome {
-        Outcome {
-            verdict,
-            reason: Some(reason.to_owned()),
-            first_difference: None,
-            console_tail: Vec::new(),
-            seconds: begun.elapsed().as_secs_f64(),
-        }
+        Outcome::without_evidence(verdict, reason.to_owned(), begun.elapsed().as_secs_f64())
     }
 
     fn watch(&self) -> Watch<'_> {

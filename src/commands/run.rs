@@ -19,7 +19,7 @@ use crate::images::{self, LavaArgs};
 use crate::interrupt::Interrupt;
 use crate::normalise::Artifacts;
 use crate::report::{self, Look, Settings};
-use crate::runner::{self, Ready, Worker};
+use crate::runner::{self, Limits, Ready, Worker};
 use crate::scenario::{Matrix, Scenario};
 use crate::snapshot::{self, Store};
 use crate::stack::{self, Spec, Stack};
@@ -51,6 +51,12 @@ pub struct Args {
     /// Play consoles at this baud rate, with seeded jitter
     #[arg(long, value_name = "BAUD")]
     pace: Option<u32>,
+    /// Begin the scenarios in another order, made from this number
+    #[arg(long, value_name = "SEED")]
+    shuffle: Option<u64>,
+    /// Submit no more jobs once so many scenarios are not as expected
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    max_fail: Option<u16>,
     /// Seed of the jitter of --pace
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     seed: u64,
@@ -93,6 +99,9 @@ pub async fn run(args: Args) -> Result<Exit> {
         report: report.clone(),
         scenarios: selected.iter().map(|scenario| scenario.info()).collect(),
     });
+    if let Some(seed) = args.shuffle {
+        let _ = events.send(Event::Note(format!("scenarios begin in the order of --shuffle {seed}")));
+    }
     let begun = Instant::now();
     let all = Run { args: &args, root: &root, matrix: &matrix, run: &run, report: &report, events: &events };
     let result = all.go(&selected, &interrupt).await;
@@ -123,6 +132,22 @@ fn accept_of(root: &Path, scenarios: &[&Scenario]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The order in which scenarios begin. Without a seed those that may take long are
+/// first, so that none is left alone at the end. With one: by a hash of seed and
+/// name, so that a scenario's place among others does not depend on what else runs,
+/// nor on a library's version.
+fn in_order<'s>(scenarios: &[&'s Scenario], seed: Option<u64>) -> Vec<&'s Scenario> {
+    let mut scenarios = scenarios.to_vec();
+    match seed {
+        None => scenarios.sort_by_key(|scenario| std::cmp::Reverse(scenario.timeout)),
+        Some(seed) => {
+            let hash = |name: &str| meta_lava_formats::sha256(format!("{seed} {name}").as_bytes());
+            scenarios.sort_by_cached_key(|scenario| hash(&scenario.name));
+        }
+    }
+    scenarios
 }
 
 /// One run.
@@ -168,13 +193,7 @@ impl Run<'_> {
     }
 
     fn finish(&self, scenario: &Scenario, verdict: Verdict, reason: &str) {
-        let outcome = Outcome {
-            verdict,
-            reason: Some(reason.to_owned()),
-            first_difference: None,
-            console_tail: Vec::new(),
-            seconds: 0.0,
-        };
+        let outcome = Outcome::without_evidence(verdict, reason.to_owned(), 0.0);
         self.say(Event::Finished { scenario: scenario.name.clone(), outcome });
     }
 
@@ -213,14 +232,18 @@ impl Run<'_> {
             Err(error) => Err(error),
             Ok((stack, (ready, artifacts))) => {
                 let judge = Arc::new(Judge::new(self.root, stack.version(), artifacts, self.report));
-                let at_once = self.args.jobs.map_or(cpus * JOBS_PER_CORE, usize::from);
-                let whole = ready.len() == self.matrix.scenarios.len();
-                let jobs = runner::run(ready, stack, Arc::clone(&judge), at_once, interrupt, self.events);
+                let limits = Limits {
+                    at_once: self.args.jobs.map_or(cpus * JOBS_PER_CORE, usize::from),
+                    max_fail: self.args.max_fail.map(usize::from),
+                    strict: snapshot::in_ci(),
+                };
+                let jobs = runner::run(ready, stack, Arc::clone(&judge), limits, interrupt, self.events);
                 let result = self.phase(Phase::Jobs, jobs).await;
-                for warning in judge.warnings(whole && result.is_ok()) {
+                let whole = self.matrix.scenarios.iter().filter(|scenario| scenario.skip.is_none()).count();
+                for warning in judge.warnings(result.as_ref().is_ok_and(|begun| *begun == whole)) {
                     self.say(Event::Warning(warning));
                 }
-                result
+                result.map(|_| ())
             }
         };
         let cleaned = self.phase(Phase::Cleanup, self.clean_up(&engine)).await;
@@ -243,10 +266,7 @@ impl Run<'_> {
                 name,
             });
         }
-        // Those that may take long begin first, so that none is left alone at the end.
-        let mut wanted = wanted.to_vec();
-        wanted.sort_by_key(|scenario| std::cmp::Reverse(scenario.timeout));
-        let ready = wanted
+        let ready = in_order(wanted, self.args.shuffle)
             .iter()
             .map(|scenario| {
                 let rendered =
@@ -288,5 +308,27 @@ impl Run<'_> {
                 first.name
             ))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::tests::folder;
+
+    #[test]
+    fn a_seed_gives_an_order_of_its_own_that_stays_when_others_are_left_out() {
+        let folder = folder();
+        let matrix = Matrix::load(folder.path()).unwrap();
+        let all: Vec<&Scenario> = matrix.scenarios.iter().collect();
+        let names = |scenarios: &[&Scenario], seed| -> Vec<String> {
+            in_order(scenarios, seed).into_iter().map(|scenario| scenario.name.clone()).collect()
+        };
+        let orders: std::collections::BTreeSet<_> = (0..50).map(|seed| names(&all, Some(seed))).collect();
+        assert!(orders.len() > 4, "{orders:?}");
+        let mut without_last = names(&all, Some(7));
+        assert_eq!(without_last, names(&all, Some(7)));
+        without_last.retain(|name| *name != all[all.len() - 1].name);
+        assert_eq!(names(&all[..all.len() - 1], Some(7)), without_last);
     }
 }

@@ -93,6 +93,7 @@ pub(super) fn write(run: &Run, settings: &Settings) -> Result<String, String> {
             seconds => format!("{:.1}", run.seconds()),
             interrupted => run.interrupted,
             warnings => &run.warnings,
+            notes => &run.notes,
             totals,
             phases,
             scenarios => entries,

@@ -79,6 +79,8 @@ pub struct Run {
     pub phase: Option<Phase>,
     /// What a user should know.
     pub warnings: Vec<String>,
+    /// What is needed to repeat it, besides its scenarios.
+    pub notes: Vec<String>,
     /// Whether it was interrupted.
     pub interrupted: bool,
     /// Wall time, once it ended.
@@ -130,6 +132,7 @@ impl Default for Run {
             phases: BTreeMap::new(),
             phase: None,
             warnings: Vec::new(),
+            notes: Vec::new(),
             interrupted: false,
             elapsed: None,
             started: Instant::now(),
@@ -158,6 +161,7 @@ impl Run {
             }
             Event::Progress(..) => {}
             Event::Warning(text) => self.warnings.push(text.clone()),
+            Event::Note(text) => self.notes.push(text.clone()),
             Event::Lava(version) => self.lava = Some(version.clone()),
             Event::Submitted { scenario, job } => {
                 if let Some(row) = self.row(scenario) {

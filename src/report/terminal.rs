@@ -175,6 +175,7 @@ fn line(event: &Event, run: &Run, look: Look, done: usize) -> Option<String> {
             Some(format!("{}: done in {:.1} s", phase_name(*phase), took.as_secs_f64()))
         }
         Event::Warning(text) => Some(format!("{} {text}", look.paint(Style::new().yellow(), "warning:"))),
+        Event::Note(text) if loud => Some(text.clone()),
         Event::Lava(version) if loud => Some(format!("LAVA {version}")),
         Event::Submitted { scenario, job } if look.verbose => Some(format!("{scenario}: job {job}")),
         Event::JobState { scenario, state } if look.verbose => Some(format!("{scenario}: {state}")),
