@@ -18,6 +18,10 @@ struct Cli {
 enum Command {
     /// Run the matrix and judge it
     Run(commands::run::Args),
+    /// Run what did not pass last time
+    Rerun(commands::rerun::Args),
+    /// Make one report of those of the parts of a partition
+    Merge(commands::merge::Args),
     /// List the scenarios
     List(commands::list::Args),
     /// Judge all that can be judged without Docker
@@ -51,6 +55,8 @@ pub fn main() -> ExitCode {
     let result = runtime.block_on(async {
         match cli.command {
             Command::Run(args) => commands::run::run(args).await,
+            Command::Rerun(args) => commands::rerun::run(args).await,
+            Command::Merge(args) => commands::merge::run(args).await,
             Command::List(args) => commands::list::run(args).await,
             Command::Check(args) => commands::check::run(args).await,
             Command::Show(args) => commands::show::run(args).await,

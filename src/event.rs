@@ -118,6 +118,8 @@ pub enum Event {
         run: String,
         /// The report's folder.
         report: PathBuf,
+        /// `slice:M/N` where it is one part of N.
+        partition: Option<String>,
         /// Scenarios to run, in order.
         scenarios: Vec<ScenarioInfo>,
     },

@@ -108,13 +108,19 @@ impl FilterArgs {
 
 /// One part of the chosen scenarios: each `of`-th, beginning with the `part`-th, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Partition {
-    part: usize,
-    of: usize,
+pub struct Partition {
+    /// Which one.
+    pub part: usize,
+    /// How many there are.
+    pub of: usize,
 }
 
 impl Partition {
-    fn parse(text: &str) -> Result<Self> {
+    /// Reads `slice:M/N`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when it is something else.
+    pub fn parse(text: &str) -> Result<Self> {
         let numbers = text.strip_prefix("slice:").and_then(|rest| rest.split_once('/'));
         let parsed =
             numbers.and_then(|(part, of)| Some(Self { part: part.parse().ok()?, of: of.parse().ok()? }));

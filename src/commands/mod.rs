@@ -6,6 +6,8 @@ pub mod clean;
 pub mod doctor;
 pub mod down;
 pub mod list;
+pub mod merge;
+pub mod rerun;
 pub mod review;
 pub mod run;
 pub mod show;

@@ -9,7 +9,7 @@ use crate::commands::accept::{accept, chosen, refuse_in_ci, reject};
 use crate::commands::print;
 use crate::error::{Error, Result};
 use crate::exit_code::Exit;
-use crate::report::{LineKind, hunks};
+use crate::report::{LineKind, colours, hunks};
 use crate::root::root;
 use crate::snapshot::{self, Pending, Store, in_ci};
 
@@ -63,7 +63,7 @@ pub async fn run(args: Args) -> Result<Exit> {
         return Ok(Exit::Differs);
     }
     refuse_in_ci("review", in_ci())?;
-    let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colour = colours(&term);
     let decided = review(&pending, |number, one| {
         let _ = term.clear_screen();
         print(&page(number, pending.len(), one, colour)?);

@@ -30,7 +30,7 @@ use crate::verdict::Judge;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    filter: FilterArgs,
+    pub(super) filter: FilterArgs,
     #[command(flatten)]
     lava: LavaArgs,
     /// Workers
@@ -68,6 +68,9 @@ pub struct Args {
     verbose: bool,
 }
 
+/// Where reports go by default, below the repository's root; a folder for each run.
+pub(super) const REPORTS: &str = "target/meta-lava";
+
 /// Jobs at once on each core. A job waits for its board and for LAVA's own
 /// pauses most of its time; with more of them than this none ends sooner.
 const JOBS_PER_CORE: usize = 6;
@@ -77,14 +80,22 @@ const JOBS_PER_CORE: usize = 6;
 /// # Errors
 /// See [`Error`].
 pub async fn run(args: Args) -> Result<Exit> {
+    let matrix = matrix()?;
+    let selected = args.filter.select(&matrix)?;
+    run_selected(&args, &matrix, &selected).await
+}
+
+/// Runs those scenarios of `matrix`, whatever the filter in `args` says.
+///
+/// # Errors
+/// See [`Error`].
+pub(super) async fn run_selected(args: &Args, matrix: &Matrix, selected: &[&Scenario]) -> Result<Exit> {
     if args.accept && snapshot::in_ci() {
         return Err(Error::Usage("--accept is for people: in CI (`CI` is set) nothing is accepted".into()));
     }
     let root = crate::root::root()?;
-    let matrix = matrix()?;
-    let selected = args.filter.select(&matrix)?;
     let run = sweep::new_run_name();
-    let report = args.report.clone().unwrap_or_else(|| root.join("target/meta-lava").join(&run));
+    let report = args.report.clone().unwrap_or_else(|| root.join(REPORTS).join(&run));
     let left = format!("run {run} may have left something behind; `meta-lava clean` removes it");
     let interrupt = Interrupt::listen(move || left.clone())?;
 
@@ -97,14 +108,15 @@ pub async fn run(args: Args) -> Result<Exit> {
     let _ = events.send(Event::Started {
         run: run.clone(),
         report: report.clone(),
+        partition: args.filter.partition.clone(),
         scenarios: selected.iter().map(|scenario| scenario.info()).collect(),
     });
     if let Some(seed) = args.shuffle {
         let _ = events.send(Event::Note(format!("scenarios begin in the order of --shuffle {seed}")));
     }
     let begun = Instant::now();
-    let all = Run { args: &args, root: &root, matrix: &matrix, run: &run, report: &report, events: &events };
-    let result = all.go(&selected, &interrupt).await;
+    let all = Run { args, root: &root, matrix, run: &run, report: &report, events: &events };
+    let result = all.go(selected, &interrupt).await;
     let _ = events.send(Event::Ended { interrupted: interrupt.is_asked(), elapsed: begun.elapsed() });
     drop(events);
     let summary = reporter
@@ -112,7 +124,7 @@ pub async fn run(args: Args) -> Result<Exit> {
         .map_err(|error| Error::Infrastructure(format!("the report was not written: {error}")))?;
 
     if args.accept {
-        accept_of(&root, &selected)?;
+        accept_of(&root, selected)?;
     }
     // The stack's own trouble outweighs what scenarios found, and a report that
     // could not be written outweighs a green one.

@@ -1,17 +1,26 @@
 //! `run.json`: what other tools read. Its shape is a contract, see `version`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Run, Settings};
-use crate::event::{Difference, Phase, Verdict};
+use super::{Row, Run, Settings};
+use crate::error::{Error, Result};
+use crate::event::{Difference, Outcome, Phase, ScenarioInfo, Verdict};
 
-/// The whole file.
+/// Version of the format.
+const VERSION: u32 = 1;
+
+/// The whole file. What `default` stands at was not in its first form.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunFile {
     /// Of this format: 1.
     pub version: u32,
+    /// Name of the run.
+    #[serde(default)]
+    pub run: String,
     /// The version of LAVA that answered; null when none did.
     pub lava: Option<String>,
     /// Wall time.
@@ -20,6 +29,18 @@ pub struct RunFile {
     pub phases: BTreeMap<Phase, f64>,
     /// Scenarios by verdict; all verdicts are there.
     pub totals: BTreeMap<Verdict, usize>,
+    /// `slice:M/N` where it was one part of N; else null.
+    #[serde(default)]
+    pub partition: Option<String>,
+    /// Whether it was interrupted.
+    #[serde(default)]
+    pub interrupted: bool,
+    /// What is needed to repeat it, besides its scenarios.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// What a user should know.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// The scenarios, in order.
     pub scenarios: Vec<ScenarioEntry>,
 }
@@ -33,12 +54,82 @@ pub struct ScenarioEntry {
     pub suite: String,
     /// LAVA's device-types.
     pub device_types: Vec<String>,
+    /// LAVA's job id; null when none was submitted.
+    #[serde(default)]
+    pub job: Option<String>,
     /// Its verdict.
     pub verdict: Verdict,
+    /// For all but `pass`: why, in one line.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// From submission to verdict.
     pub seconds: f64,
     /// Of a scenario that differs.
     pub first_difference: Option<Difference>,
+    /// What the board's console showed, for people.
+    #[serde(default)]
+    pub console: Vec<String>,
+}
+
+impl RunFile {
+    /// Reads `run.json` in the folder of a report.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when there is none, or it is not of this format.
+    pub fn read(report: &Path) -> Result<Self> {
+        let path = report.join("run.json");
+        let not = |why: String| Error::Usage(format!("{} is no report of a run: {why}", report.display()));
+        let text = std::fs::read(&path).map_err(|error| not(format!("{}: {error}", path.display())))?;
+        // The version first: of another one the rest may have another shape.
+        let version = serde_json::from_slice::<serde_json::Value>(&text)
+            .map_err(|error| not(format!("{}: {error}", path.display())))?
+            .get("version")
+            .and_then(serde_json::Value::as_u64);
+        if version != Some(u64::from(VERSION)) {
+            let found = version.map_or_else(|| "none".into(), |version| version.to_string());
+            return Err(not(format!("its run.json has version {found}, and {VERSION} is what is read here")));
+        }
+        let file: Self =
+            serde_json::from_slice(&text).map_err(|error| not(format!("{}: {error}", path.display())))?;
+        // They become paths.
+        let is_name =
+            |name: &str| !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']);
+        match file.scenarios.iter().find(|one| !is_name(&one.name) || !is_name(&one.suite)) {
+            Some(bad) => Err(not(format!("{:?} in {:?} is no name of a scenario", bad.name, bad.suite))),
+            None => Ok(file),
+        }
+    }
+
+    /// The run as its reports know it, to be written to the folder `report`.
+    #[must_use]
+    pub fn into_run(self, report: &Path) -> Run {
+        let time = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        let row = |entry: ScenarioEntry| Row {
+            info: ScenarioInfo { name: entry.name, suite: entry.suite, device_types: entry.device_types },
+            job: entry.job,
+            state: None,
+            outcome: Some(Outcome {
+                verdict: entry.verdict,
+                reason: entry.reason,
+                first_difference: entry.first_difference,
+                console_tail: entry.console,
+                seconds: time(entry.seconds).as_secs_f64(),
+            }),
+        };
+        Run {
+            name: self.run,
+            report: report.to_owned(),
+            lava: self.lava,
+            partition: self.partition,
+            rows: self.scenarios.into_iter().map(row).collect(),
+            phases: self.phases.into_iter().map(|(phase, seconds)| (phase, time(seconds))).collect(),
+            warnings: self.warnings,
+            notes: self.notes,
+            interrupted: self.interrupted,
+            elapsed: Some(time(self.seconds)),
+            ..Run::default()
+        }
+    }
 }
 
 /// Milliseconds are enough.
@@ -50,16 +141,19 @@ fn rounded(seconds: f64) -> f64 {
 pub(super) fn write(run: &Run, _settings: &Settings) -> Result<String, String> {
     let phases = [Phase::Images, Phase::Stack, Phase::Jobs, Phase::Cleanup];
     let file = RunFile {
-        version: 1,
+        version: VERSION,
+        run: run.name.clone(),
         lava: run.lava.clone(),
         seconds: rounded(run.seconds()),
         phases: phases
             .into_iter()
-            .map(|phase| {
-                (phase, rounded(run.phases.get(&phase).map_or(0.0, std::time::Duration::as_secs_f64)))
-            })
+            .map(|phase| (phase, rounded(run.phases.get(&phase).map_or(0.0, Duration::as_secs_f64))))
             .collect(),
         totals: run.totals(),
+        partition: run.partition.clone(),
+        interrupted: run.interrupted,
+        notes: run.notes.clone(),
+        warnings: run.warnings.clone(),
         scenarios: run
             .rows
             .iter()
@@ -67,9 +161,12 @@ pub(super) fn write(run: &Run, _settings: &Settings) -> Result<String, String> {
                 name: row.info.name.clone(),
                 suite: row.info.suite.clone(),
                 device_types: row.info.device_types.clone(),
+                job: row.job.clone(),
                 verdict: row.verdict(),
+                reason: row.outcome.as_ref().and_then(|outcome| outcome.reason.clone()),
                 seconds: rounded(row.outcome.as_ref().map_or(0.0, |outcome| outcome.seconds)),
                 first_difference: row.outcome.as_ref().and_then(|outcome| outcome.first_difference.clone()),
+                console: row.outcome.as_ref().map(|outcome| outcome.console_tail.clone()).unwrap_or_default(),
             })
             .collect(),
     };
@@ -92,6 +189,7 @@ mod tests {
         insta::assert_snapshot!(text, @r#"
         {
           "version": 1,
+          "run": "mlv-1",
           "lava": "2023.01-2",
           "seconds": 23.512,
           "phases": {
@@ -109,6 +207,12 @@ mod tests {
             "skipped": 0,
             "not-run": 0
           },
+          "partition": null,
+          "interrupted": false,
+          "notes": [],
+          "warnings": [
+            "mask `uuid` matched nothing"
+          ],
           "scenarios": [
             {
               "name": "bbb",
@@ -116,9 +220,12 @@ mod tests {
               "device_types": [
                 "BBB"
               ],
+              "job": "1",
               "verdict": "pass",
+              "reason": null,
               "seconds": 5.25,
-              "first_difference": null
+              "first_difference": null,
+              "console": []
             },
             {
               "name": "juno",
@@ -126,18 +233,55 @@ mod tests {
               "device_types": [
                 "JUNO"
               ],
+              "job": null,
               "verdict": "differs",
+              "reason": "results, log not as expected",
               "seconds": 6.5,
               "first_difference": {
                 "snapshot": "results",
                 "line": 12,
                 "expected": "  ping: pass",
                 "found": "  ping <script>alert(1)</script>: fail"
-              }
+              },
+              "console": [
+                "=> bootz",
+                "Starting kernel ..."
+              ]
             }
           ]
         }
         "#);
         assert_eq!(serde_json::from_str::<RunFile>(&text).unwrap().totals[&Verdict::Differs], 1);
+    }
+
+    fn read(text: &str) -> Result<RunFile> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("run.json"), text).unwrap();
+        RunFile::read(folder.path())
+    }
+
+    #[test]
+    fn a_file_of_the_first_form_is_read() {
+        let file = r#"{"version": 1, "lava": null, "seconds": 1.5, "phases": {"jobs": 1.0}, "totals": {},
+            "scenarios": [{"name": "a", "suite": "s", "device_types": [], "verdict": "pass", "seconds": 1e400,
+            "first_difference": null}]}"#;
+        // No number of JSON's is that large.
+        assert!(read(file).is_err());
+        let run = read(&file.replace("1e400", "-1")).unwrap().into_run(Path::new("r"));
+        assert_eq!(run.rows[0].id(), "s/a");
+        assert_eq!(run.rows[0].outcome.as_ref().unwrap().seconds, 0.0);
+        assert_eq!(run.phases[&Phase::Jobs], Duration::from_secs(1));
+    }
+
+    #[test]
+    fn what_is_no_report_is_told() {
+        let why = |text: &str| read(text).unwrap_err().to_string();
+        assert!(RunFile::read(Path::new("/nowhere")).unwrap_err().to_string().contains("/nowhere/run.json"));
+        assert!(why("{").contains("line 1 column 1"));
+        assert!(why(r#"{"version": 2}"#).ends_with("its run.json has version 2, and 1 is what is read here"));
+        let outside = r#"{"version": 1, "lava": null, "seconds": 0, "phases": {}, "totals": {}, "scenarios":
+            [{"name": "..", "suite": "s", "device_types": [], "verdict": "pass", "seconds": 0,
+            "first_difference": null}]}"#;
+        assert!(why(outside).ends_with("\"..\" in \"s\" is no name of a scenario"), "{}", why(outside));
     }
 }

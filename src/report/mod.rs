@@ -8,6 +8,7 @@ mod diff;
 mod html;
 mod json;
 mod junit;
+mod merge;
 mod terminal;
 
 use std::collections::BTreeMap;
@@ -23,7 +24,9 @@ use crate::exit_code::Exit;
 use crate::snapshot::write_whole;
 
 pub use diff::{LineKind, hunks};
-pub use terminal::Look;
+pub use json::RunFile;
+pub use merge::merge;
+pub use terminal::{Look, colours};
 
 /// How often `run.json` is written while the run goes on.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -62,6 +65,14 @@ pub fn start(settings: Settings) -> (EventSender, JoinHandle<Summary>) {
     (sender, task)
 }
 
+/// Writes all reports of a run that is over, and shows its summary.
+#[must_use]
+pub fn write(run: Run, settings: Settings) -> Summary {
+    let mut reporter = Reporter::new(settings);
+    reporter.run = run;
+    reporter.end()
+}
+
 /// State of a run, as its events told it.
 #[derive(Debug)]
 pub struct Run {
@@ -71,6 +82,8 @@ pub struct Run {
     pub report: PathBuf,
     /// The version of LAVA that answered.
     pub lava: Option<String>,
+    /// `slice:M/N` where it is one part of N.
+    pub partition: Option<String>,
     /// Its scenarios, in order.
     pub rows: Vec<Row>,
     /// How long each phase took, as far as it ended.
@@ -128,6 +141,7 @@ impl Default for Run {
             name: String::new(),
             report: PathBuf::new(),
             lava: None,
+            partition: None,
             rows: Vec::new(),
             phases: BTreeMap::new(),
             phase: None,
@@ -145,8 +159,9 @@ impl Run {
     /// Takes an event in.
     fn take(&mut self, event: &Event) {
         match event {
-            Event::Started { run, report, scenarios } => {
+            Event::Started { run, report, partition, scenarios } => {
                 self.name.clone_from(run);
+                self.partition.clone_from(partition);
                 self.report.clone_from(report);
                 self.index = scenarios.iter().enumerate().map(|(at, info)| (info.name.clone(), at)).collect();
                 self.rows = scenarios
@@ -219,7 +234,8 @@ impl Run {
             Exit::Interrupted
         } else if any(Verdict::Differs) || any(Verdict::Timeout) || (strict && any(Verdict::New)) {
             Exit::Differs
-        } else if any(Verdict::Error) {
+        } else if any(Verdict::Error) || any(Verdict::NotRun) {
+            // That nobody ran a scenario, as in the report of a run that was killed, is no success.
             Exit::Infrastructure
         } else {
             Exit::Ok
@@ -320,6 +336,7 @@ pub mod tests {
             Event::Started {
                 run: "mlv-1".into(),
                 report: report.to_path_buf(),
+                partition: None,
                 scenarios: names.into_iter().map(info).collect(),
             },
             Event::PhaseStarted(Phase::Images),
@@ -387,11 +404,12 @@ pub mod tests {
             let run = Run { rows: rows.collect(), ..Run::default() };
             run.exit(strict)
         };
-        use Verdict::{Differs, Error, New, Pass, Skipped, Timeout};
+        use Verdict::{Differs, Error, New, NotRun, Pass, Skipped, Timeout};
         assert_eq!(exit(&[Pass, Skipped], true), Exit::Ok);
         assert_eq!(exit(&[Pass, Differs, Error], true), Exit::Differs);
         assert_eq!(exit(&[Pass, Timeout], true), Exit::Differs);
         assert_eq!(exit(&[Pass, Error], true), Exit::Infrastructure);
+        assert_eq!(exit(&[Pass, NotRun], true), Exit::Infrastructure);
         assert_eq!(exit(&[Pass, New], false), Exit::Ok);
         assert_eq!(exit(&[Pass, New], true), Exit::Differs);
         let mut run = run(Path::new("r"));

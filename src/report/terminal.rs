@@ -29,6 +29,18 @@ pub struct Look {
     pub height: usize,
 }
 
+/// Whether to use colours on `term`: `NO_COLOR` forbids them (<https://no-color.org>),
+/// then `CLICOLOR_FORCE` and `CLICOLOR` are asked (<https://bixense.com/clicolors/>),
+/// then whether it is a terminal that has colours. The help's colours go by the same.
+#[must_use]
+pub fn colours(term: &Term) -> bool {
+    !anstyle_query::no_color()
+        && (anstyle_query::clicolor_force()
+            || (term.is_term()
+                && anstyle_query::clicolor().unwrap_or(true)
+                && anstyle_query::term_supports_color()))
+}
+
 impl Default for Look {
     fn default() -> Self {
         Self { bars: false, colour: false, quiet: false, verbose: false, width: 110, height: 40 }
@@ -36,17 +48,15 @@ impl Default for Look {
 }
 
 impl Look {
-    /// What suits stderr: bars where it is a terminal and no CI, colours unless
-    /// `NO_COLOR` is set (<https://no-color.org>).
+    /// What suits stderr: bars where it is a terminal and no CI, and [`colours`].
     #[must_use]
     pub fn of_stderr(quiet: bool, verbose: bool) -> Self {
         let term = Term::stderr();
-        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let is_term = term.is_term() && std::env::var("TERM").as_deref() != Ok("dumb");
+        let is_term = term.is_term() && anstyle_query::term_supports_ansi_color();
         let (height, width) = term.size_checked().unwrap_or((40, 110));
         Self {
             bars: is_term && !quiet && !crate::snapshot::in_ci(),
-            colour: is_term && !no_colour,
+            colour: colours(&term),
             quiet,
             verbose,
             width: usize::from(width).max(40),

@@ -1,0 +1,186 @@
+//! One run of the parts that a matrix was split into.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::Run;
+use super::json::RunFile;
+use crate::error::{Error, Result};
+use crate::filter::Partition;
+
+/// Makes one run of `parts`, each with the folder of its report; it goes to the
+/// folder `report` under `name`. Times are sums: what the parts took, not how long
+/// somebody waited for them, which their reports don't know. Scenarios are sorted.
+///
+/// # Errors
+/// [`Error::Usage`] when they are no parts of one run: a scenario is in two of them,
+/// they are of different LAVA, or one is missing.
+pub fn merge(name: &str, report: &Path, parts: Vec<(PathBuf, RunFile)>) -> Result<Run> {
+    complete(&parts)?;
+    let mut all = Run { name: name.to_owned(), report: report.to_owned(), ..Run::default() };
+    let mut of: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let mut lava: Option<PathBuf> = None;
+    let mut elapsed = std::time::Duration::ZERO;
+    for (folder, file) in parts {
+        let part = file.into_run(report);
+        match (&all.lava, &part.lava) {
+            (Some(one), Some(other)) if one != other => {
+                return Err(Error::Usage(format!(
+                    "{} is of LAVA {one} and {} of LAVA {other}; only parts of one run can be merged",
+                    lava.unwrap_or_default().display(),
+                    folder.display()
+                )));
+            }
+            (None, Some(_)) => {
+                all.lava = part.lava;
+                lava = Some(folder.clone());
+            }
+            // Nothing ran there, or the same LAVA.
+            _ => {}
+        }
+        for row in part.rows {
+            if let Some(other) = of.insert(row.info.name.clone(), folder.clone()) {
+                return Err(Error::Usage(format!(
+                    "{} is in {} and in {}; each scenario can be in one part only",
+                    row.info.name,
+                    other.display(),
+                    folder.display()
+                )));
+            }
+            all.rows.push(row);
+        }
+        for (phase, took) in part.phases {
+            *all.phases.entry(phase).or_default() += took;
+        }
+        elapsed += part.elapsed.unwrap_or_default();
+        all.interrupted |= part.interrupted;
+        for (lines, more) in [(&mut all.warnings, part.warnings), (&mut all.notes, part.notes)] {
+            // What all parts say is said once.
+            let new: Vec<String> = more.into_iter().filter(|line| !lines.contains(line)).collect();
+            lines.extend(new);
+        }
+    }
+    all.rows.sort_by(|a, b| (&a.info.suite, &a.info.name).cmp(&(&b.info.suite, &b.info.name)));
+    all.elapsed = Some(elapsed);
+    Ok(all)
+}
+
+/// That a part of a partition got lost must not look like a green run.
+fn complete(parts: &[(PathBuf, RunFile)]) -> Result<()> {
+    let mut seen: BTreeMap<usize, &Path> = BTreeMap::new();
+    let mut first: Option<(usize, &Path)> = None;
+    let mut whole: Option<&Path> = None;
+    for (folder, file) in parts {
+        let Some(partition) = &file.partition else {
+            whole = Some(folder);
+            continue;
+        };
+        let Partition { part, of } = Partition::parse(partition)
+            .map_err(|_| Error::Usage(format!("{}: {partition:?} is no part", folder.display())))?;
+        match first {
+            Some((other, path)) if other != of => {
+                return Err(Error::Usage(format!(
+                    "{} is one of {other} parts and {} one of {of}; only parts of one run can be merged",
+                    path.display(),
+                    folder.display()
+                )));
+            }
+            _ => first = Some((of, folder)),
+        }
+        if let Some(other) = seen.insert(part, folder) {
+            return Err(Error::Usage(format!(
+                "{} and {} are both part {part} of {of}",
+                other.display(),
+                folder.display()
+            )));
+        }
+    }
+    let Some((of, path)) = first else { return Ok(()) };
+    if let Some(whole) = whole {
+        return Err(Error::Usage(format!(
+            "{} is one of {of} parts and {} is none; only parts of one run can be merged",
+            path.display(),
+            whole.display()
+        )));
+    }
+    let missing: Vec<String> =
+        (1..=of).filter(|part| !seen.contains_key(part)).map(|part| part.to_string()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "of {of} parts these are missing: {}; name the folders of all of them",
+        missing.join(", ")
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::json;
+    use crate::report::tests::{run, settings};
+
+    fn part(partition: Option<&str>, rows: std::ops::Range<usize>) -> (PathBuf, RunFile) {
+        let mut part = run(Path::new("r"));
+        part.rows = part.rows.drain(rows.clone()).collect();
+        part.partition = partition.map(str::to_owned);
+        let text = json::write(&part, &settings(Path::new("r"))).unwrap();
+        (format!("part-{}", rows.start).into(), serde_json::from_str(&text).unwrap())
+    }
+
+    fn refused(parts: Vec<(PathBuf, RunFile)>) -> String {
+        let error = merge("all", Path::new("r"), parts).unwrap_err();
+        assert!(matches!(error, Error::Usage(_)));
+        error.to_string()
+    }
+
+    #[test]
+    fn the_parts_scenarios_stand_together_and_their_times_are_summed() {
+        let parts = vec![part(Some("slice:2/2"), 3..7), part(Some("slice:1/2"), 0..3)];
+        let all = merge("all", Path::new("r"), parts).unwrap();
+        let names: Vec<&str> = all.rows.iter().map(|row| row.info.name.as_str()).collect();
+        assert_eq!(names, ["bbb", "juno", "late", "new", "qemu", "skip", "x15"]);
+        assert_eq!(all.totals(), run(Path::new("r")).totals());
+        assert_eq!(all.seconds(), 2.0 * 23.512);
+        assert_eq!(all.phases[&crate::event::Phase::Jobs].as_secs(), 32);
+        assert_eq!(all.warnings, ["mask `uuid` matched nothing"]);
+        let juno = all.rows[1].outcome.as_ref().unwrap();
+        assert_eq!(*juno, crate::report::tests::differing());
+    }
+
+    #[test]
+    fn what_is_no_part_of_one_run_is_refused_by_name() {
+        assert_eq!(
+            refused(vec![part(None, 0..3), part(None, 2..4)]),
+            "x15 is in part-0 and in part-2; each scenario can be in one part only"
+        );
+        let mut other = part(None, 3..7);
+        other.1.lava = Some("2026.07".into());
+        assert_eq!(
+            refused(vec![part(None, 0..3), other]),
+            "part-0 is of LAVA 2023.01-2 and part-3 of LAVA 2026.07; only parts of one run can be merged"
+        );
+        assert!(refused(vec![part(Some("slice:1/2"), 0..3), part(None, 3..7)]).contains("is none"));
+        assert!(
+            refused(vec![part(Some("slice:1/2"), 0..3), part(Some("slice:2/3"), 3..7)]).contains("one of 3")
+        );
+    }
+
+    #[test]
+    fn a_part_that_got_lost_is_missed() {
+        assert_eq!(
+            refused(vec![part(Some("slice:1/4"), 0..3), part(Some("slice:3/4"), 3..7)]),
+            "of 4 parts these are missing: 2, 4; name the folders of all of them"
+        );
+        let twice = vec![part(Some("slice:1/2"), 0..3), part(Some("slice:1/2"), 3..7)];
+        assert_eq!(refused(twice), "part-0 and part-3 are both part 1 of 2");
+    }
+
+    #[test]
+    fn a_part_in_which_nothing_ran_has_no_lava_and_does_no_harm() {
+        let mut empty = part(Some("slice:2/2"), 0..0);
+        empty.1.lava = None;
+        let all = merge("all", Path::new("r"), vec![empty, part(Some("slice:1/2"), 0..7)]).unwrap();
+        assert_eq!(all.lava.as_deref(), Some("2023.01-2"));
+    }
+}
