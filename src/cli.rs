@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands;
 
@@ -40,6 +40,16 @@ enum Command {
     Review(commands::review::Args),
     /// Accept pending snapshots
     Accept(commands::accept::Args),
+    /// Print a shell's completions
+    Completions(commands::completions::Args),
+    /// Print the manual page
+    Man(commands::man::Args),
+}
+
+/// All of it as clap knows it, for what is made of it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Parses the command line, does it, and reports what went wrong.
@@ -66,6 +76,8 @@ pub fn main() -> ExitCode {
             Command::Clean(args) => commands::clean::run(args).await,
             Command::Review(args) => commands::review::run(args).await,
             Command::Accept(args) => commands::accept::run(args).await,
+            Command::Completions(args) => commands::completions::run(args),
+            Command::Man(args) => commands::man::run(args),
         }
     });
     match result {

@@ -3,9 +3,11 @@
 pub mod accept;
 pub mod check;
 pub mod clean;
+pub mod completions;
 pub mod doctor;
 pub mod down;
 pub mod list;
+pub mod man;
 pub mod merge;
 pub mod rerun;
 pub mod review;
