@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands;
+use crate::{commands, print};
 
 /// Tests LAVA end to end, without a board.
 #[derive(Debug, Parser)]
@@ -58,7 +58,7 @@ pub fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: could not start: {error}");
+            print::err(&format!("error: could not start: {error}\n"));
             return ExitCode::from(3);
         }
     };
@@ -83,7 +83,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("error: {error}");
+            print::err(&format!("error: {error}\n"));
             error.exit().into()
         }
     }

@@ -2,6 +2,8 @@
 //! `ghost collect` in its container: starting a process in a container costs
 //! more than all that one board has to say.
 
+use std::time::Duration;
+
 use bollard::container::LogOutput;
 use futures_util::StreamExt;
 use meta_lava_ghost::collect::Collected;
@@ -14,6 +16,10 @@ use crate::error::{Error, Result};
 
 /// Most bytes of one board's state; a board that has more is an error, not a memory hog.
 const LIMIT: usize = 256 << 20;
+
+/// How long a worker may take to hand out one board's state. An engine that hangs
+/// passes nothing on, and says nothing about it either.
+const ANSWER: Duration = Duration::from_secs(60);
 
 type Asked = (String, oneshot::Sender<Result<Collected>>);
 
@@ -49,20 +55,31 @@ impl Collector {
         };
         let (answer, answered) = oneshot::channel();
         self.ask.send((board.to_owned(), answer)).await.map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?
+        match tokio::time::timeout(ANSWER, answered).await {
+            Ok(answered) => answered.map_err(|_| gone())?,
+            Err(_) => Err(Error::Infrastructure(format!(
+                "could not collect the ledger of {board}: no answer from container {} for {} s; does the \
+                 Docker engine hang?",
+                self.container,
+                ANSWER.as_secs()
+            ))),
+        }
     }
 }
 
 async fn serve(mut running: Running, mut asked: mpsc::Receiver<Asked>) {
     let mut buffer: Vec<u8> = Vec::new();
+    // Up to here the buffer has no newline.
+    let mut searched = 0;
     while let Some((board, answer)) = asked.recv().await {
         if running.input.write_all(format!("{board}\n").as_bytes()).await.is_err() {
             return;
         }
         let end = loop {
-            if let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
-                break end;
+            if let Some(end) = buffer[searched..].iter().position(|byte| *byte == b'\n') {
+                break searched + end;
             }
+            searched = buffer.len();
             match running.output.next().await {
                 Some(Ok(LogOutput::StdErr { message })) => {
                     tracing::warn!(message = %String::from_utf8_lossy(&message), "ghost collect");
@@ -72,6 +89,7 @@ async fn serve(mut running: Running, mut asked: mpsc::Receiver<Asked>) {
             }
         };
         let line: Vec<u8> = buffer.drain(..=end).collect();
+        searched = 0;
         let collected = serde_json::from_slice(&line)
             .map_err(|error| Error::Infrastructure(format!("`ghost collect` answered rubbish: {error}")));
         let _ = answer.send(collected);

@@ -15,6 +15,8 @@ use crate::base_image::has_program;
 use crate::docker::Engine;
 use crate::docker::objects::tail;
 use crate::error::{Error, Result};
+use crate::root::MARK;
+use crate::scenario::Problem;
 
 /// How long the tool may take to tell its version.
 const ASK: Duration = Duration::from_secs(20);
@@ -214,6 +216,17 @@ async fn version(command: &[String]) -> Option<String> {
     // Without the plugin, `docker compose` may print its help and succeed.
     (output.status.success() && version.trim_start_matches('v').starts_with(|c: char| c.is_ascii_digit()))
         .then_some(version)
+}
+
+/// Judges the topology below `root`, as far as we read it ourselves.
+///
+/// # Errors
+/// What is wrong with it, and where.
+pub fn check(root: &Path) -> Result<(), Problem> {
+    let path = root.join(MARK);
+    let text = std::fs::read_to_string(&path).map_err(|error| Problem::new(MARK, error.to_string()))?;
+    serde_yaml::from_str::<serde_yaml::Value>(&text).map_err(|error| Problem::yaml(MARK, &error))?;
+    overlay(&text, &[]).map_err(|why| Problem::new(MARK, why)).map(|_| ())
 }
 
 /// A Compose file that puts labels on all that `file` defines.

@@ -35,7 +35,32 @@ impl Error {
             Self::Interrupted => Exit::Interrupted,
         }
     }
+
+    /// What it says without the log that follows: for each of the many scenarios
+    /// that end by the one error, which itself is told once and in full.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        let text = self.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        match first.strip_suffix(':') {
+            Some(head) => head.rsplit_once("; the ").map_or(head, |(head, _)| head).to_owned(),
+            None => first.to_owned(),
+        }
+    }
 }
 
 /// Result of a command or a part of one.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_brief_an_error_is_told_without_the_log_that_follows() {
+        let brief = |text: &str| Error::Infrastructure(text.into()).brief();
+        assert_eq!(brief("no engine"), "no engine");
+        assert_eq!(brief("it ended with code 1; the end of its log:\nx\ny"), "it ended with code 1");
+        assert_eq!(brief("could not start: it ended:\nx"), "could not start: it ended");
+    }
+}

@@ -20,6 +20,7 @@ mod jobs;
 mod lava;
 mod normalise;
 mod personality;
+mod print;
 mod report;
 mod root;
 mod runner;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 
 /// The file that every root has.
-const MARK: &str = "compose/compose.yaml";
+pub const MARK: &str = "compose/compose.yaml";
 
 /// The root of the repository: `META_LAVA_ROOT`, or the nearest folder above
 /// the current one that has `compose/compose.yaml`, or where this was built.

@@ -17,7 +17,7 @@ use crate::scenario::{Rendered, Scenario};
 use crate::stack::Stack;
 use crate::verdict::Judge;
 
-/// How long what is left of an interrupted run may take to be gathered.
+/// How long either side may take to tell what there is of a job that was broken off.
 const LAST_WORDS: Duration = Duration::from_secs(15);
 
 /// A scenario ready to run.
@@ -118,15 +118,20 @@ impl One {
         let (outcome, result) = if self.interrupt.is_asked() {
             (self.outcome(Verdict::NotRun, "interrupted before its turn", begun), Err(Error::Interrupted))
         } else {
-            match self.job(begun).await {
+            let mut submitted = None;
+            match self.job(begun, &mut submitted).await {
                 Ok(outcome) => {
                     let verdict = outcome.verdict;
                     (outcome, Ok(verdict))
                 }
-                Err(Error::Interrupted) => {
-                    (self.outcome(Verdict::NotRun, "interrupted", begun), Err(Error::Interrupted))
+                Err(error) => {
+                    let (verdict, reason) = match &error {
+                        Error::Interrupted => (Verdict::NotRun, "interrupted".to_owned()),
+                        other => (Verdict::Error, other.brief()),
+                    };
+                    let known = self.outcome(verdict, &reason, begun);
+                    (self.last_words(submitted, known).await, Err(error))
                 }
-                Err(error) => (self.outcome(Verdict::Error, &error.to_string(), begun), Err(error)),
             }
         };
         let _ = self.events.send(Event::Finished { scenario: name, outcome });
@@ -141,14 +146,13 @@ impl One {
         Watch { api: self.stack.api(), events: self.stack.events() }
     }
 
-    async fn job(&self, begun: Instant) -> Result<Outcome> {
+    async fn job(&self, begun: Instant, submitted: &mut Option<String>) -> Result<Outcome> {
         let scenario = &self.ready.scenario;
-        let mut submitted: Option<String> = None;
         let mut last = String::new();
         let mut on_state = |job: &str, state: &str| {
             let scenario = scenario.name.clone();
             if submitted.is_none() {
-                submitted = Some(job.to_owned());
+                *submitted = Some(job.to_owned());
                 let _ = self.events.send(Event::Submitted { scenario, job: job.to_owned() });
             } else if state != last {
                 state.clone_into(&mut last);
@@ -159,14 +163,7 @@ impl One {
             let work = self.watch().run(&self.ready.rendered.job, scenario.timeout, &mut on_state);
             self.interrupt.or(self.stack.guard(work)).await
         };
-        let (job, end) = match ended {
-            Ok(ended) => ended,
-            Err(Error::Interrupted) => {
-                self.last_words(submitted).await;
-                return Err(Error::Interrupted);
-            }
-            Err(error) => return Err(error),
-        };
+        let (job, end) = ended?;
         let (mut evidence, context) = self.stack.guard(self.evidence(job.as_deref())).await?;
         let seconds = begun.elapsed().as_secs_f64();
         match end {
@@ -183,21 +180,43 @@ impl One {
         }
     }
 
-    /// Cancels what an interrupted scenario was about, and keeps what there is of it.
-    async fn last_words(&self, job: Option<String>) {
-        let gather = async {
-            if let Some(id) = &job {
-                self.stack.api().cancel(id).await?;
+    /// Cancels the job of a scenario that was broken off, and keeps what either
+    /// side still tells of it: one of them may be dead.
+    async fn last_words(&self, job: Option<String>, known: Outcome) -> Outcome {
+        let Some(id) = job else { return known };
+        let lava = async {
+            if let Err(error) = self.stack.api().cancel(&id).await {
+                tracing::debug!(%error, "not cancelled");
             }
-            let (evidence, context) = self.evidence(job.as_deref()).await?;
-            let reason = "interrupted".to_owned();
-            let scenario = &self.ready.scenario;
-            self.judge.give_up(scenario, &evidence, &context, 0.0, Verdict::NotRun, reason).map(|_| ())
+            self.watch().gather(&id).await
         };
-        match tokio::time::timeout(LAST_WORDS, self.stack.guard(gather)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "interrupted"),
-            Err(_) => tracing::debug!("interrupted, and LAVA does not answer"),
+        let mut boards = Evidence::default();
+        let (lava, of_boards) = tokio::join!(
+            tokio::time::timeout(LAST_WORDS, lava),
+            tokio::time::timeout(LAST_WORDS, self.boards(&mut boards)),
+        );
+        if !matches!(of_boards, Ok(Ok(()))) {
+            tracing::debug!(?of_boards, "the boards say no more");
+        }
+        let mut evidence = match lava {
+            Ok(Ok(evidence)) => evidence,
+            silent => {
+                tracing::debug!(?silent, "LAVA says no more");
+                Evidence { job: Some(id.clone()), ..Evidence::default() }
+            }
+        };
+        evidence.ledgers = boards.ledgers;
+        evidence.consoles = boards.consoles;
+        evidence.blobs = boards.blobs;
+        let scenario = &self.ready.scenario;
+        let reason = known.reason.clone().unwrap_or_default();
+        let context = self.context(Some(&id));
+        match self.judge.give_up(scenario, &evidence, &context, known.seconds, known.verdict, reason) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                tracing::debug!(%error, "not in the report");
+                known
+            }
         }
     }
 
@@ -206,16 +225,24 @@ impl One {
             Some(id) => self.watch().gather(id).await?,
             None => Evidence::default(),
         };
-        let boards = self.ready.rendered.boards.iter();
-        let names = boards.clone().map(|board| board.name.as_str());
-        jobs::gather_boards(&mut evidence, &self.ready.worker.collector, names).await?;
+        self.boards(&mut evidence).await?;
+        Ok((evidence, self.context(job)))
+    }
+
+    async fn boards(&self, evidence: &mut Evidence) -> Result<()> {
+        let names = self.ready.rendered.boards.iter().map(|board| board.name.as_str());
+        jobs::gather_boards(evidence, &self.ready.worker.collector, names).await
+    }
+
+    /// What is known of a job beforehand.
+    fn context(&self, job: Option<&str>) -> Context {
         let mut context = Context::new(job);
         context.add("[DISPATCHER_IP]", &self.ready.worker.address);
         context.add("[WORKER]", &self.ready.worker.name);
         context.add("[TOKEN]", self.stack.api().token().reveal());
-        for port in boards.flat_map(|board| &board.ports) {
+        for port in self.ready.rendered.boards.iter().flat_map(|board| &board.ports) {
             context.add_port(*port);
         }
-        Ok((evidence, context))
+        context
     }
 }

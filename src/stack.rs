@@ -39,6 +39,9 @@ const PUBLISHER: u16 = 8001;
 /// The most that is fetched of one container's `/var/log`.
 const LOGS: u64 = 256 << 20;
 
+/// What lava-worker has to say, in its container.
+const WORKER_LOG: &str = "/var/log/lava-dispatcher/lava-worker.log";
+
 /// Opens a worker's gate and ends once its ghosts have all their consoles.
 const GATE: &str = "test -p /run/meta-lava/gate && echo open > /run/meta-lava/gate \
                     && until test -S /run/ghost/control.sock; do sleep 0.05; done";
@@ -360,8 +363,11 @@ impl Stack {
             if state != "Online"
                 && let Ok(container) = service(&self.containers, "worker", index + 1)
             {
-                let log = self.engine.log_tail(&container.id, 10).await.unwrap_or_default();
-                text.push_str(&format!("; the end of its log:\n{}\n", tail(&log, 10)));
+                // Its daemons write files; the container's own log only has what ended it.
+                let words = ["tail", "-n", "10", WORKER_LOG];
+                let said = self.engine.exec(&container.id, &words, None).await.map(|output| output.stdout);
+                let log = String::from_utf8_lossy(&said.unwrap_or_default()).into_owned();
+                text.push_str(&format!("; {}\n", log_end(&log, 10)));
             }
         }
         Error::Infrastructure(text)
@@ -420,9 +426,11 @@ impl Stack {
             return std::future::pending().await;
         };
         let log = self.engine.log_tail(&id, 30).await.unwrap_or_default();
+        // 128 + SIGKILL.
+        let why = if code == "137" { " (it was killed; was memory short?)" } else { "" };
         Error::Infrastructure(format!(
-            "the {service} container ended with code {code}; the end of its log:\n{}",
-            tail(&log, 30)
+            "the {service} container ended with code {code}{why}; {}",
+            log_end(&log, 30)
         ))
     }
 
@@ -595,6 +603,14 @@ fn service<'a>(containers: &'a [Container], name: &str, number: usize) -> Result
         .iter()
         .find(|container| container.service == name && container.number == number)
         .ok_or_else(|| Error::Infrastructure(format!("the stack has no container {name} {number}")))
+}
+
+/// The last lines of a log, introduced.
+fn log_end(log: &str, lines: usize) -> String {
+    match tail(log, lines) {
+        nothing if nothing.is_empty() => "its log is empty".into(),
+        end => format!("the end of its log:\n{end}"),
+    }
 }
 
 /// Watches for containers of a run that end.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::commands::print;
+use crate::compose;
 use crate::error::Result;
 use crate::exit_code::Exit;
 use crate::root::root;
@@ -30,7 +31,8 @@ struct Checked {
 pub async fn run(_args: Args) -> Result<Exit> {
     let start = Instant::now();
     let root = root()?;
-    let checked = check(&root, in_ci());
+    let mut checked = check(&root, in_ci());
+    checked.problems.extend(compose::check(&root).err());
     let mut text = String::new();
     for problem in &checked.problems {
         text.push_str(&format!("{problem}\n"));

@@ -15,19 +15,12 @@ pub mod run;
 pub mod show;
 pub mod up;
 
-use std::io::Write;
-
 use crate::error::Result;
+pub(crate) use crate::print::out as print;
 use crate::root::root;
 use crate::scenario::Matrix;
 
 /// All scenarios.
 pub(crate) fn matrix() -> Result<Matrix> {
     Matrix::load(&root()?)
-}
-
-/// Prints to stdout. A reader that went away (`| head`) is no error.
-pub(crate) fn print(text: &str) {
-    let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }

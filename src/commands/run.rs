@@ -10,6 +10,7 @@ use crate::collector::Collector;
 use crate::commands::accept;
 use crate::commands::matrix;
 use crate::commands::up::lab;
+use crate::compose::{self, Compose};
 use crate::docker::Engine;
 use crate::error::{Error, Result};
 use crate::event::{Event, EventSender, Outcome, Phase, Verdict};
@@ -94,6 +95,7 @@ pub(super) async fn run_selected(args: &Args, matrix: &Matrix, selected: &[&Scen
         return Err(Error::Usage("--accept is for people: in CI (`CI` is set) nothing is accepted".into()));
     }
     let root = crate::root::root()?;
+    compose::check(&root).map_err(|problem| Error::Usage(problem.to_string()))?;
     let run = sweep::new_run_name();
     let report = args.report.clone().unwrap_or_else(|| root.join(REPORTS).join(&run));
     let left = format!("run {run} may have left something behind; `meta-lava clean` removes it");
@@ -198,7 +200,7 @@ impl Run<'_> {
             // Those that never had their turn; the report ignores a second verdict.
             let verdict = if matches!(error, Error::Interrupted) { Verdict::NotRun } else { Verdict::Error };
             for scenario in &wanted {
-                self.finish(scenario, verdict, &error.to_string());
+                self.finish(scenario, verdict, &error.brief());
             }
         }
         result
@@ -216,6 +218,8 @@ impl Run<'_> {
         let workers = usize::from(self.args.workers);
         let mut lab = lab(self.matrix, wanted, workers)?;
         lab.pace = self.args.pace.map(|baud| Pace { baud, seed: self.args.seed });
+        // Known now, before minutes are spent on images.
+        Compose::find().await?;
         let engine = interrupt.or(Engine::connect()).await?;
         let cpus = engine.preflight().await?.cpus;
         for line in interrupt.or(sweep::sweep_stale(&engine)).await? {
@@ -259,7 +263,13 @@ impl Run<'_> {
             }
         };
         let cleaned = self.phase(Phase::Cleanup, self.clean_up(&engine)).await;
-        result.and(cleaned)
+        match (result, cleaned) {
+            (Err(error), Err(left)) => {
+                self.say(Event::Warning(left.to_string()));
+                Err(error)
+            }
+            (result, cleaned) => result.and(cleaned),
+        }
     }
 
     /// Everything that must be known before the first job is submitted.
@@ -298,6 +308,13 @@ impl Run<'_> {
 
     /// Keeps the logs, takes all down, and says what is still there.
     async fn clean_up(&self, engine: &Engine) -> Result<()> {
+        let left = |error: Error| {
+            Error::LeftBehind(format!(
+                "{error}; what run {} has made is still there: `meta-lava clean` removes it",
+                self.run
+            ))
+        };
+        engine.check_answers().await.map_err(left)?;
         let logs = stack::logs_of(engine, self.run, &self.report.join("raw")).await;
         if let Err(error) = logs {
             self.say(Event::Warning(error.to_string()));
@@ -309,7 +326,7 @@ impl Run<'_> {
             )));
             return Ok(());
         }
-        let left = stack::clean_up(engine, self.root, self.run).await?;
+        let left = stack::clean_up(engine, self.root, self.run).await.map_err(left)?;
         match left.first() {
             None => Ok(()),
             Some(first) => Err(Error::LeftBehind(format!(

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::commands::{matrix, print};
+use crate::compose::Compose;
 use crate::docker::Engine;
 use crate::error::{Error, Result};
 use crate::event::{Event, EventSender};
@@ -87,13 +88,15 @@ pub async fn run(args: Args) -> Result<Exit> {
     let run = sweep::new_run_name();
     let left = format!("stack {run} may be left behind; `meta-lava clean` removes what it left");
     let interrupt = Interrupt::listen(move || left.clone())?;
+    // Known now, before minutes are spent on images.
+    Compose::find().await?;
     let engine = interrupt.or(Engine::connect()).await?;
     let (events, mut told) = unbounded_channel();
     let teller = tokio::spawn(async move {
         while let Some(event) = told.recv().await {
             match event {
-                Event::Progress(_, line) => eprintln!("{line}"),
-                Event::Warning(line) => eprintln!("warning: {line}"),
+                Event::Progress(_, line) => crate::print::err(&format!("{line}\n")),
+                Event::Warning(line) => crate::print::err(&format!("warning: {line}\n")),
                 _ => {}
             }
         }

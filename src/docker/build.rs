@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use super::Engine;
 use super::engine::fault;
 use crate::error::{Error, Result};
+use crate::normalise::printable;
 
 /// How much of a failed build's output is shown.
 const SHOWN: usize = 30;
@@ -52,19 +53,19 @@ impl<'a> Lines<'a> {
 
     fn line(&mut self, line: &str) {
         // A progress bar redraws its line; the last state is the line.
-        let line = line.trim_end().rsplit('\r').next().unwrap_or_default().trim_end();
+        let line = printable(line.trim_end().rsplit('\r').next().unwrap_or_default().trim_end());
         if line.is_empty() {
             return;
         }
         if self.last.len() == SHOWN {
             self.last.pop_front();
         }
-        self.last.push_back(line.to_owned());
+        self.last.push_back(line.clone());
         // Steps are few and all told; what they print is sampled.
         let step = line.starts_with("Step ") || line.starts_with('#');
         if step || self.passed.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
             self.passed = Some(Instant::now());
-            (self.progress)(line.to_owned());
+            (self.progress)(line);
         }
     }
 

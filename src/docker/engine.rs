@@ -122,6 +122,23 @@ impl Engine {
         &self.host
     }
 
+    /// Whether it still answers: one that hangs would keep each further request for
+    /// minutes.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when it does not.
+    pub async fn check_answers(&self) -> Result<()> {
+        match tokio::time::timeout(CONNECT, self.docker.ping()).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(unreachable(&self.host, &error)),
+            Err(_) => Err(Error::Infrastructure(format!(
+                "the Docker engine at {} does not answer any more, not within {} s",
+                self.host.address,
+                CONNECT.as_secs()
+            ))),
+        }
+    }
+
     /// Asks what kind of engine it is.
     ///
     /// # Errors

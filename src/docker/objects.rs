@@ -14,6 +14,7 @@ use futures_util::stream::BoxStream;
 use super::Engine;
 use super::engine::{fault, is_missing, label_filter};
 use crate::error::{Error, Result};
+use crate::normalise::printable;
 
 /// What kind of thing the engine keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -340,11 +341,13 @@ fn async_stream(
     })
 }
 
-/// The last `count` lines of a text, without the blank ones at its end.
+/// The last `count` lines of a text, without the blank ones at its end, and fit
+/// for a terminal, since a program in a container may have written anything.
 #[must_use]
 pub fn tail(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.trim_end().lines().collect();
-    lines[lines.len().saturating_sub(count)..].join("\n")
+    let last = &lines[lines.len().saturating_sub(count)..];
+    last.iter().map(|line| printable(line.trim_end())).collect::<Vec<_>>().join("\n")
 }
 
 /// Says [`Error::Infrastructure`] for several failures at once.
@@ -366,6 +369,7 @@ mod tests {
         assert_eq!(tail("a\nb\nc\n\n", 2), "b\nc");
         assert_eq!(tail("a", 5), "a");
         assert_eq!(tail("", 5), "");
+        assert_eq!(tail("a\u{1b}[2J\r\nb", 2), "a\\x1b[2J\nb");
     }
 
     #[test]

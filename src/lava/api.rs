@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::docker::engine::chain;
 use crate::error::{Error, Result};
+use crate::normalise::printable;
 use crate::secret::Secret;
 
 /// How long one answer may take. LAVA's scheduler, publisher and web server
@@ -19,7 +20,13 @@ const IDLE: Duration = Duration::from_secs(1);
 /// The most items that are asked for at once.
 const PAGE: usize = 1000;
 /// The most pages that are taken; a server that pages for ever is stopped.
-const PAGES: usize = 1000;
+const PAGES: usize = 100;
+/// Longest answer, in bytes; real ones are a few hundred kilobytes.
+const ANSWER_BYTES: usize = 64 << 20;
+/// Longest log, in bytes; what is longer is cut. Many jobs' logs are held at once.
+const LOG_BYTES: usize = 16 << 20;
+/// What ends a log that was cut. No record of LAVA's looks like it.
+const LOG_CUT: &str = "[meta-lava: the log is longer, and was cut here]\n";
 
 /// A client of one LAVA server, as one user. Cheap to clone.
 #[derive(Clone)]
@@ -64,7 +71,7 @@ impl Job {
             }
             _ => Err(Error::Infrastructure(format!(
                 "LAVA described a job without id, state or health: {}",
-                excerpt(&raw.to_string())
+                excerpt(raw.to_string().as_bytes())
             ))),
         }
     }
@@ -172,6 +179,24 @@ impl Api {
 
     /// Sends a request and gives status and body.
     async fn send(&self, what: &str, request: reqwest::RequestBuilder) -> Result<(StatusCode, Vec<u8>)> {
+        let (status, body) = self.send_up_to(ANSWER_BYTES, what, request).await?;
+        if body.len() > ANSWER_BYTES {
+            return Err(Error::Infrastructure(format!(
+                "could not {what}: LAVA's answer is longer than {} MiB",
+                ANSWER_BYTES >> 20
+            )));
+        }
+        Ok((status, body))
+    }
+
+    /// The same with a body that may be cut: when it is longer than `limit`, so
+    /// is what is given, by at most one piece of it.
+    async fn send_up_to(
+        &self,
+        limit: usize,
+        what: &str,
+        request: reqwest::RequestBuilder,
+    ) -> Result<(StatusCode, Vec<u8>)> {
         let begun = Instant::now();
         let failed = |error: reqwest::Error| {
             Error::Infrastructure(format!("could not {what}: {}", chain(&error.without_url())))
@@ -186,9 +211,14 @@ impl Api {
             }
             (response, _) => response,
         };
-        let response = response.map_err(failed)?;
+        let mut response = response.map_err(failed)?;
         let status = response.status();
-        let body = response.bytes().await.map_err(failed)?.to_vec();
+        let mut body = Vec::new();
+        while body.len() <= limit
+            && let Some(piece) = response.chunk().await.map_err(failed)?
+        {
+            body.extend_from_slice(&piece);
+        }
         tracing::trace!(what, %status, bytes = body.len(), elapsed = ?begun.elapsed(), "LAVA answered");
         Ok((status, body))
     }
@@ -230,7 +260,10 @@ impl Api {
         let what = "ask LAVA for its version";
         let value: Value = self.get(what, "system/version/").await?;
         value.get("version").and_then(Value::as_str).map(str::to_owned).ok_or_else(|| {
-            Error::Infrastructure(format!("could not {what}: it said {}", excerpt(&value.to_string())))
+            Error::Infrastructure(format!(
+                "could not {what}: it said {}",
+                excerpt(value.to_string().as_bytes())
+            ))
         })
     }
 
@@ -294,7 +327,7 @@ impl Api {
         if ids.is_empty() {
             return Err(Error::Infrastructure(format!(
                 "could not {what}: LAVA took it but gave no id: {}",
-                excerpt(&value.to_string())
+                excerpt(value.to_string().as_bytes())
             )));
         }
         Ok(Submission::Accepted(ids))
@@ -309,7 +342,8 @@ impl Api {
     }
 
     /// A job's log, YAML as LAVA keeps it; complete once the job is finished.
-    /// `None` when there is none, as with a job that was never started.
+    /// `None` when there is none, as with a job that was never started. One that is
+    /// too long for anybody is cut, and says so in its last line.
     ///
     /// # Errors
     /// [`Error::Infrastructure`] when it could not be had.
@@ -318,7 +352,13 @@ impl Api {
         let request = self
             .request(reqwest::Method::GET, &format!("jobs/{id}/logs/"))
             .header("Accept", "application/yaml, */*");
-        let (status, body) = self.send(&what, request).await?;
+        let (status, mut body) = self.send_up_to(LOG_BYTES, &what, request).await?;
+        if body.len() > LOG_BYTES {
+            body.truncate(LOG_BYTES);
+            let whole_lines = body.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            body.truncate(whole_lines);
+            body.extend_from_slice(LOG_CUT.as_bytes());
+        }
         match status {
             StatusCode::NOT_FOUND => Ok(None),
             status if status.is_success() => Ok(Some(body)),
@@ -421,16 +461,13 @@ fn parse<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T> {
     serde_json::from_slice(body).map_err(|error| {
         Error::Infrastructure(format!(
             "could not {what}: LAVA's answer is not what was expected ({error}): {}",
-            excerpt(&String::from_utf8_lossy(body))
+            excerpt(body)
         ))
     })
 }
 
 fn refused(what: &str, status: StatusCode, body: &[u8]) -> Error {
-    Error::Infrastructure(format!(
-        "could not {what}: LAVA answered {status}: {}",
-        excerpt(&String::from_utf8_lossy(body))
-    ))
+    Error::Infrastructure(format!("could not {what}: LAVA answered {status}: {}", excerpt(body)))
 }
 
 /// Ids are numbers, and strings where they are multinode ones.
@@ -442,13 +479,14 @@ fn id_text(value: &Value) -> Option<String> {
     }
 }
 
-/// The beginning of an answer, in one line.
-fn excerpt(text: &str) -> String {
+/// The beginning of an answer, in one line that a terminal can take.
+fn excerpt(answer: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&answer[..answer.len().min(4096)]);
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(300) {
+    printable(&match line.char_indices().nth(300) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
-    }
+    })
 }
 
 #[cfg(test)]
@@ -550,6 +588,54 @@ mod tests {
         assert!(!format!("{api:?}").contains("s3cret"));
     }
 
+    /// Answers one request with `line`, again and again until nobody reads any more;
+    /// how many bytes were taken.
+    async fn endless_server(line: &'static [u8]) -> (Api, tokio::task::JoinHandle<usize>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let task = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            assert!(stream.read(&mut request).await.unwrap() > 0);
+            stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").await.unwrap();
+            let lines = line.repeat((1 << 16) / line.len() + 1);
+            let mut taken = 0;
+            while stream.write_all(&lines).await.is_ok() {
+                taken += lines.len();
+            }
+            taken
+        });
+        (Api::new(&base, "admin", Secret::known("s3cret")).unwrap(), task)
+    }
+
+    #[tokio::test]
+    async fn a_log_without_end_is_cut_after_a_whole_line() {
+        let record = b"- {\"lvl\": \"target\", \"msg\": \"again\"}\n";
+        let (api, task) = endless_server(record).await;
+        let log = api.logs("1").await.unwrap().unwrap();
+        assert!(log.len() <= LOG_BYTES + LOG_CUT.len());
+        let (records, cut) = log.split_at(log.len() - LOG_CUT.len());
+        assert_eq!(cut, LOG_CUT.as_bytes());
+        assert!(records.ends_with(record));
+        // What the two sockets hold comes on top.
+        assert!(task.await.unwrap() < LOG_BYTES + (32 << 20));
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_given_up() {
+        let (api, task) = endless_server(b"[[[[").await;
+        let error = api.job("1").await.unwrap_err().to_string();
+        assert!(error.contains("longer than 64 MiB"), "{error}");
+        assert!(task.await.unwrap() < ANSWER_BYTES + (32 << 20));
+    }
+
+    #[tokio::test]
+    async fn an_answer_can_not_talk_to_the_terminal() {
+        let (api, _task) = server(vec![("500 Oops", "\u{1b}[2J<b>\u{202e}".into())]).await;
+        let error = api.job("1").await.unwrap_err().to_string();
+        assert!(error.ends_with("\\x1b[2J<b>\\u{202e}"), "{error}");
+    }
+
     #[test]
     fn jobs_need_id_state_and_health() {
         let raw = json!({"id": 3, "state": "Finished", "health": "Complete", "actual_device": null});
@@ -561,7 +647,7 @@ mod tests {
 
     #[test]
     fn excerpts_are_short_and_cut_between_characters() {
-        assert_eq!(excerpt(" a\n  b "), "a b");
-        assert_eq!(excerpt(&"é".repeat(400)).chars().count(), 301);
+        assert_eq!(excerpt(b" a\n  b "), "a b");
+        assert_eq!(excerpt("é".repeat(400).as_bytes()).chars().count(), 301);
     }
 }

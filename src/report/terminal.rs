@@ -2,7 +2,6 @@
 //! summary that fits a screen. The only file that touches a progress bar.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::time::Duration;
 
 use console::{Style, Term, truncate_str};
@@ -11,6 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use super::{Row, Run};
 use crate::error::Error;
 use crate::event::{Event, Outcome, Phase, Verdict};
+use crate::print;
 
 /// How the terminal looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +124,7 @@ impl Terminal {
                 let _ = bars.all.println(line);
             }
             None => {
-                say(&format!("{line}\n"));
+                print::err(&format!("{line}\n"));
             }
         }
     }
@@ -158,17 +158,7 @@ impl Terminal {
             bars.now.finish_and_clear();
             bars.jobs.finish_and_clear();
         }
-        say(&summary(run, self.look, self.strict, failed));
-    }
-}
-
-/// Prints. That nobody reads it any more is no error, and must not end the run.
-fn say(text: &str) {
-    if cfg!(test) {
-        // So that the tests' harness captures it.
-        eprint!("{text}");
-    } else {
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        print::err(&summary(run, self.look, self.strict, failed));
     }
 }
 
