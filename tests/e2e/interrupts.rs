@@ -1,0 +1,102 @@
+//! Ctrl-C at each stage: the run ends well, and leaves nothing; a second one leaves at
+//! once, and says what may be left.
+
+use nix::sys::signal::Signal;
+
+use crate::engine::{assert_nothing_left, docker, objects_of};
+use crate::faults_in_a_stack::{Running, name_of};
+use crate::report::{Report, of_scenario};
+use crate::repository::{QUICK, Repository, STUCK};
+use crate::tool::{as_from_a_terminal, call, meta_lava, run, start};
+
+/// Interrupted once it says `words`, a run of one scenario has this verdict on it.
+#[track_caller]
+fn interrupted_at(repository: &Repository, words: &str, verdict: &str) {
+    let mut process = start(&mut run(repository, &[QUICK]));
+    let name = name_of(&mut process);
+    process.says(words);
+    process.signal(Signal::SIGINT);
+    let ended = process.end();
+    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
+    assert!(ended.stderr.contains("Interrupted ["), "{}", ended.stderr);
+    assert_nothing_left(&name, &[]);
+    assert_eq!(repository.left_temporary(), [""; 0]);
+    assert_eq!(Report::of(repository).verdict(QUICK), verdict);
+}
+
+#[test]
+#[ignore = "takes Docker: .ci/run faults"]
+fn while_images_are_built() {
+    let repository = Repository::new();
+    let dockerfile = repository.read("compose/world/Dockerfile");
+    // Named by this process, so that the container that builds it is told from others.
+    let word = format!("6{:06}", std::process::id());
+    repository.write("compose/world/Dockerfile", &format!("{dockerfile}\nRUN echo begun && sleep {word}\n"));
+    interrupted_at(&repository, "begun", "not-run");
+    let building = || docker(&["ps", "--quiet", "--no-trunc", "--format", "{{.Command}}"]);
+    assert!(!building().iter().any(|command| command.contains(&word)));
+}
+
+#[test]
+#[ignore = "takes Docker: .ci/run faults"]
+fn while_the_stack_starts() {
+    interrupted_at(&Repository::new(), "stack: starting", "not-run");
+}
+
+#[test]
+#[ignore = "takes Docker: .ci/run faults"]
+fn while_the_stack_is_provisioned() {
+    interrupted_at(&Repository::new(), "containers started", "not-run");
+}
+
+#[test]
+#[ignore = "takes Docker: .ci/run faults"]
+fn while_jobs_run() {
+    let running = Running::with_one_job_done();
+    running.process.signal(Signal::SIGINT);
+    running.process.end().failed(130, &["error: interrupted"]);
+    assert_nothing_left(&running.run, &[]);
+    let report = Report::of(&running.repository);
+    assert_eq!((report.verdict(QUICK), report.verdict(STUCK)), ("pass", "not-run"));
+    // LAVA was told, and what both sides had is kept.
+    let job = of_scenario(&running.repository, STUCK, "raw/job.json");
+    assert!(["Canceling", "Finished"].iter().any(|state| job.contains(state)), "{job}");
+    let ledger = of_scenario(&running.repository, STUCK, &format!("raw/ledger-{STUCK}-01.jsonl"));
+    assert!(ledger.contains("power"), "{ledger}");
+}
+
+#[test]
+#[ignore = "takes Docker: .ci/run faults"]
+fn while_the_stack_is_taken_down() {
+    interrupted_at(&Repository::new(), "jobs: done", "pass");
+}
+
+#[test]
+#[ignore = "takes Docker: .ci/run faults"]
+fn when_the_terminal_goes_away() {
+    let mut running = Running::start(Repository::with_stuck_board(), |command| as_from_a_terminal(&command));
+    running.process.close_its_terminal();
+    running.process.signal(Signal::SIGHUP);
+    assert_eq!(running.process.end().code, Some(130));
+    assert_nothing_left(&running.run, &[]);
+    assert_eq!(Report::of(&running.repository).verdict(QUICK), "pass");
+}
+
+#[test]
+#[ignore = "takes Docker: .ci/run faults"]
+fn a_second_one_leaves_at_once_and_says_what_may_be_left() {
+    let running = Running::with_one_job_done();
+    let Running { repository, mut process, run, .. } = running;
+    process.signal(Signal::SIGINT);
+    process.says("[2/2] not-run");
+    process.signal(Signal::SIGINT);
+    let ended = process.end();
+    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
+    let words = format!("run {run} may have left something behind; `meta-lava clean` removes it");
+    assert!(ended.stderr.contains(&words), "{}", ended.stderr);
+    assert!(!objects_of(&run).is_empty());
+    let cleaned = call(meta_lava(&repository).arg("clean"));
+    assert_eq!(cleaned.code, Some(0), "{}", cleaned.stderr);
+    assert_nothing_left(&run, &[]);
+    assert_eq!(repository.left_temporary(), [""; 0]);
+}

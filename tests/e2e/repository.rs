@@ -1,0 +1,101 @@
+//! A copy of this repository's data for one test, to be broken by it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The copy; it goes with this.
+pub struct Repository {
+    folder: tempfile::TempDir,
+}
+
+/// Name of the scenario of [`Repository::with_stuck_board`].
+pub const STUCK: &str = "stuck";
+/// A scenario that is over in seconds.
+pub const QUICK: &str = "beaglebone-black";
+
+impl Repository {
+    /// A copy of `compose/`, `jobs/` and `expected/`.
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = Self { folder };
+        for name in ["compose", "jobs", "expected"] {
+            copy_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name), &copy.root().join(name));
+        }
+        fs::create_dir(copy.temporary()).unwrap();
+        copy
+    }
+
+    /// A copy with one more scenario: its board is silent, so that its job is still
+    /// running whenever the test does something about it.
+    pub fn with_stuck_board() -> Self {
+        let copy = Self::new();
+        let folder = format!("jobs/health-checks/{STUCK}");
+        copy.write(
+            &format!("{folder}/scenario.yaml"),
+            "device_type: beaglebone-black\nfamily: u-boot\nwith:\n  kernel: kernel/arm/zImage\n  \
+             kernel_type: zimage\n  dtb: am335x-boneblack\n",
+        );
+        copy.write(
+            &format!("{folder}/ghost.yaml"),
+            "model: A board that is silent\nfirmware:\n  kind: script\n  steps:\n  - expect: {line: never}\n",
+        );
+        copy
+    }
+
+    /// Its root.
+    pub fn root(&self) -> PathBuf {
+        self.folder.path().join("repository")
+    }
+
+    /// Where the program under test puts its temporary files.
+    pub fn temporary(&self) -> PathBuf {
+        self.folder.path().join("temporary")
+    }
+
+    /// Where it puts its report.
+    pub fn report(&self) -> PathBuf {
+        self.folder.path().join("report")
+    }
+
+    /// Text of a file.
+    pub fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.root().join(path)).unwrap()
+    }
+
+    /// Writes a file, in a new folder if need be.
+    pub fn write(&self, path: &str, text: &str) {
+        let path = self.root().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Replaces a text that a file has exactly once.
+    #[track_caller]
+    pub fn replace(&self, path: &str, old: &str, new: &str) {
+        let text = self.read(path);
+        assert_eq!(text.matches(old).count(), 1, "{old:?} in {path}");
+        self.write(path, &text.replace(old, new));
+    }
+
+    /// What is still in the folder for temporary files, but for the lock that runs share.
+    pub fn left_temporary(&self) -> Vec<String> {
+        fs::read_dir(self.temporary())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| !name.ends_with(".lock"))
+            .collect()
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name();
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &to.join(name));
+        } else if !name.to_string_lossy().ends_with(".snap.new") {
+            fs::copy(entry.path(), to.join(name)).unwrap();
+        }
+    }
+}
