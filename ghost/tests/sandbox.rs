@@ -59,6 +59,8 @@ fn main() -> ExitCode {
             a_user_logs_in,
             root_is_nobody_outside_and_its_processes_are_counted,
             the_loopback_interface_works,
+            what_a_board_can_use_up_is_bounded,
+            a_board_that_runs_wild_leaves_the_others_alone,
             a_kernel_boots_its_ramdisk_and_reboots,
             a_boot_is_fast,
         ],
@@ -359,6 +361,17 @@ async fn root_may_not_reach_out() {
         "nice -n -5 true",
         "ip link add dummy0 type dummy",
         "cat /proc/1/mem",
+        "mount -o bind / /tmp",
+        "mount -t proc none /tmp",
+        "losetup /dev/loop0 /bin/busybox",
+        "insmod /bin/busybox",
+        "ip link set lo down",
+        "ip address add 10.0.0.1/8 dev lo",
+        "ping -c 1 -W 1 127.0.0.1",
+        "echo 0 > /proc/self/oom_score_adj",
+        "ulimit -n 100000",
+        "head -c 1 /dev/mem",
+        "cat /var/run/docker.sock /run/ghost/control.sock",
         "kill -9 1",
         "kill -0 2147483647",
         &format!("kill -0 {}", u32::MAX / 4 + std::process::id()),
@@ -544,6 +557,45 @@ async fn root_is_nobody_outside_and_its_processes_are_counted() {
     assert!((300..512).contains(&found), "{found}");
     board.cut().await;
     assert_eq!(processes(&word), 0);
+}
+
+async fn what_a_board_can_use_up_is_bounded() {
+    let mut board = Board::shell().await;
+    // (what is tried, what is said) of files, of /dev, of memory, and of terminals.
+    for (command, said) in [
+        ("dd if=/dev/zero of=/tmp/big bs=1M count=4096", "No space left on device"),
+        ("dd if=/dev/zero of=/dev/shm/big bs=1M count=4096", "No space left on device"),
+        ("mkdir /tmp/m && cd /tmp/m && seq 100000 | xargs touch", "No space left on device"),
+        ("head -c 1200m /dev/zero | tail -n 1 | wc -c", "out of memory"),
+        ("for i in $(seq 200); do sleep 1000 < /dev/ptmx & done", "No space left on device"),
+    ] {
+        let printed = board.sh(&format!("({command}) 2>&1 | grep -o -m 1 '{said}'; cd /")).await;
+        assert_eq!(printed, said, "{command}");
+        board.sh("rm -rf /tmp/big /tmp/m /dev/shm/big; killall -9 sleep").await;
+    }
+    assert_eq!(board.sh("echo still here").await, "still here");
+    board.cut().await;
+}
+
+async fn a_board_that_runs_wild_leaves_the_others_alone() {
+    let (mut wild, mut other) = (Board::shell().await, Board::shell().await);
+    if wild.sh("cat /proc/self/uid_map").await.split_whitespace().nth(1) == Some("0") {
+        println!("not tested: without user namespaces processes are not counted for each board");
+        wild.cut().await;
+        return other.cut().await;
+    }
+    wild.keys("cat /dev/zero > /tmp/big; bomb() { bomb | bomb & }; bomb\n").await;
+    wild.expect("can't fork").await;
+    assert_eq!(
+        other.sh("echo one > /tmp/a && cat /tmp/a; for i in 1 2 3; do (true) & done; wait").await,
+        "one"
+    );
+    assert_eq!(
+        other.sh("dd if=/dev/zero of=/tmp/b bs=1M count=10 2> /dev/null && wc -c < /tmp/b").await,
+        "10485760"
+    );
+    wild.cut().await;
+    other.cut().await;
 }
 
 async fn the_loopback_interface_works() {

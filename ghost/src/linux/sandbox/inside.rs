@@ -68,6 +68,8 @@ const ID_RANGES: u32 = 1 << 14;
 
 /// The group `tty` of Debian, which terminals belong to.
 const TTY_GROUP: u32 = 5;
+/// Terminals of a board; the kernel has few thousand for all.
+const TERMINALS: u32 = 64;
 
 /// Where the new root is put together; any directory does, for only this process sees it.
 const STAGING: [&str; 4] = ["/tmp", "/run", "/mnt", "/var"];
@@ -463,7 +465,8 @@ fn make_dev(spec: &Spec, dev: &Path, ids: Ids) -> Result<(), Refusal> {
     }
     let pts = dev.join("pts");
     real_directory(&pts, 0o755, ids).while_("/dev/pts")?;
-    let options = format!("newinstance,ptmxmode=0666,mode=0620,gid={}", ids.outside(TTY_GROUP));
+    let options =
+        format!("newinstance,max={TERMINALS},ptmxmode=0666,mode=0620,gid={}", ids.outside(TTY_GROUP));
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     mount(Some("devpts"), &pts, Some("devpts"), flags, Some(options.as_str())).while_("/dev/pts")?;
     real_directory(&dev.join("shm"), 0o1777, ids).while_("/dev/shm")?;
@@ -570,6 +573,7 @@ fn prepare_init(spec: &Spec, root: &OwnedFd, parent: OwnedFd) -> Result<(), Refu
         (Resource::RLIMIT_NOFILE, 1024, 4096),
         (Resource::RLIMIT_NPROC, 512, 512),
         (Resource::RLIMIT_AS, 4 << 30, 4 << 30),
+        (Resource::RLIMIT_DATA, 1 << 30, 1 << 30),
         (Resource::RLIMIT_MEMLOCK, 64 << 10, 64 << 10),
         (Resource::RLIMIT_MSGQUEUE, 64 << 10, 64 << 10),
     ];
