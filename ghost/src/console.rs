@@ -442,6 +442,18 @@ fn caret(bytes: &[u8]) -> String {
     text
 }
 
+/// Reads any bytes as a telnet client's, in pieces that end anywhere, for the fuzz target.
+#[doc(hidden)]
+pub fn fuzz_telnet(bytes: &[u8]) {
+    let mut telnet = Telnet::new();
+    let mut rest = bytes;
+    while let Some((size, more)) = rest.split_first() {
+        let (piece, after) = more.split_at(usize::from(*size).min(more.len()));
+        let _ = telnet.decode(piece);
+        rest = after;
+    }
+}
+
 /// Takes telnet's own bytes out of what a client sends (RFC 854).
 struct Telnet {
     parser: Parser,

@@ -362,5 +362,11 @@ fn wanted(offset: u64, size: u64) -> u32 {
     u32::try_from(size.saturating_sub(offset)).unwrap_or(u32::MAX).min(READ_SIZE)
 }
 
+/// Reads any bytes as a server's reply, for the fuzz target.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    rpc::fuzz(bytes);
+}
+
 #[cfg(test)]
 mod tests;

@@ -160,6 +160,12 @@ impl<'a> Packet<'a> {
     }
 }
 
+/// Reads any bytes as a packet, for the fuzz target.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    let _ = Packet::parse(bytes);
+}
+
 fn split_u16(bytes: &[u8]) -> Option<(u16, &[u8])> {
     bytes.split_first_chunk::<2>().map(|(number, rest)| (u16::from_be_bytes(*number), rest))
 }

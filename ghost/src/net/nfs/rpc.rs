@@ -183,6 +183,13 @@ fn reply_header(input: &mut &[u8]) -> Result<u32, FetchError> {
     }
 }
 
+/// Reads any bytes as a reply and what may be in it.
+pub(super) fn fuzz(mut bytes: &[u8]) {
+    if reply_header(&mut bytes).is_ok() {
+        while opaque(&mut bytes, REPLY_LIMIT).is_ok_and(|found| !found.is_empty()) {}
+    }
+}
+
 /// Takes a value of fixed size.
 pub(super) fn take<T: Unpack>(input: &mut &[u8]) -> Result<T, FetchError> {
     T::unpack(input).map(|(value, _)| value).map_err(|error| FetchError::Bad(error.to_string()))
