@@ -31,6 +31,8 @@ const FIFO_CHUNKS: usize = 1024;
 const HANDOVER: Duration = Duration::from_secs(1);
 /// How long the other side of a connection may take to end it too.
 const GOODBYE: Duration = Duration::from_secs(2);
+/// How long a client may take to answer a timing mark.
+const MARK: Duration = Duration::from_secs(2);
 /// Most bytes of a console kept for humans.
 const TRANSCRIPT_LIMIT: u64 = 8 << 20;
 /// Longest line that a ledger keeps, in bytes.
@@ -68,6 +70,8 @@ struct Port {
     telnet: AtomicBool,
     /// Number of the connection that is open, if one is; and how to end it.
     open: watch::Sender<Option<u64>>,
+    /// How many timing marks were answered.
+    marks: watch::Sender<u64>,
     input: mpsc::Sender<Vec<u8>>,
 }
 
@@ -105,6 +109,7 @@ pub fn port(uart: usize, ledger: Ledger, transcript: Option<File>, pace: Option<
         writer: tokio::sync::Mutex::new(None),
         telnet: AtomicBool::new(false),
         open: watch::Sender::new(None),
+        marks: watch::Sender::new(0),
         input: input_in,
     });
     let console = Console {
@@ -121,6 +126,32 @@ impl Socket {
     /// Waits until somebody has the port open.
     pub async fn connected(&self) {
         let _ = self.port.open.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// Waits until all has arrived that was typed into a telnet client before now.
+    /// What LAVA types just before it switches power would else overtake, or be
+    /// overtaken by, the power command: one goes through `telnet`, the other not.
+    /// RFC 860: a client answers the mark after what it was given before it.
+    pub async fn settle(&self) {
+        const DO_MARK: [u8; 3] = [op_command::IAC, op_command::DO, op_option::TM];
+        let (mut marks, mut open) = (self.port.marks.subscribe(), self.port.open.subscribe());
+        let seen = *marks.borrow_and_update();
+        if let Some(writer) = self.port.writer.lock().await.as_mut() {
+            if !self.port.telnet.load(Ordering::Relaxed) || writer.write_all(&DO_MARK).await.is_err() {
+                return;
+            }
+        } else {
+            return;
+        }
+        let answered = async {
+            tokio::select! {
+                _ = marks.wait_for(|count| *count > seen) => {}
+                _ = open.wait_for(Option::is_none) => {}
+            }
+        };
+        if tokio::time::timeout(MARK, answered).await.is_err() {
+            tracing::warn!(uart = self.port.uart, "a console's client does not answer timing marks");
+        }
     }
 
     /// Takes connections of telnet clients, for ever.
@@ -207,9 +238,9 @@ impl Socket {
             if size == 0 {
                 break;
             }
-            let (data, reply) = match decoder.as_mut() {
+            let Decoded { data, reply, marks } = match decoder.as_mut() {
                 Some(decoder) => decoder.decode(&buffer[..size]),
-                None => (buffer[..size].to_vec(), Vec::new()),
+                None => Decoded { data: buffer[..size].to_vec(), ..Decoded::default() },
             };
             if !reply.is_empty()
                 && let Some(writer) = self.port.writer.lock().await.as_mut()
@@ -218,6 +249,9 @@ impl Socket {
             }
             if !data.is_empty() && self.port.input.try_send(data).is_err() {
                 self.port.ledger.violation("input-overrun", "typed faster than the board reads");
+            }
+            if marks > 0 {
+                self.port.marks.send_modify(|count| *count += marks);
             }
         }
         if *self.port.open.borrow() == Some(number) {
@@ -454,6 +488,17 @@ pub fn fuzz_telnet(bytes: &[u8]) {
     }
 }
 
+/// What came from a telnet client.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Decoded {
+    /// Data for the board.
+    data: Vec<u8>,
+    /// The answer for the client.
+    reply: Vec<u8>,
+    /// How many timing marks it has answered.
+    marks: u64,
+}
+
 /// Takes telnet's own bytes out of what a client sends (RFC 854).
 struct Telnet {
     parser: Parser,
@@ -471,9 +516,10 @@ impl Telnet {
         Self { parser, after_cr: false }
     }
 
-    /// Data for the board, and the answer for the client.
-    fn decode(&mut self, bytes: &[u8]) -> (Vec<u8>, Vec<u8>) {
-        let (mut data, mut reply) = (Vec::new(), Vec::new());
+    fn decode(&mut self, bytes: &[u8]) -> Decoded {
+        // What the parser says to an option that nobody supports.
+        const DONT_MARK: [u8; 3] = [op_command::IAC, op_command::DONT, op_option::TM];
+        let Decoded { mut data, mut reply, mut marks } = Decoded::default();
         for event in self.parser.receive(bytes) {
             match event {
                 TelnetEvents::DataReceive(chunk) => {
@@ -485,11 +531,18 @@ impl Telnet {
                         self.after_cr = byte == b'\r';
                     }
                 }
+                // RFC 860: a mark is answered by WILL or WONT, and nothing answers that.
+                TelnetEvents::DataSend(chunk) if *chunk == DONT_MARK => marks += 1,
+                TelnetEvents::Negotiation(answer)
+                    if answer.option == op_option::TM && answer.command == op_command::WONT =>
+                {
+                    marks += 1;
+                }
                 TelnetEvents::DataSend(chunk) => reply.extend_from_slice(&chunk),
                 _ => {}
             }
         }
-        (data, reply)
+        Decoded { data, reply, marks }
     }
 }
 
@@ -560,16 +613,48 @@ mod tests {
     #[test]
     fn a_carriage_return_of_telnet_is_one_byte() {
         let mut telnet = Telnet::new();
-        assert_eq!(telnet.decode(b"a\r\0b\r\nc\r").0, b"a\rb\rc\r");
-        assert_eq!(telnet.decode(b"\nd").0, b"d");
+        assert_eq!(telnet.decode(b"a\r\0b\r\nc\r").data, b"a\rb\rc\r");
+        assert_eq!(telnet.decode(b"\nd").data, b"d");
     }
 
     #[test]
     fn a_client_that_agrees_gets_no_answer_and_one_that_asks_for_more_is_refused() {
         let mut telnet = Telnet::new();
-        let (data, reply) = telnet.decode(&[255, 253, 1, 255, 253, 3, 255, 251, 3]);
-        assert_eq!((data, reply), (vec![], vec![]));
+        assert_eq!(telnet.decode(&[255, 253, 1, 255, 253, 3, 255, 251, 3]), Decoded::default());
         // WILL NAWS (31) is refused with DONT.
-        assert_eq!(telnet.decode(&[255, 251, 31]).1, [255, 254, 31]);
+        assert_eq!(telnet.decode(&[255, 251, 31]).reply, [255, 254, 31]);
+    }
+
+    #[tokio::test]
+    async fn what_was_typed_before_a_mark_has_arrived_when_it_is_answered() {
+        let (_dir, ledger) = ledger();
+        let (socket, mut console) = port(0, ledger, None, None);
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(socket.clone().listen(listener));
+        let client = tokio::net::TcpStream::connect(address).await.unwrap();
+        let (mut read, mut write) = client.into_split();
+        socket.connected().await;
+        let answers = async move {
+            let mut heard = Vec::new();
+            while !heard.ends_with(&[255, 253, 6]) {
+                heard.push(read.read_u8().await.unwrap());
+            }
+            for bytes in [&b"typed"[..], &[255, 251, 6]] {
+                write.write_all(bytes).await.unwrap();
+            }
+            (read, write)
+        };
+        let (_open, ()) = tokio::join!(answers, socket.settle());
+        assert_eq!(console.recv().await, b"typed");
+    }
+
+    #[test]
+    fn a_mark_is_answered_by_yes_or_no_and_that_is_the_end_of_it() {
+        let mut telnet = Telnet::new();
+        for answer in [251, 252] {
+            let decoded = telnet.decode(&[b'x', 255, answer, 6]);
+            assert_eq!(decoded, Decoded { data: b"x".to_vec(), reply: vec![], marks: 1 });
+        }
     }
 }

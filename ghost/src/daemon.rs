@@ -233,6 +233,9 @@ async fn answer(handles: &BTreeMap<String, Handle>, stream: UnixStream) -> io::R
                 if action != PowerAction::Off {
                     handle.listened_to().await;
                 }
+                for socket in &handle.sockets {
+                    socket.settle().await;
+                }
                 handle.ledger.take(Event::Power { action });
                 handle.order(action, None).await;
                 None

@@ -57,6 +57,9 @@ fn main() -> ExitCode {
             long_input_and_output_come_whole,
             a_shell_of_an_init_has_job_control,
             a_user_logs_in,
+            what_is_typed_ahead_is_echoed_at_the_next_prompt,
+            a_command_that_reads_gets_its_line,
+            a_command_that_prints_for_ever_can_be_interrupted,
             root_is_nobody_outside_and_its_processes_are_counted,
             the_loopback_interface_works,
             what_a_board_can_use_up_is_bounded,
@@ -515,6 +518,35 @@ async fn a_shell_of_an_init_has_job_control() {
     board.keys("\x03").await;
     board.expect(PROMPT).await;
     board.cut().await;
+}
+
+async fn what_is_typed_ahead_is_echoed_at_the_next_prompt() {
+    let mut board = Board::shell().await;
+    board.keys("i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo line $i; done\r\n").await;
+    board.expect("line 1\r\n").await;
+    board.keys("echo ahead\r\n").await;
+    let printed = board.expect(PROMPT).await.replace("\x1b[6n", "");
+    let lines: Vec<String> = (2..=2000).map(|number| format!("line {number}\r\n")).collect();
+    assert_eq!(printed, lines.concat());
+    assert_eq!(board.expect(PROMPT).await.replace("\x1b[6n", ""), "\r\n");
+    assert_eq!(board.expect(PROMPT).await.replace("\x1b[6n", ""), "echo ahead\r\nahead\r\n");
+}
+
+async fn a_command_that_reads_gets_its_line() {
+    let mut board = Board::shell().await;
+    board.keys("read line; echo got $line\n").await;
+    board.keys("this\n").await;
+    let seen = board.expect(PROMPT).await;
+    assert!(seen.ends_with("this\r\ngot this\r\n"), "{seen:?}");
+}
+
+async fn a_command_that_prints_for_ever_can_be_interrupted() {
+    let mut board = Board::start(userland(), tree(&SHELL.replace("exec sh", "exec setsid -c sh"))).await;
+    board.expect(PROMPT).await;
+    board.keys("while true; do echo still here; done\n").await;
+    board.expect("still here\r\nstill here").await;
+    board.keys("\x03").await;
+    board.expect(PROMPT).await;
 }
 
 async fn a_user_logs_in() {

@@ -33,9 +33,11 @@ use crate::console::Console;
 
 mod inside;
 mod spec;
+mod typing;
 
 use spec::{Header, Spec, Status};
 pub use spec::{Init, NamedBy};
+use typing::{Terminal, Typing};
 
 /// The hidden first argument of a `ghost` that is a sandbox's own process.
 pub const ARGUMENT: &str = "__sandbox";
@@ -195,6 +197,7 @@ impl Guest {
     /// Feeds the process, and carries what is typed and printed, until the status comes.
     async fn serve(&mut self, userland: Userland, tree: Tree, console: &mut Console) -> End {
         let spec = spec(userland, &tree, &self.terminal);
+        let process = self.process.child.id();
         let (Some(input), Some(status)) = (self.process.input.take(), &mut self.process.status) else {
             return End::Refused("no pipe to the sandbox".into());
         };
@@ -202,7 +205,8 @@ impl Guest {
         tokio::pin!(feeding);
         let mut fed = None;
         let mut status = BufReader::new(status).lines();
-        let mut typed = Vec::new();
+        let mut typing = Typing::default();
+        let terminal = Terminal { master: self.master.get_ref(), slave: &self.slave, process };
         let mut buffer = [0; 4096];
         let mut last_words = String::new();
         loop {
@@ -211,12 +215,15 @@ impl Guest {
                 // error the process says why it reads no further.
                 pipe = &mut feeding, if fed.is_none() => fed = Some(pipe),
                 result = read(&self.master, &mut buffer) => match result {
-                    Ok(size) => console.send(&buffer[..size]).await,
+                    Ok(size) => {
+                        typing.printed();
+                        console.send(&buffer[..size]).await;
+                    }
                     Err(error) => return End::Refused(format!("the console broke: {error}")),
                 },
-                bytes = console.recv(), if typed.is_empty() => typed = bytes,
-                result = write(&self.master, &typed), if !typed.is_empty() => match result {
-                    Ok(size) => drop(typed.drain(..size)),
+                bytes = console.recv(), if typing.has_room() => typing.extend(&bytes),
+                result = type_next(&self.master, &typing, &terminal), if !typing.is_empty() => match result {
+                    Ok(size) => typing.written(size),
                     Err(error) => return End::Refused(format!("the console broke: {error}")),
                 },
                 line = status.next_line() => match line {
@@ -301,6 +308,12 @@ async fn feed(mut to: pipe::Sender, spec: Spec, tree: Tree) -> io::Result<pipe::
 
 async fn read(from: &AsyncFd<File>, buffer: &mut [u8]) -> io::Result<usize> {
     from.async_io(tokio::io::Interest::READABLE, |mut file| file.read(buffer)).await
+}
+
+/// Types what is next as soon as its place is certain.
+async fn type_next(to: &AsyncFd<File>, typing: &Typing, terminal: &Terminal<'_>) -> io::Result<usize> {
+    typing.allowed(terminal).await;
+    write(to, typing.next()).await
 }
 
 async fn write(to: &AsyncFd<File>, bytes: &[u8]) -> io::Result<usize> {
