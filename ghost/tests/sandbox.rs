@@ -133,7 +133,7 @@ struct Board {
 impl Far {
     /// Waits for `text`, and returns what came before it.
     async fn expect(&mut self, text: &str) -> String {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
         let mut bytes = vec![0; 64 << 10];
         loop {
             if let Some(at) = self.seen.find(text) {
