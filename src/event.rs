@@ -86,6 +86,16 @@ pub struct Difference {
     pub found: Option<String>,
 }
 
+/// Some lines of a board's console, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// The lines, fit for a terminal.
+    pub lines: Vec<String>,
+    /// Which of them stands closest to the first difference, from 0; without one they
+    /// are the console's end.
+    pub at: Option<usize>,
+}
+
 /// How a scenario ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
@@ -95,8 +105,8 @@ pub struct Outcome {
     pub reason: Option<String>,
     /// For `differs`.
     pub first_difference: Option<Difference>,
-    /// Last lines of the board's console, for the terminal and the reports.
-    pub console_tail: Vec<String>,
+    /// What the board showed at the first difference, or last.
+    pub console: Moment,
     /// From submission to verdict.
     pub seconds: f64,
 }
@@ -105,7 +115,7 @@ impl Outcome {
     /// One of which there is nothing to look at, after `seconds`.
     #[must_use]
     pub fn without_evidence(verdict: Verdict, reason: String, seconds: f64) -> Self {
-        Self { verdict, reason: Some(reason), first_difference: None, console_tail: Vec::new(), seconds }
+        Self { verdict, reason: Some(reason), first_difference: None, console: Moment::default(), seconds }
     }
 }
 
@@ -148,6 +158,22 @@ pub enum Event {
         scenario: String,
         /// LAVA's word.
         state: String,
+    },
+    /// A job is in another of LAVA's actions. Told only where somebody looks.
+    Action {
+        /// Name of the scenario.
+        scenario: String,
+        /// Level and name, such as `2.4 bootloader-commands`.
+        action: String,
+    },
+    /// A job takes long; it may be given up later.
+    Slow {
+        /// Name of the scenario.
+        scenario: String,
+        /// Why it is called so, and how long it has.
+        why: String,
+        /// LAVA's action, if it is known.
+        action: Option<String>,
     },
     /// A scenario has its verdict.
     Finished {

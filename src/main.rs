@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+mod activity;
 mod base_image;
 mod cli;
 mod collector;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
+use crate::activity::Activity;
 use crate::collector::Collector;
 use crate::error::{Error, Result};
 use crate::event::{Event, EventSender, Outcome, Verdict};
@@ -51,6 +52,8 @@ pub struct Limits {
     pub max_fail: Option<usize>,
     /// Whether a scenario of which nothing is expected yet counts as one.
     pub strict: bool,
+    /// Whether somebody looks at what each job does.
+    pub looks: bool,
 }
 
 /// Runs `scenarios`, beginning them in this order; each one's verdict goes to
@@ -67,6 +70,10 @@ pub async fn run(
     interrupt: &Interrupt,
     events: &EventSender,
 ) -> Result<usize> {
+    let activity = Arc::new(Activity::default());
+    // Aborted when it is dropped.
+    let mut watching = JoinSet::new();
+    watching.spawn(Arc::clone(&activity).watch(Arc::clone(&stack), limits.looks, events.clone()));
     let mut waiting = scenarios.into_iter();
     let mut tasks = JoinSet::new();
     let mut first_error = None;
@@ -81,6 +88,7 @@ pub async fn run(
                 judge: Arc::clone(&judge),
                 interrupt: interrupt.clone(),
                 events: events.clone(),
+                activity: Arc::clone(&activity),
             };
             begun += 1;
             tasks.spawn(one.run());
@@ -109,6 +117,7 @@ struct One {
     judge: Arc<Judge>,
     interrupt: Interrupt,
     events: EventSender,
+    activity: Arc<Activity>,
 }
 
 impl One {
@@ -134,6 +143,7 @@ impl One {
                 }
             }
         };
+        self.activity.end(&name);
         let _ = self.events.send(Event::Finished { scenario: name, outcome });
         result
     }
@@ -153,6 +163,7 @@ impl One {
             let scenario = scenario.name.clone();
             if submitted.is_none() {
                 *submitted = Some(job.to_owned());
+                self.activity.begin(&scenario, job, self.ready.scenario.timeout);
                 let _ = self.events.send(Event::Submitted { scenario, job: job.to_owned() });
             } else if state != last {
                 state.clone_into(&mut last);

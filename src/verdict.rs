@@ -1,19 +1,19 @@
 //! The verdict on one scenario: what came back against what is expected.
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::event::{Difference, Outcome, Verdict};
+use crate::event::{Difference, Moment, Outcome, Verdict};
 use crate::evidence::Evidence;
-use crate::normalise::{Artifacts, Context, Masks, Normaliser, heard, ledger, log, printable, results};
+use crate::normalise::{
+    Artifacts, Context, Masks, Normaliser, heard, ledger, log, moment, printable, results,
+};
 use crate::scenario::Scenario;
 use crate::snapshot::{Kind, PLAIN_SERIES, Store, write, write_whole};
-
-/// Lines of the console that the terminal shows of a red scenario.
-const TAIL: usize = 12;
 
 /// What all verdicts of a run share.
 #[derive(Debug)]
@@ -109,7 +109,7 @@ impl Judge {
             verdict: Verdict::Pass,
             reason: None,
             first_difference: None,
-            console_tail: console_tail(evidence),
+            console: Moment::default(),
             seconds,
         };
         let mut differing = Vec::new();
@@ -128,7 +128,8 @@ impl Judge {
                     unknown.push(kind.name());
                     None
                 }
-                Some(expected) => first_difference(kind, expected.first_line, &expected.text, text),
+                Some(expected) => first_difference(kind, expected.first_line, &expected.text, text)
+                    .map(|difference| (difference, expected.first_line)),
             };
             if expected.is_some() && difference.is_none() {
                 if pend {
@@ -139,10 +140,17 @@ impl Judge {
             if pend {
                 self.store.pend(scenario, &self.series, kind, text)?;
             }
-            if let Some(difference) = difference {
+            if let Some((difference, first_line)) = difference {
                 differing.push(kind.name());
-                outcome.first_difference.get_or_insert(difference);
+                if outcome.first_difference.is_none() {
+                    let at = difference.line - first_line;
+                    outcome.console = moment::moment(&first_console(evidence), kind, text, at, normaliser);
+                    outcome.first_difference = Some(difference);
+                }
             }
+        }
+        if outcome.first_difference.is_none() {
+            outcome.console = moment::end(&first_console(evidence));
         }
         if !differing.is_empty() {
             outcome.verdict = Verdict::Differs;
@@ -215,18 +223,24 @@ pub fn first_difference(kind: Kind, first_line: usize, expected: &str, found: &s
     }
 }
 
-/// The last lines of the first board's console, fit for a terminal.
-fn console_tail(evidence: &Evidence) -> Vec<String> {
-    let Some(console) = evidence.consoles.values().next() else { return Vec::new() };
-    // Enough for the lines that are shown, however long the console is.
-    let console = &console[console.len().saturating_sub(64 << 10)..];
-    let text = String::from_utf8_lossy(console);
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    let last = lines.len().saturating_sub(TAIL);
-    lines[last..].iter().map(|line| printable(line.trim_end())).collect()
+/// What the first board printed, the last of it where it is endless.
+fn first_console(evidence: &Evidence) -> Cow<'_, str> {
+    /// Enough for what is shown, however much a board prints.
+    const LIMIT: usize = 4 << 20;
+    let console = evidence.consoles.values().next().map_or(&[][..], Vec::as_slice);
+    String::from_utf8_lossy(&console[console.len().saturating_sub(LIMIT)..])
 }
 
-/// Writes what came back as it came.
+/// What LAVA tells of a job, without the token that its worker reports it with.
+fn without_token(details: &Value) -> Value {
+    let mut details = details.clone();
+    if let Some(token) = details.get_mut("token") {
+        *token = Value::from("[SECRET]");
+    }
+    details
+}
+
+/// Writes what came back as it came, without secrets.
 fn write_raw(folder: &Path, evidence: &Evidence) -> Result<()> {
     // What an earlier run of the same report left there is not of this one.
     match fs::remove_dir_all(folder) {
@@ -236,7 +250,7 @@ fn write_raw(folder: &Path, evidence: &Evidence) -> Result<()> {
         _ => {}
     }
     let json = |value: &Value| serde_json::to_vec_pretty(value).unwrap_or_default();
-    write_whole(&folder.join("job.json"), &json(&evidence.details))?;
+    write_whole(&folder.join("job.json"), &json(&without_token(&evidence.details)))?;
     write_whole(&folder.join("metadata.json"), &json(&evidence.metadata))?;
     write_whole(&folder.join("log.yaml"), &evidence.log)?;
     let suites: Vec<Value> = evidence
@@ -290,7 +304,7 @@ pub mod tests {
         Evidence {
             blobs: [(meta_lava_formats::sha256(&overlay), overlay)].into(),
             job: Some(job.into()),
-            details: json!({"id": job, "health": "Complete", "state": "Finished"}),
+            details: json!({"id": job, "health": "Complete", "state": "Finished", "token": "hush"}),
             log: log.concat().into_bytes(),
             suites: vec![("lava".into(), vec![json!({"id": 1, "name": "validate", "result": "pass"})])],
             metadata: json!([]),
@@ -327,7 +341,7 @@ pub mod tests {
         let outcome = judge("12");
         assert_eq!(outcome.verdict, Verdict::New);
         assert_eq!(outcome.reason.as_deref(), Some("nothing is expected yet of results, ledger, log"));
-        assert_eq!(outcome.console_tail, ["Bytes transferred = 5", "=> \\x1b[0m"]);
+        assert_eq!(outcome.console.lines, ["Bytes transferred = 5", "=> \\x1b[0m"]);
         accept(folder.path());
         let snap = |name: &str| {
             fs::read(folder.path().join("report/scenarios/health-checks/bbb").join(name)).unwrap()
@@ -337,6 +351,8 @@ pub mod tests {
         assert_eq!(["log.snap", "results.snap", "ledger.snap"].map(snap), first);
         assert!(snap("raw/log.yaml").starts_with(b"- {\"dt\""));
         assert!(snap("raw/console-bbb-01.log").starts_with(b"Bytes"));
+        let told = String::from_utf8(snap("raw/job.json")).unwrap();
+        assert!(told.contains("\"token\": \"[SECRET]\""), "{told}");
         assert!(Store::new(folder.path()).pending().unwrap().is_empty());
     }
 

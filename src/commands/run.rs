@@ -252,6 +252,7 @@ impl Run<'_> {
                     at_once: self.args.jobs.map_or(cpus * JOBS_PER_CORE, usize::from),
                     max_fail: self.args.max_fail.map(usize::from),
                     strict: snapshot::in_ci(),
+                    looks: Look::of_stderr(self.args.quiet, self.args.verbose).bars,
                 };
                 let jobs = runner::run(ready, stack, Arc::clone(&judge), limits, interrupt, self.events);
                 let result = self.phase(Phase::Jobs, jobs).await;

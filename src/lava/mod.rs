@@ -1,5 +1,6 @@
 //! LAVA's server as its users and administrators meet it.
 
+pub mod actions;
 pub mod api;
 pub mod events;
 pub mod provision;

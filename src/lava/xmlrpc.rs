@@ -64,6 +64,15 @@ const CHUNK: usize = 200;
 /// [`Error::Infrastructure`] when LAVA does not answer, or answers any call
 /// with a fault; the first one is told.
 pub async fn multicall(api: &Api, what: &str, calls: &[Call]) -> Result<()> {
+    ask(api, what, calls).await.map(|_| ())
+}
+
+/// [`multicall`], with what each call returned: the scalars in it, in order, as text.
+///
+/// # Errors
+/// As [`multicall`].
+pub async fn ask(api: &Api, what: &str, calls: &[Call]) -> Result<Vec<Vec<String>>> {
+    let mut answers = Vec::with_capacity(calls.len());
     for calls in calls.chunks(CHUNK) {
         let answer = api.xmlrpc(what, request(calls)).await?;
         let outcomes = outcomes(&answer).map_err(|error| {
@@ -85,7 +94,7 @@ pub async fn multicall(api: &Api, what: &str, calls: &[Call]) -> Result<()> {
             .iter()
             .zip(&outcomes)
             .filter_map(|(call, outcome)| match outcome {
-                Outcome::Value => None,
+                Outcome::Value(_) => None,
                 Outcome::Fault(fault) => Some(format!("{}: {fault}", call.describe())),
             })
             .collect();
@@ -94,8 +103,12 @@ pub async fn multicall(api: &Api, what: &str, calls: &[Call]) -> Result<()> {
                 if faults.len() > 1 { format!(" (and {} more)", faults.len() - 1) } else { String::new() };
             return Err(Error::Infrastructure(format!("could not {what}: {first}{more}")));
         }
+        answers.extend(outcomes.into_iter().filter_map(|outcome| match outcome {
+            Outcome::Value(scalars) => Some(scalars),
+            Outcome::Fault(_) => None,
+        }));
     }
-    Ok(())
+    Ok(answers)
 }
 
 fn request(calls: &[Call]) -> String {
@@ -128,7 +141,8 @@ fn request(calls: &[Call]) -> String {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Outcome {
-    Value,
+    /// The scalars in it, in order.
+    Value(Vec<String>),
     Fault(String),
 }
 
@@ -155,12 +169,17 @@ fn outcomes(xml: &[u8]) -> Result<Vec<Outcome>, String> {
                 }
                 path.push(String::from_utf8_lossy(start.name().as_ref()).into_owned());
                 let kind = path.last().map(String::as_str);
+                if let Some(Outcome::Value(scalars)) = outcomes.last_mut()
+                    && kind.is_some_and(|kind| SCALARS.contains(&kind))
+                {
+                    scalars.push(String::new());
+                }
                 if path.len() == 2 && kind == Some("fault") {
                     whole_fault = true;
                 }
                 if path.len() == ONE + 1 && !whole_fault {
                     match kind {
-                        Some("array") => outcomes.push(Outcome::Value),
+                        Some("array") => outcomes.push(Outcome::Value(Vec::new())),
                         Some("struct") => {
                             outcomes.push(Outcome::Fault(String::new()));
                             code.clear();
@@ -173,6 +192,7 @@ fn outcomes(xml: &[u8]) -> Result<Vec<Outcome>, String> {
             Event::Text(content) => {
                 let content = content.decode().map_err(|error| error.to_string())?;
                 append(&path, &content, &mut member, &mut code, &mut text);
+                append_scalar(&path, &content, &mut outcomes);
             }
             Event::GeneralRef(reference) => {
                 let name = reference.decode().map_err(|error| error.to_string())?;
@@ -183,6 +203,7 @@ fn outcomes(xml: &[u8]) -> Result<Vec<Outcome>, String> {
                     }
                 };
                 append(&path, &content, &mut member, &mut code, &mut text);
+                append_scalar(&path, &content, &mut outcomes);
             }
             Event::End(_) => {
                 if path.last().is_some_and(|name| name == "member") {
@@ -218,6 +239,19 @@ fn append(path: &[String], content: &str, member: &mut String, code: &mut String
     }
 }
 
+/// Types of a value that is no array and no struct, <http://xmlrpc.com/spec.md>.
+const SCALARS: [&str; 8] = ["int", "i4", "boolean", "string", "double", "dateTime.iso8601", "base64", "nil"];
+
+fn append_scalar(path: &[String], content: &str, outcomes: &mut [Outcome]) {
+    let is_scalar = path.last().is_some_and(|kind| SCALARS.contains(&kind.as_str()));
+    if is_scalar
+        && let Some(Outcome::Value(scalars)) = outcomes.last_mut()
+        && let Some(last) = scalars.last_mut()
+    {
+        last.push_str(content);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,8 +282,18 @@ mod tests {
                    </data></array></value>\n</param>\n</params>\n</methodResponse>";
         assert_eq!(
             outcomes(xml.as_bytes()).unwrap(),
-            [Outcome::Value, Outcome::Fault("fault 404: Worker <'w'> was not found.".into()), Outcome::Value]
+            [
+                Outcome::Value(vec![]),
+                Outcome::Fault("fault 404: Worker <'w'> was not found.".into()),
+                Outcome::Value(vec!["1".into()]),
+            ]
         );
+        let xml = "<methodResponse><params><param><value><array><data><value><array><data><value><array><data>\
+                   <value><boolean>1</boolean></value><value><base64>\nLSB7\nfQ==\n</base64></value>\
+                   <value><string>a&amp;b</string></value></data></array></value></data></array></value></data>\
+                   </array></value></param></params></methodResponse>";
+        let scalars = ["1", "\nLSB7\nfQ==\n", "a&b"].map(String::from).to_vec();
+        assert_eq!(outcomes(xml.as_bytes()).unwrap(), [Outcome::Value(scalars)]);
         let xml = "<methodResponse><fault><value><struct><member><name>faultCode</name><value><int>-32601</int>\
                    </value></member><member><name>faultString</name><value><string>no</string></value></member>\
                    </struct></value></fault></methodResponse>";

@@ -9,6 +9,7 @@ pub mod heard;
 pub mod ledger;
 pub mod log;
 pub mod masks;
+pub mod moment;
 pub mod results;
 mod text;
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Row, Run, Settings};
 use crate::error::{Error, Result};
-use crate::event::{Difference, Outcome, Phase, ScenarioInfo, Verdict};
+use crate::event::{Difference, Moment, Outcome, Phase, ScenarioInfo, Verdict};
 
 /// Version of the format.
 const VERSION: u32 = 1;
@@ -66,9 +66,9 @@ pub struct ScenarioEntry {
     pub seconds: f64,
     /// Of a scenario that differs.
     pub first_difference: Option<Difference>,
-    /// What the board's console showed, for people.
+    /// What the board showed at the first difference, or last; for people.
     #[serde(default)]
-    pub console: Vec<String>,
+    pub console: Moment,
 }
 
 impl RunFile {
@@ -105,16 +105,19 @@ impl RunFile {
     pub fn into_run(self, report: &Path) -> Run {
         let time = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
         let row = |entry: ScenarioEntry| Row {
-            info: ScenarioInfo { name: entry.name, suite: entry.suite, device_types: entry.device_types },
             job: entry.job,
-            state: None,
             outcome: Some(Outcome {
                 verdict: entry.verdict,
                 reason: entry.reason,
                 first_difference: entry.first_difference,
-                console_tail: entry.console,
+                console: entry.console,
                 seconds: time(entry.seconds).as_secs_f64(),
             }),
+            ..Row::new(ScenarioInfo {
+                name: entry.name,
+                suite: entry.suite,
+                device_types: entry.device_types,
+            })
         };
         Run {
             name: self.run,
@@ -166,7 +169,7 @@ pub(super) fn write(run: &Run, _settings: &Settings) -> Result<String, String> {
                 reason: row.outcome.as_ref().and_then(|outcome| outcome.reason.clone()),
                 seconds: rounded(row.outcome.as_ref().map_or(0.0, |outcome| outcome.seconds)),
                 first_difference: row.outcome.as_ref().and_then(|outcome| outcome.first_difference.clone()),
-                console: row.outcome.as_ref().map(|outcome| outcome.console_tail.clone()).unwrap_or_default(),
+                console: row.outcome.as_ref().map(|outcome| outcome.console.clone()).unwrap_or_default(),
             })
             .collect(),
     };
@@ -225,7 +228,10 @@ mod tests {
               "reason": null,
               "seconds": 5.25,
               "first_difference": null,
-              "console": []
+              "console": {
+                "lines": [],
+                "at": null
+              }
             },
             {
               "name": "juno",
@@ -243,10 +249,13 @@ mod tests {
                 "expected": "  ping: pass",
                 "found": "  ping <script>alert(1)</script>: fail"
               },
-              "console": [
-                "=> bootz",
-                "Starting kernel ..."
-              ]
+              "console": {
+                "lines": [
+                  "=> bootz",
+                  "Starting kernel ..."
+                ],
+                "at": 0
+              }
             }
           ]
         }

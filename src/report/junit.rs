@@ -66,8 +66,8 @@ fn case(row: &Row, strict: bool) -> TestCase {
     let mut case = TestCase::new(row.info.name.as_str(), status);
     case.set_classname(format!("{}.{}", row.info.suite, row.info.device_types.join(" ")));
     case.set_time(Duration::from_secs_f64(seconds(row)));
-    if let Some(outcome) = row.outcome.as_ref().filter(|outcome| !outcome.console_tail.is_empty()) {
-        let lines: Vec<String> = outcome.console_tail.iter().map(|line| printable(line)).collect();
+    if let Some(outcome) = row.outcome.as_ref().filter(|outcome| !outcome.console.lines.is_empty()) {
+        let lines: Vec<String> = outcome.console.lines.iter().map(|line| printable(line)).collect();
         case.set_system_out(lines.join("\n"));
     }
     case

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
 use crate::error::{Error, Result};
 use crate::event::{Event, EventSender, Outcome, Phase, ScenarioInfo, Verdict};
@@ -30,6 +31,9 @@ pub use terminal::{Look, colours};
 
 /// How often `run.json` is written while the run goes on.
 const FLUSH: Duration = Duration::from_secs(2);
+
+/// How often what moves on the terminal is drawn anew, though nothing happened.
+const TICK: Duration = Duration::from_secs(1);
 
 /// What reports need to know besides the events.
 #[derive(Debug, Clone)]
@@ -57,8 +61,16 @@ pub fn start(settings: Settings) -> (EventSender, JoinHandle<Summary>) {
     let (sender, mut receiver) = unbounded_channel();
     let task = tokio::spawn(async move {
         let mut reporter = Reporter::new(settings);
-        while let Some(event) = receiver.recv().await {
-            reporter.take(event);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                event = receiver.recv() => match event {
+                    Some(event) => reporter.take(event),
+                    None => break,
+                },
+                _ = tick.tick() => reporter.terminal.tick(&reporter.run),
+            }
         }
         reporter.end()
     });
@@ -111,11 +123,21 @@ pub struct Row {
     pub job: Option<String>,
     /// The job's state in LAVA.
     pub state: Option<String>,
+    /// LAVA's action that the job is in, as far as it was asked for.
+    pub action: Option<String>,
+    /// When it was submitted.
+    pub since: Option<Instant>,
     /// How it ended.
     pub outcome: Option<Outcome>,
 }
 
 impl Row {
+    /// Of a scenario that did not run yet.
+    #[must_use]
+    pub fn new(info: ScenarioInfo) -> Self {
+        Self { info, job: None, state: None, action: None, since: None, outcome: None }
+    }
+
     /// Its verdict; without one it did not run.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
@@ -164,10 +186,7 @@ impl Run {
                 self.partition.clone_from(partition);
                 self.report.clone_from(report);
                 self.index = scenarios.iter().enumerate().map(|(at, info)| (info.name.clone(), at)).collect();
-                self.rows = scenarios
-                    .iter()
-                    .map(|info| Row { info: info.clone(), job: None, state: None, outcome: None })
-                    .collect();
+                self.rows = scenarios.iter().map(|info| Row::new(info.clone())).collect();
             }
             Event::PhaseStarted(phase) => self.phase = Some(*phase),
             Event::PhaseEnded(phase, took) => {
@@ -182,11 +201,22 @@ impl Run {
                 if let Some(row) = self.row(scenario) {
                     row.job = Some(job.clone());
                     row.state = Some("Submitted".into());
+                    row.since = Some(Instant::now());
                 }
             }
             Event::JobState { scenario, state } => {
                 if let Some(row) = self.row(scenario) {
                     row.state = Some(state.clone());
+                }
+            }
+            Event::Action { scenario, action } => {
+                if let Some(row) = self.row(scenario) {
+                    row.action = Some(action.clone());
+                }
+            }
+            Event::Slow { scenario, action, .. } => {
+                if let Some(row) = self.row(scenario) {
+                    row.action = action.clone().or(row.action.take());
                 }
             }
             Event::Finished { scenario, outcome } => {
@@ -297,7 +327,7 @@ impl Reporter {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::event::Difference;
+    use crate::event::{Difference, Moment};
 
     fn info(name: &str) -> ScenarioInfo {
         ScenarioInfo {
@@ -308,7 +338,7 @@ pub mod tests {
     }
 
     pub fn outcome(verdict: Verdict) -> Outcome {
-        Outcome { verdict, reason: None, first_difference: None, console_tail: Vec::new(), seconds: 5.25 }
+        Outcome { verdict, reason: None, first_difference: None, console: Moment::default(), seconds: 5.25 }
     }
 
     /// A scenario that is red, with markup and escapes where LAVA's words stand.
@@ -322,7 +352,7 @@ pub mod tests {
                 expected: Some("  ping: pass".into()),
                 found: Some("  ping <script>alert(1)</script>: fail".into()),
             }),
-            console_tail: vec!["=> bootz".into(), "Starting kernel ...".into()],
+            console: Moment { lines: vec!["=> bootz".into(), "Starting kernel ...".into()], at: Some(0) },
             seconds: 6.5,
         }
     }
@@ -395,12 +425,9 @@ pub mod tests {
     #[test]
     fn the_exit_code_is_the_worst_that_is_lavas() {
         let exit = |verdicts: &[Verdict], strict| {
-            let rows = verdicts.iter().map(|verdict| Row {
-                info: info("x"),
-                job: None,
-                state: None,
-                outcome: Some(outcome(*verdict)),
-            });
+            let rows = verdicts
+                .iter()
+                .map(|verdict| Row { outcome: Some(outcome(*verdict)), ..Row::new(info("x")) });
             let run = Run { rows: rows.collect(), ..Run::default() };
             run.exit(strict)
         };

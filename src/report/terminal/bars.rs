@@ -1,0 +1,213 @@
+//! Bars that move: one for each phase, and a line for each job that runs. The only
+//! file that touches a progress bar.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::{Look, phase_name};
+use crate::event::{Event, Phase, Verdict};
+use crate::report::{Row, Run};
+
+/// What a stack's start tells of on its way, see [`crate::stack::Stack::up`].
+const STACK_STEPS: u64 = 6;
+/// Most lines of jobs; fewer on a low screen.
+const JOB_LINES: usize = 14;
+/// Lines of a screen that are not for jobs.
+const OTHER_LINES: usize = 10;
+/// Columns of a scenario's name.
+const NAME: usize = 32;
+
+pub(super) struct Bars {
+    all: MultiProgress,
+    phases: BTreeMap<Phase, ProgressBar>,
+    /// Steps of each image's build: done, and of how many.
+    images: BTreeMap<String, (u64, u64)>,
+    lines: Vec<ProgressBar>,
+    most: usize,
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
+}
+
+impl Bars {
+    pub(super) fn new(look: Look) -> Self {
+        Self {
+            all: MultiProgress::new(),
+            phases: BTreeMap::new(),
+            images: BTreeMap::new(),
+            lines: Vec::new(),
+            most: look.height.saturating_sub(OTHER_LINES).clamp(1, JOB_LINES),
+        }
+    }
+
+    /// A line that stays, above the bars. That nobody reads it any more is no error.
+    pub(super) fn line(&self, line: &str) {
+        let _ = self.all.println(line);
+    }
+
+    pub(super) fn take(&mut self, event: &Event, run: &Run) {
+        match event {
+            Event::PhaseStarted(phase) => {
+                let length = match phase {
+                    Phase::Stack => STACK_STEPS,
+                    Phase::Jobs => run.rows.len() as u64,
+                    Phase::Images | Phase::Cleanup => 1,
+                };
+                let bar = ProgressBar::new(length)
+                    .with_style(style("{prefix:<8}[{bar:28}] {elapsed:>4} {wide_msg}"))
+                    .with_prefix(phase_name(*phase));
+                let bar = self.all.add(bar);
+                bar.enable_steady_tick(Duration::from_millis(200));
+                self.phases.insert(*phase, bar);
+            }
+            Event::Progress(phase, text) => {
+                if *phase == Phase::Images
+                    && let Some((image, done, of)) = step(text)
+                {
+                    self.images.insert(image.to_owned(), (done, of));
+                }
+                let Some(bar) = self.phases.get(phase) else { return };
+                bar.set_message(text.clone());
+                match phase {
+                    Phase::Images if !self.images.is_empty() => {
+                        bar.set_length(self.images.values().map(|(_, of)| of).sum());
+                        bar.set_position(self.images.values().map(|(done, _)| done).sum());
+                    }
+                    Phase::Stack => bar.inc(1),
+                    _ => {}
+                }
+            }
+            Event::PhaseEnded(phase, _) => {
+                if let Some(bar) = self.phases.get(phase) {
+                    bar.finish_with_message("");
+                }
+            }
+            _ => {}
+        }
+        self.jobs(run);
+    }
+
+    /// The jobs as they are now.
+    pub(super) fn jobs(&mut self, run: &Run) {
+        let Some(bar) = self.phases.get(&Phase::Jobs) else { return };
+        bar.set_position(run.rows.iter().filter(|row| row.outcome.is_some()).count() as u64);
+        bar.set_message(states(run));
+        let texts = lines(run, self.most);
+        while self.lines.len() < texts.len() {
+            self.lines.push(self.all.add(ProgressBar::new_spinner().with_style(style("  {wide_msg}"))));
+        }
+        for gone in self.lines.drain(texts.len()..) {
+            gone.finish_and_clear();
+            self.all.remove(&gone);
+        }
+        for (line, text) in self.lines.iter().zip(texts) {
+            line.set_message(text);
+            line.tick();
+        }
+    }
+
+    /// Removes all of it from the screen.
+    pub(super) fn end(self) {
+        for bar in self.phases.values().chain(&self.lines) {
+            bar.finish_and_clear();
+        }
+        // A terminal that went away needs no clearing.
+        let _ = self.all.clear();
+    }
+}
+
+/// The image, the step and the number of steps of a build's line, such as
+/// `server: Step 3/9 : RUN ...`.
+fn step(text: &str) -> Option<(&str, u64, u64)> {
+    let (image, rest) = text.split_once(": Step ")?;
+    let (done, of) = rest.split_whitespace().next()?.split_once('/')?;
+    Some((image, done.parse().ok()?, of.parse().ok()?))
+}
+
+/// How many jobs are in which state.
+fn states(run: &Run) -> String {
+    let open = || run.rows.iter().filter(|row| row.outcome.is_none());
+    let running = open().filter(|row| row.state.as_deref() == Some("Running")).count();
+    let queued = open().filter(|row| row.job.is_some()).count() - running;
+    let waiting = open().filter(|row| row.job.is_none()).count();
+    let red = run
+        .rows
+        .iter()
+        .filter(|row| row.outcome.is_some() && !matches!(row.verdict(), Verdict::Pass | Verdict::Skipped))
+        .count();
+    let states = [(running, "running"), (queued, "queued"), (waiting, "to come"), (red, "not as expected")];
+    let states: Vec<String> = states
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    states.join(", ")
+}
+
+/// A line for each job that runs, at most so many; the longest ones first.
+fn lines(run: &Run, most: usize) -> Vec<String> {
+    let mut rows: Vec<&Row> =
+        run.rows.iter().filter(|row| row.outcome.is_none() && row.since.is_some()).collect();
+    rows.sort_by_key(|row| row.since);
+    let shown = if rows.len() > most { most - 1 } else { rows.len() };
+    let mut lines: Vec<String> = rows[..shown]
+        .iter()
+        .map(|row| {
+            let seconds = row.since.map_or(0, |since| since.elapsed().as_secs());
+            let doing = row.action.as_deref().or(row.state.as_deref()).unwrap_or_default();
+            let name = console::truncate_str(&row.info.name, NAME, "…");
+            format!("{name:<NAME$} {seconds:>3} s  {doing}")
+        })
+        .collect();
+    if shown < rows.len() {
+        lines.push(format!("and {} more", rows.len() - shown));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::report::tests::events;
+
+    /// A run of seven in which three are under way.
+    fn run() -> Run {
+        let mut run = Run::default();
+        run.take(&events(Path::new("r"))[0]);
+        for name in ["bbb", "juno", "x15"] {
+            run.take(&Event::Submitted { scenario: name.into(), job: "1".into() });
+        }
+        run.take(&Event::JobState { scenario: "juno".into(), state: "Running".into() });
+        run.take(&Event::Action { scenario: "juno".into(), action: "2.4 bootloader-commands".into() });
+        run
+    }
+
+    #[test]
+    fn the_jobs_are_counted_by_state() {
+        assert_eq!(states(&run()), "1 running, 2 queued, 4 to come");
+    }
+
+    #[test]
+    fn each_job_under_way_has_a_line_with_lavas_action_as_far_as_there_is_room() {
+        let all = lines(&run(), 5);
+        assert_eq!(all.len(), 3);
+        assert_eq!(all[0].split_whitespace().collect::<Vec<_>>(), ["bbb", "0", "s", "Submitted"]);
+        assert!(all[1].ends_with("0 s  2.4 bootloader-commands"), "{}", all[1]);
+        assert_eq!(lines(&run(), 2)[1], "and 2 more");
+        assert_eq!(lines(&run(), 1), ["and 3 more"]);
+    }
+
+    #[test]
+    fn steps_of_builds_are_told_from_other_lines() {
+        assert_eq!(step("server: Step 3/9 : RUN x"), Some(("server", 3, 9)));
+        assert_eq!(step("server: building it"), None);
+        assert_eq!(step("server: Step 3/x"), None);
+    }
+}
