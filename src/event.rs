@@ -96,6 +96,32 @@ pub struct Moment {
     pub at: Option<usize>,
 }
 
+/// Whose time a [`Span`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lane {
+    /// What LAVA did.
+    Lava,
+    /// What the board ran.
+    Board,
+}
+
+/// A stretch of a scenario's time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Span {
+    /// Whose.
+    pub lane: Lane,
+    /// `queued`, `starting`, `validate`, the key of the job's action (`deploy`, `boot`, `test`),
+    /// `finalize`; or a board's stage.
+    pub kind: String,
+    /// In LAVA's words.
+    pub name: String,
+    /// Seconds since LAVA took the job in.
+    pub from: f64,
+    /// The same.
+    pub to: f64,
+}
+
 /// How a scenario ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
@@ -107,6 +133,8 @@ pub struct Outcome {
     pub first_difference: Option<Difference>,
     /// What the board showed at the first difference, or last.
     pub console: Moment,
+    /// When what was done, for people.
+    pub timeline: Vec<Span>,
     /// From submission to verdict.
     pub seconds: f64,
 }
@@ -115,7 +143,14 @@ impl Outcome {
     /// One of which there is nothing to look at, after `seconds`.
     #[must_use]
     pub fn without_evidence(verdict: Verdict, reason: String, seconds: f64) -> Self {
-        Self { verdict, reason: Some(reason), first_difference: None, console: Moment::default(), seconds }
+        Self {
+            verdict,
+            reason: Some(reason),
+            first_difference: None,
+            console: Moment::default(),
+            timeline: Vec::new(),
+            seconds,
+        }
     }
 }
 

@@ -30,6 +30,7 @@ mod secret;
 mod snapshot;
 mod stack;
 mod sweep;
+mod timeline;
 mod verdict;
 
 fn main() -> ExitCode {

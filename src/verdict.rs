@@ -14,6 +14,7 @@ use crate::normalise::{
 };
 use crate::scenario::Scenario;
 use crate::snapshot::{Kind, PLAIN_SERIES, Store, write, write_whole};
+use crate::timeline::timeline;
 
 /// What all verdicts of a run share.
 #[derive(Debug)]
@@ -110,6 +111,7 @@ impl Judge {
             reason: None,
             first_difference: None,
             console: Moment::default(),
+            timeline: timeline(evidence),
             seconds,
         };
         let mut differing = Vec::new();

@@ -4,6 +4,7 @@
 //! is bounded: a page that a browser can't open helps nobody. The whole files lie
 //! beside the page, which links to them.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -13,7 +14,7 @@ use serde::Serialize;
 
 use super::diff::{Hunk, hunks};
 use super::{Row, Run, Settings};
-use crate::event::{Difference, Phase, Verdict};
+use crate::event::{Difference, Lane, Moment, Phase, Verdict};
 use crate::normalise::printable;
 use crate::snapshot::{self, Kind, PLAIN_SERIES, Store};
 
@@ -38,9 +39,24 @@ struct Entry<'a> {
     job: Option<&'a str>,
     reason: Option<&'a str>,
     difference: Option<&'a Difference>,
+    console: Cow<'a, Moment>,
+    timeline: Vec<Bar<'a>>,
+    /// How long that is, in percent of the longest scenario's.
+    share: String,
     folder: String,
     diffs: Vec<Diff>,
     texts: Vec<Text>,
+}
+
+/// A stretch of time, in percent of its scenario's.
+#[derive(Serialize)]
+struct Bar<'a> {
+    lane: Lane,
+    kind: &'a str,
+    name: &'a str,
+    left: String,
+    width: String,
+    took: String,
 }
 
 #[derive(Serialize)]
@@ -57,6 +73,8 @@ struct Text {
     href: String,
     text: String,
     cut: bool,
+    /// The line at which it left the expectation, from 1.
+    mark: Option<usize>,
 }
 
 /// The page of a run.
@@ -66,8 +84,9 @@ pub(super) fn write(run: &Run, settings: &Settings) -> Result<String, String> {
     order.sort_by_key(|at| {
         matches!(run.rows[*at].verdict(), Verdict::Pass | Verdict::Skipped | Verdict::NotRun)
     });
+    let longest = run.rows.iter().map(length).fold(0.001, f64::max);
     let mut entries: Vec<(usize, Entry)> =
-        order.into_iter().map(|at| (at, entry(&run.rows[at], run, settings, &mut left))).collect();
+        order.into_iter().map(|at| (at, entry(&run.rows[at], run, settings, longest, &mut left))).collect();
     entries.sort_by_key(|(at, _)| *at);
     let entries: Vec<Entry> = entries.into_iter().map(|(_, entry)| entry).collect();
 
@@ -86,12 +105,17 @@ pub(super) fn write(run: &Run, settings: &Settings) -> Result<String, String> {
         .collect();
     let phases: Vec<(Phase, String)> =
         run.phases.iter().map(|(phase, took)| (*phase, format!("{:.1} s", took.as_secs_f64()))).collect();
+    let title = format!(
+        "{}{} scenarios{}",
+        if run.interrupted { "Interrupted: " } else { "" },
+        run.rows.len(),
+        run.lava.as_ref().map_or_else(String::new, |lava| format!(" on LAVA {lava}"))
+    );
     template
         .render(context! {
+            title,
             name => &run.name,
-            lava => &run.lava,
             seconds => format!("{:.1}", run.seconds()),
-            interrupted => run.interrupted,
             warnings => &run.warnings,
             notes => &run.notes,
             totals,
@@ -101,7 +125,32 @@ pub(super) fn write(run: &Run, settings: &Settings) -> Result<String, String> {
         .map_err(|error| format!("{error:#}"))
 }
 
-fn entry<'a>(row: &'a Row, run: &'a Run, settings: &Settings, left: &mut usize) -> Entry<'a> {
+/// Seconds that the timeline of a scenario covers.
+fn length(row: &Row) -> f64 {
+    let spans = row.outcome.iter().flat_map(|outcome| &outcome.timeline);
+    spans.map(|span| span.to).fold(0.001, f64::max)
+}
+
+fn percent(part: f64, whole: f64) -> String {
+    format!("{:.2}", (part / whole * 100.0).clamp(0.0, 100.0))
+}
+
+fn bars(row: &Row) -> Vec<Bar<'_>> {
+    let length = length(row);
+    let spans = row.outcome.iter().flat_map(|outcome| &outcome.timeline);
+    spans
+        .map(|span| Bar {
+            lane: span.lane,
+            kind: &span.kind,
+            name: &span.name,
+            left: percent(span.from, length),
+            width: percent(span.to - span.from, length),
+            took: format!("{:.1} s", span.to - span.from),
+        })
+        .collect()
+}
+
+fn entry<'a>(row: &'a Row, run: &'a Run, settings: &Settings, longest: f64, left: &mut usize) -> Entry<'a> {
     let folder = row.folder();
     let outcome = row.outcome.as_ref();
     let mut entry = Entry {
@@ -109,15 +158,21 @@ fn entry<'a>(row: &'a Row, run: &'a Run, settings: &Settings, left: &mut usize) 
         suite: &row.info.suite,
         device_types: &row.info.device_types,
         verdict: row.verdict().name(),
-        seconds: outcome.map_or_else(String::new, |outcome| format!("{:.1}", outcome.seconds)),
+        seconds: outcome
+            .filter(|outcome| outcome.seconds > 0.0)
+            .map_or_else(String::new, |outcome| format!("{:.1}", outcome.seconds)),
         job: row.job.as_deref(),
         reason: outcome.and_then(|outcome| outcome.reason.as_deref()),
         difference: outcome.and_then(|outcome| outcome.first_difference.as_ref()),
+        console: outcome.map_or_else(Cow::default, |outcome| Cow::Borrowed(&outcome.console)),
+        timeline: bars(row),
+        share: percent(length(row), longest),
         folder: folder.to_string_lossy().into_owned(),
         diffs: Vec::new(),
         texts: Vec::new(),
     };
     let full = run.report.join(&folder);
+    let mut mark = None;
     if matches!(row.verdict(), Verdict::Differs | Verdict::Timeout | Verdict::Error) {
         let series = run.lava.as_deref().and_then(snapshot::series).unwrap_or(PLAIN_SERIES);
         let store = Store::new(&settings.root);
@@ -127,6 +182,9 @@ fn entry<'a>(row: &'a Row, run: &'a Run, settings: &Settings, left: &mut usize) 
             if let (Ok(Some(found)), Ok(Some(expected))) = (found, expected)
                 && expected.text != found
             {
+                if let Some(first) = entry.difference.filter(|first| first.snapshot == kind.name()) {
+                    mark = Some((kind, (first.line + 1).saturating_sub(expected.first_line)));
+                }
                 let (hunks, left_out) = hunks(&expected.text, &found, DIFF);
                 let size = |hunk: &Hunk| hunk.lines.iter().map(|line| line.text.len()).sum::<usize>();
                 *left = left.saturating_sub(hunks.iter().map(size).sum());
@@ -134,20 +192,31 @@ fn entry<'a>(row: &'a Row, run: &'a Run, settings: &Settings, left: &mut usize) 
             }
         }
     }
-    for kind in [Kind::Ledger, Kind::Results, Kind::Log] {
-        let file = format!("{}.snap", kind.name());
-        entry.texts.extend(text(&full, &entry.folder, kind.name(), &file, left, End::First));
-    }
-    let consoles = std::fs::read_dir(full.join("raw")).into_iter().flatten().flatten();
-    let mut consoles: Vec<String> = consoles.filter_map(|file| file.file_name().into_string().ok()).collect();
-    consoles.retain(|name| name.starts_with("console-") && name.ends_with(".log"));
-    consoles.sort();
-    for file in consoles {
-        let name = file.trim_start_matches("console-").trim_end_matches(".log");
-        let name = format!("console of {name}");
-        entry.texts.extend(text(&full, &entry.folder, &name, &format!("raw/{file}"), left, End::Last));
+    let consoles = consoles(&full);
+    let snap = |kind: Kind| (kind.name().to_owned(), format!("{}.snap", kind.name()), Some(kind));
+    let console = |file: String| {
+        let board = file.trim_start_matches("console-").trim_end_matches(".log");
+        (format!("console {board}"), format!("raw/{file}"), None)
+    };
+    let texts = std::iter::once(snap(Kind::Log))
+        .chain(consoles.into_iter().map(console))
+        .chain([snap(Kind::Ledger), snap(Kind::Results)]);
+    for (name, file, kind) in texts {
+        let end = if kind.is_some() { End::First } else { End::Last };
+        let text = text(&full, &entry.folder, &name, &file, left, end);
+        let mark = mark.and_then(|(of, line)| (Some(of) == kind).then_some(line));
+        entry.texts.extend(text.map(|text| Text { mark, ..text }));
     }
     entry
+}
+
+/// Files with what boards printed.
+fn consoles(folder: &Path) -> Vec<String> {
+    let files = std::fs::read_dir(folder.join("raw")).into_iter().flatten().flatten();
+    let mut consoles: Vec<String> = files.filter_map(|file| file.file_name().into_string().ok()).collect();
+    consoles.retain(|name| name.starts_with("console-") && name.ends_with(".log"));
+    consoles.sort();
+    consoles
 }
 
 /// Which end of a long text is the telling one.
@@ -177,7 +246,7 @@ fn text(folder: &Path, shown: &str, name: &str, file: &str, left: &mut usize, en
     let lines: Vec<String> = console::strip_ansi_codes(text).lines().map(printable).collect();
     let href: Vec<String> =
         Path::new(shown).join(file).iter().map(|part| encode(&part.to_string_lossy())).collect();
-    Some(Text { name: name.to_owned(), href: href.join("/"), text: lines.join("\n"), cut })
+    Some(Text { name: name.to_owned(), href: href.join("/"), text: lines.join("\n"), cut, mark: None })
 }
 
 /// A part of a path in a URL.
@@ -245,6 +314,27 @@ mod tests {
         assert!(page.contains("href=\"scenarios/health-checks/juno/raw/console-juno-01.log\""));
         assert!(page.contains("\\x07"));
         assert!(page.len() < 1 << 20, "{}", page.len());
+    }
+
+    #[test]
+    fn what_lava_and_the_board_did_is_drawn_to_scale() {
+        let page = page();
+        for bar in [
+            "<i class=\"queued\" style=\"left:0.00%;width:23.08%\" title=\"queued &lt;script&gt;: 1.5 s\">",
+            "<i class=\"firmware\" style=\"left:23.08%;width:76.92%\"",
+        ] {
+            assert!(page.contains(bar), "{bar}");
+        }
+    }
+
+    #[test]
+    fn each_text_has_a_link_and_the_one_that_differs_a_mark() {
+        let page = page();
+        for id in ["juno/log", "juno/diff-results", "juno/console-juno-01"] {
+            assert!(page.contains(&format!("id=\"{id}\"")), "{id}");
+        }
+        assert!(page.contains("id=\"juno/results\" data-mark=\""));
+        assert!(!page.contains("id=\"juno/log\" data-mark"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Row, Run, Settings};
 use crate::error::{Error, Result};
-use crate::event::{Difference, Moment, Outcome, Phase, ScenarioInfo, Verdict};
+use crate::event::{Difference, Moment, Outcome, Phase, ScenarioInfo, Span, Verdict};
 
 /// Version of the format.
 const VERSION: u32 = 1;
@@ -69,6 +69,9 @@ pub struct ScenarioEntry {
     /// What the board showed at the first difference, or last; for people.
     #[serde(default)]
     pub console: Moment,
+    /// When what was done, for people.
+    #[serde(default)]
+    pub timeline: Vec<Span>,
 }
 
 impl RunFile {
@@ -111,6 +114,7 @@ impl RunFile {
                 reason: entry.reason,
                 first_difference: entry.first_difference,
                 console: entry.console,
+                timeline: entry.timeline,
                 seconds: time(entry.seconds).as_secs_f64(),
             }),
             ..Row::new(ScenarioInfo {
@@ -170,6 +174,7 @@ pub(super) fn write(run: &Run, _settings: &Settings) -> Result<String, String> {
                 seconds: rounded(row.outcome.as_ref().map_or(0.0, |outcome| outcome.seconds)),
                 first_difference: row.outcome.as_ref().and_then(|outcome| outcome.first_difference.clone()),
                 console: row.outcome.as_ref().map(|outcome| outcome.console.clone()).unwrap_or_default(),
+                timeline: row.outcome.as_ref().map(|outcome| outcome.timeline.clone()).unwrap_or_default(),
             })
             .collect(),
     };
@@ -231,7 +236,8 @@ mod tests {
               "console": {
                 "lines": [],
                 "at": null
-              }
+              },
+              "timeline": []
             },
             {
               "name": "juno",
@@ -255,7 +261,23 @@ mod tests {
                   "Starting kernel ..."
                 ],
                 "at": 0
-              }
+              },
+              "timeline": [
+                {
+                  "lane": "lava",
+                  "kind": "queued",
+                  "name": "queued <script>",
+                  "from": 0.0,
+                  "to": 1.5
+                },
+                {
+                  "lane": "board",
+                  "kind": "firmware",
+                  "name": "firmware <script>",
+                  "from": 1.5,
+                  "to": 6.5
+                }
+              ]
             }
           ]
         }

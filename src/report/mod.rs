@@ -327,7 +327,7 @@ impl Reporter {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::event::{Difference, Moment};
+    use crate::event::{Difference, Lane, Moment, Span};
 
     fn info(name: &str) -> ScenarioInfo {
         ScenarioInfo {
@@ -338,7 +338,18 @@ pub mod tests {
     }
 
     pub fn outcome(verdict: Verdict) -> Outcome {
-        Outcome { verdict, reason: None, first_difference: None, console: Moment::default(), seconds: 5.25 }
+        Outcome {
+            verdict,
+            reason: None,
+            first_difference: None,
+            console: Moment::default(),
+            timeline: Vec::new(),
+            seconds: 5.25,
+        }
+    }
+
+    fn span(lane: Lane, kind: &str, from: f64, to: f64) -> Span {
+        Span { lane, kind: kind.into(), name: format!("{kind} <script>"), from, to }
     }
 
     /// A scenario that is red, with markup and escapes where LAVA's words stand.
@@ -353,6 +364,7 @@ pub mod tests {
                 found: Some("  ping <script>alert(1)</script>: fail".into()),
             }),
             console: Moment { lines: vec!["=> bootz".into(), "Starting kernel ...".into()], at: Some(0) },
+            timeline: vec![span(Lane::Lava, "queued", 0.0, 1.5), span(Lane::Board, "firmware", 1.5, 6.5)],
             seconds: 6.5,
         }
     }
