@@ -113,7 +113,9 @@ impl Store {
         Self { root: root.to_path_buf() }
     }
 
-    fn folder(&self) -> PathBuf {
+    /// `expected/`.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
         self.root.join("expected")
     }
 
@@ -197,7 +199,8 @@ impl Store {
             if !is_referenced(below, matrix) {
                 problems.push(Problem::new(
                     shown,
-                    "no scenario refers to this file; remove it, or name its scenario so",
+                    "no scenario refers to this file; name its scenario so, or let `meta-lava accept \
+                     --unreferenced` remove it",
                 ));
             } else if let Err(mut problem) = read(&path) {
                 problem.path = shown;
@@ -205,6 +208,16 @@ impl Store {
             }
         }
         problems
+    }
+
+    /// Files below `expected/` that no scenario refers to, sorted.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when a folder can't be listed.
+    pub fn unreferenced(&self, matrix: &Matrix) -> Result<Vec<PathBuf>> {
+        let mut files = self.files()?;
+        files.retain(|path| !is_referenced(path.strip_prefix(self.folder()).unwrap_or(path), matrix));
+        Ok(files)
     }
 
     /// Scenarios of `matrix` that have no plain snapshots yet, skipped ones left out.

@@ -4,10 +4,11 @@ use std::fs;
 
 use globset::Glob;
 
-use crate::commands::print;
+use crate::commands::{matrix, print};
 use crate::error::{Error, Result};
 use crate::exit_code::Exit;
 use crate::root::root;
+use crate::scenario::Matrix;
 use crate::snapshot::{Pending, Store, in_ci};
 
 /// Options of `accept`.
@@ -17,6 +18,9 @@ pub struct Args {
     /// when none is named
     #[arg(value_name = "NAME")]
     names: Vec<String>,
+    /// Remove the files of `expected/` that no scenario refers to, instead
+    #[arg(long, conflicts_with = "names")]
+    unreferenced: bool,
 }
 
 /// Makes what was found what is expected.
@@ -25,13 +29,35 @@ pub struct Args {
 /// [`Error::Usage`] where `CI` is set, [`Error::NoMatch`] for names that are not pending.
 pub async fn run(args: Args) -> Result<Exit> {
     refuse_in_ci("accept", in_ci())?;
-    let pending = chosen(Store::new(&root()?).pending()?, &args.names)?;
+    let store = Store::new(&root()?);
+    if args.unreferenced {
+        return remove_unreferenced(&store, &matrix()?);
+    }
+    let pending = chosen(store.pending()?, &args.names)?;
     if pending.is_empty() {
         print("no snapshots are pending\n");
     }
     for one in &pending {
         accept(one)?;
         print(&format!("accepted {}\n", one.name));
+    }
+    Ok(Exit::Ok)
+}
+
+/// Removes what no scenario refers to, and folders that are empty then.
+fn remove_unreferenced(store: &Store, matrix: &Matrix) -> Result<Exit> {
+    let unreferenced = store.unreferenced(matrix)?;
+    if unreferenced.is_empty() {
+        print("a scenario refers to each snapshot\n");
+    }
+    for path in &unreferenced {
+        fs::remove_file(path).map_err(|error| {
+            Error::Infrastructure(format!("could not remove {}: {error}", path.display()))
+        })?;
+        print(&format!("removed {}\n", path.display()));
+        // Until one is not empty.
+        let above = path.ancestors().skip(1).take_while(|folder| *folder != store.folder());
+        let _ = above.into_iter().try_for_each(fs::remove_dir);
     }
     Ok(Exit::Ok)
 }
@@ -120,6 +146,24 @@ mod tests {
         assert_eq!(names(&["health-checks/bbb/log", "wh*"]).unwrap().len(), 2);
         assert!(matches!(names(&["bbb", "juno"]), Err(Error::NoMatch(_))));
         assert!(matches!(names(&["["]), Err(Error::Usage(_))));
+    }
+
+    #[test]
+    fn what_no_scenario_refers_to_is_removed_and_nothing_else() {
+        let folder = crate::scenario::tests::folder();
+        let matrix = Matrix::load(folder.path()).unwrap();
+        let file = |path: &str| {
+            crate::scenario::tests::write(folder.path(), path, "---\nsource: x\n---\ntext\n");
+            folder.path().join(path)
+        };
+        let kept = file("expected/health-checks/bbb/log.snap");
+        let renamed = file("expected/health-checks/was-here/2026.07/log.snap");
+        let odd = file("expected/health-checks/bbb/notes.txt");
+        let store = Store::new(folder.path());
+        assert_eq!(store.unreferenced(&matrix).unwrap(), [odd.clone(), renamed.clone()]);
+        remove_unreferenced(&store, &matrix).unwrap();
+        assert!(kept.exists() && !odd.exists());
+        assert!(!folder.path().join("expected/health-checks/was-here").exists());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use console::{Key, Style, Term};
 
 use crate::commands::accept::{accept, chosen, refuse_in_ci, reject};
-use crate::commands::print;
+use crate::commands::{matrix, print};
 use crate::error::{Error, Result};
 use crate::exit_code::Exit;
 use crate::report::{LineKind, colours, hunks};
@@ -31,9 +31,27 @@ enum Answer {
     Accept,
     Reject,
     Skip,
-    /// Accept this and all that follow.
-    AcceptAll,
+    /// This answer for all that follow, too.
+    All(Rest),
     Quit,
+}
+
+/// An answer that can be given for all that follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    Accept,
+    Reject,
+    Skip,
+}
+
+impl From<Rest> for Answer {
+    fn from(rest: Rest) -> Self {
+        match rest {
+            Rest::Accept => Self::Accept,
+            Rest::Reject => Self::Reject,
+            Rest::Skip => Self::Skip,
+        }
+    }
 }
 
 /// How many snapshots went which way.
@@ -51,6 +69,12 @@ struct Decided {
 pub async fn run(args: Args) -> Result<Exit> {
     let store = Store::new(&root()?);
     let pending = chosen(store.pending()?, &args.names)?;
+    let stale = store.unreferenced(&matrix()?)?.len();
+    if stale > 0 {
+        eprintln!(
+            "warning: no scenario refers to {stale} files of expected/: `meta-lava accept --unreferenced` removes them"
+        );
+    }
     if pending.is_empty() {
         print("no snapshots are pending\n");
         return Ok(Exit::Ok);
@@ -79,12 +103,17 @@ pub async fn run(args: Args) -> Result<Exit> {
 /// Does what is answered on each of `pending`.
 fn review(pending: &[Pending], mut ask: impl FnMut(usize, &Pending) -> Result<Answer>) -> Result<Decided> {
     let mut decided = Decided::default();
-    let mut all = false;
+    let mut rest = None;
     for (number, one) in pending.iter().enumerate() {
-        let answer = if all { Answer::Accept } else { ask(number, one)? };
+        let answer = match rest {
+            Some(answer) => answer,
+            None => match ask(number, one)? {
+                Answer::All(answer) => *rest.insert(answer.into()),
+                answer => answer,
+            },
+        };
         match answer {
-            Answer::Accept | Answer::AcceptAll => {
-                all |= answer == Answer::AcceptAll;
+            Answer::Accept => {
                 accept(one)?;
                 decided.accepted += 1;
             }
@@ -93,7 +122,7 @@ fn review(pending: &[Pending], mut ask: impl FnMut(usize, &Pending) -> Result<An
                 decided.rejected += 1;
             }
             Answer::Skip => decided.left += 1,
-            Answer::Quit => {
+            Answer::Quit | Answer::All(_) => {
                 decided.left += pending.len() - number;
                 break;
             }
@@ -107,7 +136,9 @@ fn ask(term: &Term) -> Answer {
     loop {
         match term.read_key() {
             Ok(Key::Char('a') | Key::Enter) => return Answer::Accept,
-            Ok(Key::Char('A')) => return Answer::AcceptAll,
+            Ok(Key::Char('A')) => return Answer::All(Rest::Accept),
+            Ok(Key::Char('R')) => return Answer::All(Rest::Reject),
+            Ok(Key::Char('S')) => return Answer::All(Rest::Skip),
             Ok(Key::Char('r') | Key::Escape) => return Answer::Reject,
             Ok(Key::Char('s' | ' ')) => return Answer::Skip,
             Ok(Key::Char('q') | Key::CtrlC) | Err(_) => return Answer::Quit,
@@ -150,7 +181,7 @@ fn page(number: usize, of: usize, one: &Pending, colour: bool) -> Result<String>
     if left_out > 0 {
         page.push_str(&format!("      ⋯ {left_out} more lines\n"));
     }
-    page.push_str("\n  a accept   r reject   s skip   A accept all   q quit\n");
+    page.push_str("\n  a accept   r reject   s skip   A, R, S the same for all that follow   q quit\n");
     Ok(page)
 }
 
@@ -184,15 +215,20 @@ mod tests {
     }
 
     #[test]
-    fn quitting_leaves_the_rest_and_accepting_all_asks_no_more() {
+    fn quitting_leaves_the_rest_and_an_answer_for_all_is_asked_for_once() {
         let (_folder, pending) = three();
         assert_eq!(review(&pending, |_, _| Ok(Answer::Quit)).unwrap().left, 3);
-        let mut asked = 0;
-        let decided = review(&pending, |_, _| {
-            asked += 1;
-            Ok(Answer::AcceptAll)
-        });
-        assert_eq!((decided.unwrap().accepted, asked), (3, 1));
+        for rest in [Rest::Accept, Rest::Reject, Rest::Skip] {
+            let (_folder, pending) = three();
+            let mut asked = 0;
+            let decided = review(&pending, |_, _| {
+                asked += 1;
+                Ok(Answer::All(rest))
+            })
+            .unwrap();
+            let many = [decided.accepted, decided.rejected, decided.left];
+            assert_eq!((many[rest as usize], asked), (3, 1));
+        }
     }
 
     #[test]
@@ -205,7 +241,7 @@ mod tests {
             2       - old
                   2 + new
 
-          a accept   r reject   s skip   A accept all   q quit
+          a accept   r reject   s skip   A, R, S the same for all that follow   q quit
         ");
         assert!(page(0, 3, &pending[0], true).unwrap().contains(", new"));
     }
