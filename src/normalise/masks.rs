@@ -67,8 +67,23 @@ pub const TABLE: &[Mask] = &[
     Mask {
         name: "version",
         scopes: &[Lava],
-        pattern: r"(installed at version: )\S+",
+        pattern: r"(installed at version: )[^\s,]+",
         replacement: "${1}[VERSION]",
+    },
+    // boot/qemu.py: of which package the worker's qemu is, and what Debian calls its
+    // architecture; without a package, what qemu and the kernel say.
+    Mask {
+        name: "qemu-package",
+        scopes: &[Lava],
+        pattern: r"\bqemu(?:-system-\w+)?(, installed at version: [^,]+, host architecture: )\S+",
+        replacement: "[QEMU_PACKAGE]${1}[ARCHITECTURE]",
+    },
+    // boot/qemu.py: the same in the results.
+    Mask {
+        name: "qemu-result",
+        scopes: &[Lava],
+        pattern: r#"("host_arch": ")[^"]*(", "job_arch": "[^"]*", "qemu_version": ")[^"]*"#,
+        replacement: "${1}[ARCHITECTURE]${2}[VERSION]",
     },
     // action.py: "start: %s %s (timeout %s)": what is left of the time. Others have it in prose.
     Mask {
@@ -409,6 +424,18 @@ mod tests {
             (
                 "lava-dispatcher, installed at version: 2023.01",
                 "lava-dispatcher, installed at version: [VERSION]",
+            ),
+            (
+                "qemu-system-x86, installed at version: 1:7.2+dfsg-7, host architecture: amd64",
+                "[QEMU_PACKAGE], installed at version: [VERSION], host architecture: [ARCHITECTURE]",
+            ),
+            (
+                "qemu, installed at version: 7.2, host architecture: x86_64",
+                "[QEMU_PACKAGE], installed at version: [VERSION], host architecture: [ARCHITECTURE]",
+            ),
+            (
+                r#"{"host_arch": "amd64", "job_arch": "x86_64", "qemu_version": "1:7.2+dfsg-7"}"#,
+                r#"{"host_arch": "[ARCHITECTURE]", "job_arch": "x86_64", "qemu_version": "[VERSION]"}"#,
             ),
             (
                 "saving as /var/lib/lava/dispatcher/tmp/4711/tftp-deploy-ab_d3f9h/kernel/zImage",
