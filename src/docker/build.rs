@@ -52,7 +52,8 @@ impl<'a> Lines<'a> {
     }
 
     fn line(&mut self, line: &str) {
-        // A progress bar redraws its line; the last state is the line.
+        // A progress bar redraws its line; the last state is the line. Builders colour it.
+        let line = console::strip_ansi_codes(line);
         let line = printable(line.trim_end().rsplit('\r').next().unwrap_or_default().trim_end());
         if line.is_empty() {
             return;
@@ -258,7 +259,7 @@ mod tests {
         for number in 0..100 {
             lines.take(&format!("line {number}\n"));
         }
-        lines.take("10%\r20%\rhalf a line");
+        lines.take("10%\r20%\r\u{1b}[91mhalf a line");
         let tail = lines.tail();
         assert_eq!(*told.lock().unwrap(), ["Step 1/2 : FROM x", "Step 2/2 : RUN y"]);
         assert_eq!(tail.lines().count(), SHOWN);

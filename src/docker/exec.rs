@@ -9,6 +9,9 @@ use super::Engine;
 use super::engine::fault;
 use crate::error::{Error, Result};
 
+/// Bytes that a command may print.
+const OUTPUT: usize = 1 << 20;
+
 /// What a command printed and ended with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
@@ -53,8 +56,8 @@ impl Engine {
     /// and then closed.
     ///
     /// # Errors
-    /// [`Error::Infrastructure`] when it could not be started or watched; a
-    /// code other than 0 is none, see [`Output::success`].
+    /// [`Error::Infrastructure`] when it could not be started or watched, or printed more
+    /// than a MiB; a code other than 0 is none, see [`Output::success`].
     pub async fn exec(&self, container: &str, command: &[&str], stdin: Option<&[u8]>) -> Result<Output> {
         let what = || format!("run {:?} in container {container}", command.join(" "));
         let mut running = self.start_exec(container, command, stdin.is_some()).await?;
@@ -64,19 +67,26 @@ impl Engine {
                 let _ = running.input.write_all(bytes).await;
                 let _ = running.input.shutdown().await;
             }
+            Ok(())
         };
         let collect = async {
             let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
             while let Some(chunk) = running.output.next().await {
-                match chunk.map_err(|error| fault(&what(), &error))? {
-                    LogOutput::StdErr { message } => stderr.extend_from_slice(&message),
-                    other => stdout.extend_from_slice(&other.into_bytes()),
+                let (kept, chunk) = match chunk.map_err(|error| fault(&what(), &error))? {
+                    LogOutput::StdErr { message } => (&mut stderr, message),
+                    other => (&mut stdout, other.into_bytes()),
+                };
+                kept.extend_from_slice(&chunk);
+                if kept.len() > OUTPUT {
+                    return Err(Error::Infrastructure(format!(
+                        "could not {}: it printed more than {OUTPUT} bytes",
+                        what()
+                    )));
                 }
             }
             Ok::<_, Error>((stdout, stderr))
         };
-        let ((), collected) = tokio::join!(feed, collect);
-        let (stdout, stderr) = collected?;
+        let ((), (stdout, stderr)) = tokio::try_join!(feed, collect)?;
         let state = self.docker.inspect_exec(&running.id).await.map_err(|error| fault(&what(), &error))?;
         let code = state.exit_code.ok_or_else(|| {
             Error::Infrastructure(format!("could not {}: it lost its output while running", what()))

@@ -1,6 +1,6 @@
 //! Containers, networks, volumes and images: finding, watching, removing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use bollard::models::{ContainerSummaryStateEnum, EventMessage};
 use bollard::query_parameters::{
@@ -87,6 +87,57 @@ pub struct Image {
     pub tags: Vec<String>,
     /// Seconds since 1970 when it was made.
     pub created: i64,
+}
+
+/// Bytes that are read of a log for its last lines, which may be of any length.
+const LAST_WORDS: usize = 1 << 20;
+/// Bytes that are kept of a log.
+const LOG: usize = 64 << 20;
+
+/// The end of a stream of any length.
+struct Ending {
+    bytes: VecDeque<u8>,
+    limit: usize,
+    dropped: usize,
+}
+
+impl Ending {
+    /// Of at most `limit` bytes.
+    fn new(limit: usize) -> Self {
+        Self { bytes: VecDeque::new(), limit, dropped: 0 }
+    }
+
+    fn push(&mut self, chunk: &[u8]) {
+        self.bytes.extend(chunk);
+        let over = self.bytes.len().saturating_sub(self.limit);
+        self.bytes.drain(..over);
+        self.dropped += over;
+    }
+
+    /// As text, which begins with a whole line.
+    fn text(mut self) -> String {
+        if self.dropped == 0 {
+            return String::from_utf8_lossy(self.bytes.make_contiguous()).into_owned();
+        }
+        let line = self.bytes.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        self.bytes.drain(..line);
+        let rest = String::from_utf8_lossy(self.bytes.make_contiguous()).into_owned();
+        format!("[the first {} bytes are left out]\n{rest}", self.dropped + line)
+    }
+}
+
+/// A log without the secrets in the environment that its container was given, which some
+/// images print.
+fn without_secrets(mut log: String, environment: &[String]) -> String {
+    for variable in environment {
+        if let Some((name, value)) = variable.split_once('=')
+            && (name.ends_with("_TOKEN") || name.ends_with("_PASSWORD"))
+            && !value.is_empty()
+        {
+            log = log.replace(value, &format!("[{name}]"));
+        }
+    }
+    log
 }
 
 impl Engine {
@@ -271,38 +322,42 @@ impl Engine {
         }
     }
 
-    /// The last `lines` lines that a container logged, both streams as they came.
+    /// The last `lines` lines that a container logged, both streams as they came, as far as they
+    /// are in its last MiB; without the secrets that it was given.
     ///
     /// # Errors
     /// [`Error::Infrastructure`] when the engine refuses.
     pub async fn log_tail(&self, container: &str, lines: usize) -> Result<String> {
         let options =
             LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&lines.to_string()).build();
-        self.collect_log(container, options).await
+        self.collect_log(container, options, LAST_WORDS).await
     }
 
-    /// All that a container logged, with times.
+    /// All that a container logged, with times; of more than 64 MiB the end, and a line that says
+    /// so. Without the secrets that it was given.
     ///
     /// # Errors
     /// [`Error::Infrastructure`] when the engine refuses.
     pub async fn log(&self, container: &str) -> Result<String> {
         let options = LogsOptionsBuilder::default().stdout(true).stderr(true).timestamps(true).build();
-        self.collect_log(container, options).await
+        self.collect_log(container, options, LOG).await
     }
 
     async fn collect_log(
         &self,
         container: &str,
         options: bollard::query_parameters::LogsOptions,
+        limit: usize,
     ) -> Result<String> {
+        let failed = |error| fault(&format!("read the log of container {container}"), &error);
         let mut stream = self.docker.logs(container, Some(options));
-        let mut bytes = Vec::new();
+        let mut log = Ending::new(limit);
         while let Some(chunk) = stream.next().await {
-            let chunk =
-                chunk.map_err(|error| fault(&format!("read the log of container {container}"), &error))?;
-            bytes.extend_from_slice(&chunk.into_bytes());
+            log.push(&chunk.map_err(failed)?.into_bytes());
         }
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        let found = self.docker.inspect_container(container, None).await.map_err(failed)?;
+        let environment = found.config.and_then(|config| config.env).unwrap_or_default();
+        Ok(without_secrets(log.text(), &environment))
     }
 
     /// The engine's events on containers with a label, from now on.
@@ -370,6 +425,29 @@ mod tests {
         assert_eq!(tail("a", 5), "a");
         assert_eq!(tail("", 5), "");
         assert_eq!(tail("a\u{1b}[2J\r\nb", 2), "a\\x1b[2J\nb");
+    }
+
+    #[test]
+    fn a_log_of_any_length_leaves_its_end() {
+        let log = |limit, chunks: &[&str]| {
+            let mut log = Ending::new(limit);
+            for chunk in chunks {
+                log.push(chunk.as_bytes());
+                assert!(log.bytes.len() <= limit);
+            }
+            log.text()
+        };
+        assert_eq!(log(8, &["one\n", "two\n"]), "one\ntwo\n");
+        assert_eq!(log(7, &["one\n", "two\n"]), "[the first 4 bytes are left out]\ntwo\n");
+        assert_eq!(log(4, &["one\ntwo\nsix\nten\n"]), "[the first 16 bytes are left out]\n");
+        assert_eq!(log(3, &["a", "line without an end"]), "[the first 17 bytes are left out]\nend");
+    }
+
+    #[test]
+    fn a_log_tells_no_secret_of_its_container() {
+        let given = ["PATH=/bin", "LAVA_ADMIN_TOKEN=s3cret", "LAVA_ADMIN_PASSWORD="].map(str::to_owned);
+        let log = "token with secret s3cret in /bin".to_owned();
+        assert_eq!(without_secrets(log, &given), "token with secret [LAVA_ADMIN_TOKEN] in /bin");
     }
 
     #[test]
