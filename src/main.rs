@@ -27,6 +27,7 @@ mod root;
 mod runner;
 mod scenario;
 mod secret;
+mod server_kind;
 mod snapshot;
 mod stack;
 mod sweep;

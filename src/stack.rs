@@ -23,14 +23,15 @@ use crate::images::Images;
 use crate::lava::Api;
 use crate::lava::events::{Events, LavaEvent};
 use crate::lava::provision::{self, DeviceSpec};
-use crate::normalise::Artifacts;
+use crate::normalise::{Artifacts, printable};
 use crate::secret::Secret;
+use crate::server_kind::ServerKind;
 use crate::sweep::{self, Purpose, RUN};
 
 /// The administrator that the server's image has.
 pub const ADMIN: &str = "meta-lava-admin";
-/// How long the server may take until it answers.
-const SERVER: Duration = Duration::from_secs(120);
+/// After so long without an answer, and again each time, the server's last words are told.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long workers may take until LAVA calls them online.
 const WORKERS: Duration = Duration::from_secs(90);
 /// Ports of the server: the web and the event stream.
@@ -242,15 +243,17 @@ impl Stack {
             .enumerate()
             .map(|(index, name)| Ok((name.as_str(), service(&self.containers, "worker", index + 1)?)))
             .collect::<Result<_>>()?;
-        let dictionaries = provision::write_dictionaries(&self.engine, server, &spec.lab.devices);
+        let kind = spec.images.server_kind;
+        let configuration = configuration(&spec.root, kind)?;
+        let files = provision::write_files(&self.engine, server, &spec.lab.devices, &configuration);
         let boards =
             try_join_all(nodes.iter().map(|(name, node)| self.upload_boards(&spec.lab, name, &node.id)));
         let ready = async {
-            let version = self.api.wait_ready(SERVER).await?;
+            let version = self.wait_ready(server, kind.ready, at).await?;
             at("server answers");
             Ok::<_, Error>(version)
         };
-        let (version, (), _) = tokio::try_join!(ready, dictionaries, boards)?;
+        let (version, (), _) = tokio::try_join!(ready, files, boards)?;
         let tokens = provision::add_workers(&self.api, workers).await?;
         let gates =
             try_join_all(nodes.iter().filter_map(|(name, node)| {
@@ -269,6 +272,19 @@ impl Stack {
         tokio::try_join!(gates, devices, online)?;
         self.check_devices(&spec.lab.devices).await?;
         Ok(version)
+    }
+
+    /// Waits until the server answers, and tells meanwhile what it is doing: some
+    /// migrate their database at each start.
+    async fn wait_ready(&self, server: &str, deadline: Duration, at: &impl Fn(&str)) -> Result<String> {
+        let mut answer = std::pin::pin!(self.api.wait_ready(deadline));
+        loop {
+            if let Ok(version) = tokio::time::timeout(PATIENCE, &mut answer).await {
+                return version;
+            }
+            let log = self.engine.log_tail(server, 1).await.unwrap_or_default();
+            at(&format!("server does not answer yet, its last words: {}", printable(log.trim())));
+        }
     }
 
     async fn upload_boards(&self, lab: &Lab, worker: &str, container: &str) -> Result<()> {
@@ -573,29 +589,48 @@ fn compose_file(root: &Path) -> PathBuf {
     root.join("compose").join("compose.yaml")
 }
 
+/// The files of a run that a server does not bring along: path and content.
+fn configuration(root: &Path, kind: &ServerKind) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let read = |(path, file): &(&'static str, &'static str)| {
+        let from = root.join("compose").join(file);
+        std::fs::read(&from)
+            .map(|bytes| (*path, bytes))
+            .map_err(|error| Error::Usage(format!("could not read {}: {error}", from.display())))
+    };
+    kind.configuration.iter().map(read).collect()
+}
+
 fn project(spec: &Spec, files: &Path, token: &Secret) -> Result<Project> {
     let file = compose_file(&spec.root);
     let overlay = label_overlay(&file, &sweep::labels(&spec.run, spec.purpose))?;
     let path = files.join("labels.yaml");
     std::fs::write(&path, overlay)
         .map_err(|error| Error::Infrastructure(format!("could not write {}: {error}", path.display())))?;
+    let kind = spec.images.server_kind;
+    let password = match &spec.password {
+        None if kind.needs_password => Some(Secret::random()),
+        given => given.clone(),
+    };
     let mut environment: Vec<(String, String)> = [
         ("META_LAVA_RUN", spec.run.as_str()),
         ("META_LAVA_SERVER_IMAGE", &spec.images.server),
         ("META_LAVA_WORKER_IMAGE", &spec.images.worker),
         ("META_LAVA_WORLD_IMAGE", &spec.images.world),
+        ("META_LAVA_ADMIN_USERNAME", ADMIN),
         ("META_LAVA_ADMIN_TOKEN", token.reveal()),
         // What a person's shell may have set for a stack by hand.
         ("META_LAVA_WORKER_NAME", ""),
         ("META_LAVA_WORKER_TOKEN", ""),
         // Nobody looks at Docker's idea of health, and to find it out costs a process each time.
         ("META_LAVA_HEALTH_INTERVAL", "1h"),
-        ("META_LAVA_ADMIN_PASSWORD", spec.password.as_ref().map_or("", Secret::reveal)),
+        ("META_LAVA_ADMIN_PASSWORD", password.as_ref().map_or("", Secret::reveal)),
     ]
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .into();
     environment.sort();
-    Ok(Project { name: sweep::project(&spec.run), files: vec![file, path], environment })
+    let overlay = kind.overlay.map(|overlay| spec.root.join("compose").join(overlay));
+    let files = [file].into_iter().chain(overlay).chain([path]).collect();
+    Ok(Project { name: sweep::project(&spec.run), files, environment })
 }
 
 fn service<'a>(containers: &'a [Container], name: &str, number: usize) -> Result<&'a Container> {
@@ -758,8 +793,13 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("compose")).unwrap();
         std::fs::write(compose_file(root.path()), "services: {server: {image: x}}\n").unwrap();
-        let images = Images { server: "s".into(), worker: "w".into(), world: "o".into() };
-        let spec = Spec {
+        let images = Images {
+            server: "s".into(),
+            server_kind: &crate::server_kind::own::KIND,
+            worker: "w".into(),
+            world: "o".into(),
+        };
+        let mut spec = Spec {
             run: "r".into(),
             purpose: Purpose::Run,
             root: root.path().into(),
@@ -773,6 +813,16 @@ mod tests {
         assert_eq!(project.name, "meta-lava-r");
         let overlay = std::fs::read_to_string(root.path().join("labels.yaml")).unwrap();
         assert!(overlay.contains(sweep::OWNER) && !overlay.contains(token.reveal()));
-        assert!(project.environment.contains(&("META_LAVA_ADMIN_TOKEN".into(), token.reveal().into())));
+        let has = |project: &Project, name: &str, value: &str| {
+            project.environment.contains(&(name.to_owned(), value.to_owned()))
+        };
+        assert!(has(&project, "META_LAVA_ADMIN_TOKEN", token.reveal()));
+        assert!(has(&project, "META_LAVA_ADMIN_PASSWORD", ""));
+        assert_eq!(project.files.len(), 2);
+        // Another kind of server has its own file between the two, and a password.
+        spec.images.server_kind = &crate::server_kind::upstream::KIND;
+        let project = super::project(&spec, root.path(), &token).unwrap();
+        assert!(!has(&project, "META_LAVA_ADMIN_PASSWORD", ""));
+        assert!(project.files[1].ends_with("compose/upstream.yaml"), "{:?}", project.files);
     }
 }

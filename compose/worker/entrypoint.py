@@ -22,6 +22,8 @@ IDENTITY = RUN / "identity"
 WORKER_LOG = "/var/log/lava-dispatcher/lava-worker.log"
 FILES = Path("/var/lib/lava/dispatcher/tmp")
 GHOST = "/usr/bin/ghost"
+# What the images that LAVA's own CI publishes run before lava-worker.
+HOOKS = Path("/root/entrypoint.d")
 
 
 def main():
@@ -37,6 +39,8 @@ def main():
 
     for folder in (FILES, Path(WORKER_LOG).parent, Path("/var/lib/ghost/boards")):
         folder.mkdir(parents=True, exist_ok=True)
+    for hook in sorted(HOOKS.rglob("*.sh")):
+        run(hook)
     container = Supervisor()
     for fifo in (GATE, IDENTITY):
         fifo.unlink(missing_ok=True)

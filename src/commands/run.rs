@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, EventSender, Outcome, Phase, Verdict};
 use crate::exit_code::Exit;
 use crate::filter::FilterArgs;
-use crate::images::{self, LavaArgs};
+use crate::images::{self, Lava, LavaArgs};
 use crate::interrupt::Interrupt;
 use crate::normalise::Artifacts;
 use crate::report::{self, Look, Settings};
@@ -96,6 +96,7 @@ pub(super) async fn run_selected(args: &Args, matrix: &Matrix, selected: &[&Scen
     }
     let root = crate::root::root()?;
     compose::check(&root).map_err(|problem| Error::Usage(problem.to_string()))?;
+    let lava = args.lava.lava();
     let run = sweep::new_run_name();
     let report = args.report.clone().unwrap_or_else(|| root.join(REPORTS).join(&run));
     let left = format!("run {run} may have left something behind; `meta-lava clean` removes it");
@@ -117,7 +118,7 @@ pub(super) async fn run_selected(args: &Args, matrix: &Matrix, selected: &[&Scen
         let _ = events.send(Event::Note(format!("scenarios begin in the order of --shuffle {seed}")));
     }
     let begun = Instant::now();
-    let all = Run { args, root: &root, matrix, run: &run, report: &report, events: &events };
+    let all = Run { args, root: &root, matrix, lava: &lava, run: &run, report: &report, events: &events };
     let result = all.go(selected, &interrupt).await;
     let _ = events.send(Event::Ended { interrupted: interrupt.is_asked(), elapsed: begun.elapsed() });
     drop(events);
@@ -169,6 +170,7 @@ struct Run<'a> {
     args: &'a Args,
     root: &'a Path,
     matrix: &'a Matrix,
+    lava: &'a Lava,
     run: &'a str,
     report: &'a Path,
     events: &'a EventSender,
@@ -225,9 +227,8 @@ impl Run<'_> {
         for line in interrupt.or(sweep::sweep_stale(&engine)).await? {
             self.say(Event::Warning(line));
         }
-        let lava = self.args.lava.lava()?;
         let images = interrupt
-            .or(self.phase(Phase::Images, images::ensure(&engine, self.root, &lava, self.events)))
+            .or(self.phase(Phase::Images, images::ensure(&engine, self.root, self.lava, self.events)))
             .await?;
         let spec = Spec {
             run: self.run.to_owned(),

@@ -322,6 +322,16 @@ impl Engine {
         }
     }
 
+    /// The entrypoint of an image, word by word; none when it has none.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when the engine does not have the image or does not answer.
+    pub async fn image_entrypoint(&self, name: &str) -> Result<Vec<String>> {
+        let found = self.docker.inspect_image(name).await;
+        let image = found.map_err(|error| fault(&format!("look at image {name}"), &error))?;
+        Ok(image.config.and_then(|config| config.entrypoint).unwrap_or_default())
+    }
+
     /// The last `lines` lines that a container logged, both streams as they came, as far as they
     /// are in its last MiB; without the secrets that it was given.
     ///

@@ -10,8 +10,10 @@ use crate::docker::archive::{Archive, Owner};
 use crate::error::{Error, Result};
 use crate::secret::Secret;
 
-/// Where LAVA keeps device dictionaries.
-const DICTIONARIES: &str = "/etc/lava-server/dispatcher-config/devices";
+/// Where LAVA keeps what it is configured by.
+const CONFIGURATION: &str = "/etc/lava-server";
+/// Where in it device dictionaries are.
+const DICTIONARIES: &str = "dispatcher-config/devices";
 
 /// A device as LAVA is told of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,21 +69,31 @@ fn is_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
 }
 
-/// Writes all dictionaries into the server's container, in one upload. Before
-/// the devices are added: LAVA sets a device without one to health Bad.
+/// Writes all dictionaries, and files of LAVA's `configuration` (path below
+/// `/etc/lava-server`, and content), into the server's container, in one upload. Before
+/// the devices are added: LAVA sets a device without a dictionary to health Bad.
 ///
 /// # Errors
 /// [`Error::Infrastructure`] when that fails.
-pub async fn write_dictionaries(engine: &Engine, container: &str, devices: &[DeviceSpec]) -> Result<()> {
-    if devices.is_empty() {
+pub async fn write_files(
+    engine: &Engine,
+    container: &str,
+    devices: &[DeviceSpec],
+    configuration: &[(&str, Vec<u8>)],
+) -> Result<()> {
+    if devices.is_empty() && configuration.is_empty() {
         return Ok(());
     }
-    let owner = owner_of(engine, container, DICTIONARIES).await?;
+    let owner = owner_of(engine, container, &format!("{CONFIGURATION}/{DICTIONARIES}")).await?;
     let mut archive = Archive::new();
-    for device in devices {
-        archive.file(&format!("{}.jinja2", device.hostname), 0o644, owner, device.dictionary.as_bytes())?;
+    for (path, content) in configuration {
+        archive.file(path, 0o644, owner, content)?;
     }
-    engine.upload(container, DICTIONARIES, archive.finish()?).await
+    for device in devices {
+        let path = format!("{DICTIONARIES}/{}.jinja2", device.hostname);
+        archive.file(&path, 0o644, owner, device.dictionary.as_bytes())?;
+    }
+    engine.upload(container, CONFIGURATION, archive.finish()?).await
 }
 
 /// Who owns a folder of a container.
