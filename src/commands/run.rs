@@ -96,7 +96,7 @@ pub(super) async fn run_selected(args: &Args, matrix: &Matrix, selected: &[&Scen
     }
     let root = crate::root::root()?;
     compose::check(&root).map_err(|problem| Error::Usage(problem.to_string()))?;
-    let lava = args.lava.lava();
+    let lava = args.lava.lava()?;
     let run = sweep::new_run_name();
     let report = args.report.clone().unwrap_or_else(|| root.join(REPORTS).join(&run));
     let left = format!("run {run} may have left something behind; `meta-lava clean` removes it");

@@ -1,10 +1,17 @@
 //! Which LAVA to test, and the options that say so.
 
+use std::path::PathBuf;
+
+use super::source;
+use crate::error::Result;
+
 /// Which LAVA to test.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Lava {
     /// Where server and worker come from.
     pub origin: Origin,
+    /// A source checkout that is laid over both.
+    pub source: Option<PathBuf>,
 }
 
 /// Where a LAVA comes from.
@@ -34,15 +41,24 @@ pub struct LavaArgs {
     /// Image of a LAVA worker
     #[arg(long, value_name = "IMAGE", requires = "server_image")]
     worker_image: Option<String>,
+    /// Source checkout of LAVA, laid over server and worker
+    #[arg(long, value_name = "DIR")]
+    lava_source: Option<PathBuf>,
 }
 
 impl LavaArgs {
     /// Which LAVA they say.
-    pub fn lava(&self) -> Lava {
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Usage`] when the source is no checkout of LAVA.
+    pub fn lava(&self) -> Result<Lava> {
+        if let Some(folder) = &self.lava_source {
+            source::check(folder)?;
+        }
         let origin = match (&self.server_image, &self.worker_image) {
             (Some(server), Some(worker)) => Origin::Images { server: server.clone(), worker: worker.clone() },
             _ => Origin::Debian,
         };
-        Lava { origin }
+        Ok(Lava { origin, source: self.lava_source.clone() })
     }
 }

@@ -4,6 +4,7 @@ mod executable;
 mod lava;
 mod lock;
 mod recipe;
+mod source;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -23,8 +24,9 @@ use recipe::{Base, File, Recipe, read_folder};
 /// Begin of the names of all images of ours. They are known by it and not by a
 /// label, which would cost the classic builder one more layer for each.
 const REPOSITORY: &str = "meta-lava";
-/// The images that a developer makes with every build; each is made in seconds.
-const OFTEN: [&str; 2] = ["worker", "world"];
+/// The images that a developer makes with every build, of ours or of LAVA's; each
+/// is made in seconds.
+const OFTEN: [&str; 4] = ["worker", "world", "server-source", "worker-source"];
 /// So many of each of them are kept, besides the ones in use.
 const KEPT: usize = 3;
 /// How long an image that was asked for may take to be pulled.
@@ -119,7 +121,7 @@ pub async fn ensure(engine: &Engine, root: &Path, lava: &Lava, events: &EventSen
             ((Some(images.0), Some(images.1)), kind)
         }
     };
-    let recipes = read(engine, root, given).await?;
+    let recipes = read(engine, root, lava, given).await?;
     if !present(engine, &recipes).await? {
         // Two runs that build the same at once would both succeed, each
         // wasting half of the machine; the second waits instead.
@@ -155,7 +157,7 @@ async fn find(engine: &Engine, option: &str, image: &str, events: &EventSender) 
 /// # Errors
 /// As [`ensure`].
 pub async fn status(engine: &Engine, root: &Path) -> Result<Vec<(String, bool)>> {
-    let recipes = read(engine, root, (None, None)).await?;
+    let recipes = read(engine, root, &Lava::default(), (None, None)).await?;
     let mut status = Vec::new();
     for recipe in recipes.all() {
         status.push((recipe.tag.clone(), engine.image_id(&recipe.tag).await?.is_some()));
@@ -164,14 +166,19 @@ pub async fn status(engine: &Engine, root: &Path) -> Result<Vec<(String, bool)>>
 }
 
 /// Reads what the images are made of. `given`: server and worker.
-async fn read(engine: &Engine, root: &Path, given: (Option<Given>, Option<Given>)) -> Result<Recipes> {
+async fn read(
+    engine: &Engine,
+    root: &Path,
+    lava: &Lava,
+    given: (Option<Given>, Option<Given>),
+) -> Result<Recipes> {
     let architecture = engine.preflight().await?.architecture;
-    let root = root.to_owned();
-    tokio::task::spawn_blocking(move || recipes(&root, given, executable::own(&architecture)?))
-        .await
-        .map_err(|error| {
-            Error::Infrastructure(format!("could not read what the images are made of: {error}"))
-        })?
+    let (root, source) = (root.to_owned(), lava.source.clone());
+    tokio::task::spawn_blocking(move || {
+        recipes(&root, given, source.as_deref(), executable::own(&architecture)?)
+    })
+    .await
+    .map_err(|error| Error::Infrastructure(format!("could not read what the images are made of: {error}")))?
 }
 
 fn progress(events: &EventSender, line: String) {
@@ -234,7 +241,7 @@ async fn build(engine: &Engine, recipes: &Recipes, events: &EventSender) -> Resu
 }
 
 /// Removes the oldest of the images that are made anew with every change of our
-/// executable; that one is in use is no reason to fail.
+/// executable or of a LAVA's source; that one is in use is no reason to fail.
 async fn prune(engine: &Engine, recipes: &Recipes) {
     for recipe in recipes.all().filter(|recipe| OFTEN.contains(&recipe.name)) {
         let Ok(mut images) = engine.images(&format!("{REPOSITORY}/{}", recipe.name)).await else { return };
@@ -283,6 +290,7 @@ pub async fn clean(engine: &Engine, keep: &[String]) -> Result<Vec<String>> {
 fn recipes(
     root: &Path,
     (given_server, given_worker): (Option<Given>, Option<Given>),
+    source: Option<&Path>,
     executable: File,
 ) -> Result<Recipes> {
     let compose = root.join("compose");
@@ -296,6 +304,7 @@ fn recipes(
         files.extend(common.clone());
         files
     };
+    let source = source.map(|folder| source::Layers::read(&compose, folder)).transpose()?;
 
     let mut server = Chain::on(given_server);
     if server.given.is_none() {
@@ -303,6 +312,10 @@ fn recipes(
     }
     let mut worker = Chain::on(given_worker);
     worker.add("worker-base", "worker/Dockerfile", with_common(worker_files))?;
+    if let Some(source) = source {
+        source.add_to(&mut server, ["server-tools", "server-source"])?;
+        source.add_to(&mut worker, ["worker-tools", "worker-source"])?;
+    }
     let ghost =
         [("worker/ghost.Dockerfile".to_owned(), ghost_dockerfile), ("ghost".to_owned(), executable.clone())];
     worker.add("worker", "worker/ghost.Dockerfile", ghost.into())?;
@@ -325,13 +338,13 @@ mod tests {
             ("common/a.sh", "a"),
             ("server/Dockerfile", "FROM x"),
             ("server/sub/b", "b"),
+            ("source/Dockerfile", "FROM x"),
+            ("source/tools.Dockerfile", "FROM x"),
             ("worker/Dockerfile", "FROM x"),
             ("worker/ghost.Dockerfile", "FROM x"),
             ("world/Dockerfile", "FROM x"),
         ] {
-            let path = dir.path().join("compose").join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
+            source::tests::write(&dir.path().join("compose"), path, text);
         }
         dir
     }
@@ -341,7 +354,7 @@ mod tests {
     }
 
     fn tags(dir: &Path) -> Vec<String> {
-        tags_of(&recipes(dir, (None, None), ghost()).unwrap())
+        tags_of(&recipes(dir, (None, None), None, ghost()).unwrap())
     }
 
     fn tags_of(recipes: &Recipes) -> Vec<String> {
@@ -386,7 +399,7 @@ mod tests {
     #[test]
     fn given_images_replace_the_server_and_lie_below_the_worker() {
         let dir = compose();
-        let of = |id| recipes(dir.path(), (given("s:1", "x"), given("w:1", id)), ghost()).unwrap();
+        let of = |id| recipes(dir.path(), (given("s:1", "x"), given("w:1", id)), None, ghost()).unwrap();
         let first = of("a");
         assert_eq!(first.server.name(), "s:1");
         assert!(first.server.recipes.is_empty());
@@ -398,9 +411,28 @@ mod tests {
     }
 
     #[test]
+    fn a_source_lies_over_the_server_and_below_the_ghost() {
+        let dir = compose();
+        let lava = source::tests::lava();
+        let of = || recipes(dir.path(), (given("s:1", "x"), None), Some(lava.path()), ghost()).unwrap();
+        let names = |chain: &Chain| chain.recipes.iter().map(|recipe| recipe.name).collect::<Vec<_>>();
+        let before = of();
+        assert_eq!(names(&before.server), ["server-tools", "server-source"]);
+        assert_eq!(names(&before.worker), ["worker-base", "worker-tools", "worker-source", "worker"]);
+        // A change of the source leaves what is below it.
+        source::tests::write(lava.path(), "lava_server/urls.py", "");
+        let after = of();
+        assert_eq!(before.server.recipes[0].tag, after.server.recipes[0].tag);
+        assert_ne!(before.server.name(), after.server.name());
+        assert_eq!(before.worker.recipes[1].tag, after.worker.recipes[1].tag);
+        assert_ne!(before.worker.name(), after.worker.name());
+        assert_eq!(before.world.name(), after.world.name());
+    }
+
+    #[test]
     fn a_context_has_its_files_and_folders() {
         let dir = compose();
-        let recipes = recipes(dir.path(), (None, None), ghost()).unwrap();
+        let recipes = recipes(dir.path(), (None, None), None, ghost()).unwrap();
         let context = recipes.server.recipes[0].context().unwrap();
         let mut tar = tar::Archive::new(context.as_slice());
         let paths: Vec<_> = tar
