@@ -1,8 +1,8 @@
-# What LAVA's own installation needs, on an image of a server or a worker: below the
-# source itself, which changes often.
+# What a LAVA needs of Debian, on an image of a server or a worker: below the source
+# itself, which changes often. Build context: compose/source, and of the checkout what it
+# says about that, as `lava`.
 ARG BASE=meta-lava-dev/server
 FROM ${BASE}
-RUN python3 -c 'import setuptools' 2> /dev/null \
- || { apt-get update \
- && apt-get install --yes --no-install-recommends python3-setuptools \
- && rm -rf /var/lib/apt/lists/*; }
+COPY source /usr/lib/meta-lava/source/
+COPY lava /usr/src/lava/
+RUN sh /usr/lib/meta-lava/source/tools.sh

@@ -427,6 +427,9 @@ mod tests {
         assert_eq!(before.worker.recipes[1].tag, after.worker.recipes[1].tag);
         assert_ne!(before.worker.name(), after.worker.name());
         assert_eq!(before.world.name(), after.world.name());
+        // One of what it needs does not.
+        source::tests::write(lava.path(), "share/requirements/debian/bookworm.yaml", "");
+        assert_ne!(of().server.recipes[0].tag, before.server.recipes[0].tag);
     }
 
     #[test]

@@ -38,8 +38,14 @@ pub(super) fn check(folder: &Path) -> Result<()> {
     )))
 }
 
-/// The two layers that put a checkout over an image: the tools that LAVA's own
-/// installation needs, which stay the same, and the checkout, which changes often.
+/// What the lower of the two layers is made with, of a checkout: what it says about the
+/// packages that it needs, if it does, and what every checkout has.
+const NEEDS: [&str; 2] = ["lava/share/requirements/debian/", "lava/setup.py"];
+/// The same of `compose/source`.
+const TOOLS: [&str; 3] = ["source/tools.Dockerfile", "source/tools.sh", "source/needs.py"];
+
+/// The two layers that put a checkout over an image: what it needs to be installed and to
+/// run, which seldom changes, and the checkout, which changes often.
 pub(super) struct Layers {
     tools: BTreeMap<String, File>,
     source: BTreeMap<String, File>,
@@ -52,12 +58,14 @@ impl Layers {
     /// [`Error::Usage`] when it is none, or can't be read.
     pub fn read(compose: &Path, folder: &Path) -> Result<Self> {
         check(folder)?;
-        let mut source = read_folder(compose, "source")?;
-        let tools = source
-            .remove_entry("source/tools.Dockerfile")
-            .ok_or_else(|| Error::Usage("compose/source/tools.Dockerfile is missing".into()))?;
-        source.extend(checkout(folder)?.into_iter().map(|(path, file)| (format!("lava/{path}"), file)));
-        Ok(Self { tools: [tools].into(), source })
+        let lava: BTreeMap<String, File> =
+            checkout(folder)?.into_iter().map(|(path, file)| (format!("lava/{path}"), file)).collect();
+        let (mut tools, mut source): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            read_folder(compose, "source")?.into_iter().partition(|(path, _)| TOOLS.contains(&path.as_str()));
+        let needs = lava.iter().filter(|(path, _)| NEEDS.iter().any(|need| path.starts_with(need)));
+        tools.extend(needs.map(|(path, file)| (path.clone(), file.clone())));
+        source.extend(lava);
+        Ok(Self { tools, source })
     }
 
     /// Puts them on top of an image, under these names.
