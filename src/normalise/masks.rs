@@ -127,11 +127,11 @@ pub const TABLE: &[Mask] = &[
         pattern: r#"("duration": )"?\d+(?:\.\d+)?"?"#,
         replacement: "${1}\"[DURATION]\"",
     },
-    // download.py: "%dMB downloaded in %0.2fs (%0.2fMB/s)".
+    // download.py: "%dMB downloaded in %0.2fs (%0.2fMB/s)"; since 2024 with narrow blanks that don't break.
     Mask {
         name: "rate",
         scopes: &[Lava],
-        pattern: r"(\d+ ?MB downloaded in )[\d.]+ ?s \([\d.]+ ?MB/s\)",
+        pattern: r"(\d+[ \u{202f}]?MB downloaded in )[\d.]+[ \u{202f}]?s \([\d.]+[ \u{202f}]?MB/s\)",
         replacement: "${1}[DURATION] ([RATE])",
     },
     // job.py: mkdtemp(prefix=<action name>) below a folder of the job; on TFTP too.
@@ -360,7 +360,8 @@ fn is_fraction(before: &str, after: &str) -> bool {
 }
 
 /// Whether what stands around a number says that it is a job's id:
-/// `lava-12`, `tmp/12/`, `12/tftp-deploy-…`, `12_1.2.3`, `job 12`, `job_id: 12`, `jobs/12`.
+/// `lava-12`, `tmp/12/`, `12/tftp-deploy-…`, `12_1.2.3`, `job 12`, `job_id: 12`, `{LAVA_JOB_ID}: 12`,
+/// `jobs/12`.
 fn names_a_job(before: &str, after: &str) -> bool {
     const WORDS: [&str; 7] = ["lava-", "tmp/", "job", "job_id", "jobs/", "job/", "results/"];
     let mut from = before.len().saturating_sub(32);
@@ -368,7 +369,7 @@ fn names_a_job(before: &str, after: &str) -> bool {
         from += 1;
     }
     let near = &before[from..];
-    let word = near.trim_end_matches(['"', '\'', ' ', ':', '=']).to_ascii_lowercase();
+    let word = near.trim_end_matches(['"', '\'', ' ', ':', '=', '}']).to_ascii_lowercase();
     WORDS.iter().any(|end| word.ends_with(end))
         // job-output/2024/11/23/12
         || near.rfind("job-output/").is_some_and(|at| near.len() - at == "job-output/2024/11/23/".len())
@@ -404,6 +405,10 @@ mod tests {
             ("validate duration: 0.03", "validate duration: [DURATION]"),
             ("Returned 0 in 12 seconds", "Returned 0 in [DURATION] seconds"),
             ("0MB downloaded in 0.01s (2.31MB/s)", "0MB downloaded in [DURATION] ([RATE])"),
+            (
+                "0\u{202f}MB downloaded in 0.01\u{202f}s (2.31\u{202f}MB/s)",
+                "0\u{202f}MB downloaded in [DURATION] ([RATE])",
+            ),
             ("Start time: 2024-11-23 06:08:00.123456+00:00 (UTC)", "Start time: [DATE] (UTC)"),
             (
                 "lava-dispatcher, installed at version: 2023.01",
@@ -473,6 +478,7 @@ mod tests {
             ("Starting test lava.0_x (7_1.4.2.1)", "Starting test lava.0_x ([JOB_ID]_1.4.2.1)"),
             ("job: 7", "job: [JOB_ID]"),
             ("\"job_id\": \"7\"", "\"job_id\": \"[JOB_ID]\""),
+            ("- {LAVA_JOB_ID}: 7", "- {LAVA_JOB_ID}: [JOB_ID]"),
             ("job-output/2024/11/23/7/metadata", "job-output/2024/11/23/[JOB_ID]/metadata"),
             ("1.7 x 7 blocks 7", "1.7 x 7 blocks 7"),
         ] {
