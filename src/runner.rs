@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use crate::activity::Activity;
-use crate::collector::Collector;
 use crate::error::{Error, Result};
 use crate::event::{Event, EventSender, Outcome, Verdict};
 use crate::evidence::Evidence;
 use crate::interrupt::Interrupt;
 use crate::jobs::{self, End, Watch};
 use crate::normalise::Context;
-use crate::scenario::{Rendered, Scenario};
+use crate::scenario::{Matrix, Rendered, Scenario};
+use crate::session::{Up, Worker};
 use crate::stack::Stack;
 use crate::verdict::Judge;
 
@@ -32,15 +32,22 @@ pub struct Ready {
     pub worker: Worker,
 }
 
-/// A worker that the scenarios share.
-#[derive(Debug, Clone)]
-pub struct Worker {
-    /// LAVA's name of it.
-    pub name: String,
-    /// Its address in the stack's network.
-    pub address: String,
-    /// What its boards took down.
-    pub collector: Collector,
+/// Makes `scenarios` ready to run on a stack that has their boards.
+///
+/// # Errors
+/// [`Error::Usage`] for one that can't be rendered, [`Error::Infrastructure`] for one
+/// whose board no worker has.
+pub fn ready(matrix: &Matrix, scenarios: &[&Scenario], up: &Up) -> Result<Vec<Ready>> {
+    let ready = |scenario: &&Scenario| {
+        let rendered = matrix.render(scenario).map_err(|problem| Error::Usage(problem.to_string()))?;
+        let hostname = rendered.devices.first().map(|first| &first.hostname);
+        let device = up.lab.devices.iter().find(|device| Some(&device.hostname) == hostname);
+        let worker = device.and_then(|device| up.workers.iter().find(|w| w.name == device.worker));
+        let worker =
+            worker.ok_or_else(|| Error::Infrastructure(format!("{} has no worker", scenario.name)))?.clone();
+        Ok(Ready { scenario: (*scenario).clone(), rendered, worker })
+    };
+    scenarios.iter().map(ready).collect()
 }
 
 /// How many jobs, and until when.

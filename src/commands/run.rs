@@ -6,25 +6,22 @@ use std::time::Instant;
 
 use meta_lava_ghost::console::Pace;
 
-use crate::collector::Collector;
 use crate::commands::accept;
 use crate::commands::matrix;
 use crate::commands::up::lab;
-use crate::compose::{self, Compose};
-use crate::docker::Engine;
+use crate::compose;
 use crate::error::{Error, Result};
-use crate::event::{Event, EventSender, Outcome, Phase, Verdict};
+use crate::event::{Event, Outcome, Phase, Verdict};
 use crate::exit_code::Exit;
 use crate::filter::FilterArgs;
-use crate::images::{self, Lava, LavaArgs};
+use crate::images::LavaArgs;
 use crate::interrupt::Interrupt;
-use crate::normalise::Artifacts;
 use crate::report::{self, Look, Settings};
-use crate::runner::{self, Limits, Ready, Worker};
+use crate::runner::{self, Limits};
 use crate::scenario::{Matrix, Scenario};
+use crate::session::{Session, Up};
 use crate::snapshot::{self, Store};
-use crate::stack::{self, Spec, Stack};
-use crate::sweep::{self, Purpose};
+use crate::sweep;
 use crate::verdict::Judge;
 
 /// Options of `run`.
@@ -74,7 +71,7 @@ pub(super) const REPORTS: &str = "target/meta-lava";
 
 /// Jobs at once on each core. A job waits for its board and for LAVA's own
 /// pauses most of its time; with more of them than this none ends sooner.
-const JOBS_PER_CORE: usize = 6;
+pub(super) const JOBS_PER_CORE: usize = 6;
 
 /// Does it.
 ///
@@ -118,8 +115,16 @@ pub(super) async fn run_selected(args: &Args, matrix: &Matrix, selected: &[&Scen
         let _ = events.send(Event::Note(format!("scenarios begin in the order of --shuffle {seed}")));
     }
     let begun = Instant::now();
-    let all = Run { args, root: &root, matrix, lava: &lava, run: &run, report: &report, events: &events };
-    let result = all.go(selected, &interrupt).await;
+    let session = Session {
+        root: &root,
+        run: &run,
+        lava: &lava,
+        report: &report,
+        events: &events,
+        interrupt: &interrupt,
+        keep: args.keep,
+    };
+    let result = Run { args, matrix, session }.go(selected).await;
     let _ = events.send(Event::Ended { interrupted: interrupt.is_asked(), elapsed: begun.elapsed() });
     drop(events);
     let summary = reporter
@@ -168,36 +173,18 @@ fn in_order<'s>(scenarios: &[&'s Scenario], seed: Option<u64>) -> Vec<&'s Scenar
 /// One run.
 struct Run<'a> {
     args: &'a Args,
-    root: &'a Path,
     matrix: &'a Matrix,
-    lava: &'a Lava,
-    run: &'a str,
-    report: &'a Path,
-    events: &'a EventSender,
+    session: Session<'a>,
 }
 
 impl Run<'_> {
-    fn say(&self, event: Event) {
-        // That nobody listens is no error.
-        let _ = self.events.send(event);
-    }
-
-    /// Does `work` as `phase`.
-    async fn phase<T>(&self, phase: Phase, work: impl Future<Output = Result<T>>) -> Result<T> {
-        self.say(Event::PhaseStarted(phase));
-        let begun = Instant::now();
-        let result = work.await;
-        self.say(Event::PhaseEnded(phase, begun.elapsed()));
-        result
-    }
-
-    async fn go(&self, selected: &[&Scenario], interrupt: &Interrupt) -> Result<()> {
+    async fn go(&self, selected: &[&Scenario]) -> Result<()> {
         let (skipped, wanted): (Vec<&Scenario>, Vec<&Scenario>) =
             selected.iter().copied().partition(|scenario| scenario.skip.is_some());
         for scenario in skipped {
             self.finish(scenario, Verdict::Skipped, scenario.skip.as_deref().unwrap_or_default());
         }
-        let result = self.with_engine(&wanted, interrupt).await;
+        let result = if wanted.is_empty() { Ok(()) } else { self.with_stack(&wanted).await };
         if let Err(error) = &result {
             // Those that never had their turn; the report ignores a second verdict.
             let verdict = if matches!(error, Error::Interrupted) { Verdict::NotRun } else { Verdict::Error };
@@ -210,135 +197,33 @@ impl Run<'_> {
 
     fn finish(&self, scenario: &Scenario, verdict: Verdict, reason: &str) {
         let outcome = Outcome::without_evidence(verdict, reason.to_owned(), 0.0);
-        self.say(Event::Finished { scenario: scenario.name.clone(), outcome });
+        self.session.say(Event::Finished { scenario: scenario.name.clone(), outcome });
     }
 
-    async fn with_engine(&self, wanted: &[&Scenario], interrupt: &Interrupt) -> Result<()> {
-        if wanted.is_empty() {
-            return Ok(());
-        }
+    async fn with_stack(&self, wanted: &[&Scenario]) -> Result<()> {
         let workers = usize::from(self.args.workers);
         let mut lab = lab(self.matrix, wanted, workers)?;
         lab.pace = self.args.pace.map(|baud| Pace { baud, seed: self.args.seed });
-        // Known now, before minutes are spent on images.
-        Compose::find().await?;
-        let engine = interrupt.or(Engine::connect()).await?;
-        let cpus = engine.preflight().await?.cpus;
-        for line in interrupt.or(sweep::sweep_stale(&engine)).await? {
-            self.say(Event::Warning(line));
-        }
-        let images = interrupt
-            .or(self.phase(Phase::Images, images::ensure(&engine, self.root, self.lava, self.events)))
-            .await?;
-        let spec = Spec {
-            run: self.run.to_owned(),
-            // What is kept must not be swept by the next run.
-            purpose: if self.args.keep { Purpose::Up } else { Purpose::Run },
-            root: self.root.to_owned(),
-            images,
-            workers,
-            lab,
-            password: None,
-        };
-        let up = self.phase(Phase::Stack, async {
-            let stack = Stack::up(&engine, &spec, self.events).await?;
-            let ready = self.ready(&stack, &spec, wanted).await?;
-            Ok((Arc::new(stack), ready))
-        });
-        let result = match interrupt.or(up).await {
-            Err(error) => Err(error),
-            Ok((stack, (ready, artifacts))) => {
-                let judge = Arc::new(Judge::new(self.root, stack.version(), artifacts, self.report));
-                let limits = Limits {
-                    at_once: self.args.jobs.map_or(cpus * JOBS_PER_CORE, usize::from),
-                    max_fail: self.args.max_fail.map(usize::from),
-                    strict: snapshot::in_ci(),
-                    looks: Look::of_stderr(self.args.quiet, self.args.verbose).bars,
-                };
-                let jobs = runner::run(ready, stack, Arc::clone(&judge), limits, interrupt, self.events);
-                let result = self.phase(Phase::Jobs, jobs).await;
-                let whole = self.matrix.scenarios.iter().filter(|scenario| scenario.skip.is_none()).count();
-                for warning in judge.warnings(result.as_ref().is_ok_and(|begun| *begun == whole)) {
-                    self.say(Event::Warning(warning));
-                }
-                result.map(|_| ())
-            }
-        };
-        let cleaned = self.phase(Phase::Cleanup, self.clean_up(&engine)).await;
-        match (result, cleaned) {
-            (Err(error), Err(left)) => {
-                self.say(Event::Warning(left.to_string()));
-                Err(error)
-            }
-            (result, cleaned) => result.and(cleaned),
-        }
+        self.session.with_stack(workers, lab, async |up| self.jobs(up, wanted).await).await
     }
 
-    /// Everything that must be known before the first job is submitted.
-    async fn ready(
-        &self,
-        stack: &Stack,
-        spec: &Spec,
-        wanted: &[&Scenario],
-    ) -> Result<(Vec<Ready>, Artifacts)> {
-        let mut workers = Vec::new();
-        for name in stack::worker_names(spec.workers) {
-            let container = stack.worker_container(&name)?;
-            workers.push(Worker {
-                address: stack.worker_address(&name)?.to_owned(),
-                collector: Collector::start(stack.engine(), container).await?,
-                name,
-            });
-        }
-        let ready = in_order(wanted, self.args.shuffle)
-            .iter()
-            .map(|scenario| {
-                let rendered =
-                    self.matrix.render(scenario).map_err(|problem| Error::Usage(problem.to_string()))?;
-                let device = spec.lab.devices.iter().find(|device| {
-                    rendered.devices.first().is_some_and(|first| first.hostname == device.hostname)
-                });
-                let worker = device.and_then(|device| workers.iter().find(|w| w.name == device.worker));
-                let worker = worker
-                    .ok_or_else(|| Error::Infrastructure(format!("{} has no worker", scenario.name)))?
-                    .clone();
-                Ok(Ready { scenario: (*scenario).clone(), rendered, worker })
-            })
-            .collect::<Result<_>>()?;
-        Ok((ready, stack.artifacts().await?))
-    }
-
-    /// Keeps the logs, takes all down, and says what is still there.
-    async fn clean_up(&self, engine: &Engine) -> Result<()> {
-        let left = |error: Error| {
-            Error::LeftBehind(format!(
-                "{error}; what run {} has made is still there: `meta-lava clean` removes it",
-                self.run
-            ))
+    async fn jobs(&self, up: Up, wanted: &[&Scenario]) -> Result<()> {
+        let Session { root, report, interrupt, events, .. } = self.session;
+        let ready = runner::ready(self.matrix, &in_order(wanted, self.args.shuffle), &up)?;
+        let judge = Arc::new(Judge::new(root, up.stack.version(), up.artifacts, report));
+        let limits = Limits {
+            at_once: self.args.jobs.map_or(up.cpus * JOBS_PER_CORE, usize::from),
+            max_fail: self.args.max_fail.map(usize::from),
+            strict: snapshot::in_ci(),
+            looks: Look::of_stderr(self.args.quiet, self.args.verbose).bars,
         };
-        engine.check_answers().await.map_err(left)?;
-        let logs = stack::logs_of(engine, self.run, &self.report.join("raw")).await;
-        if let Err(error) = logs {
-            self.say(Event::Warning(error.to_string()));
+        let jobs = runner::run(ready, up.stack, Arc::clone(&judge), limits, interrupt, events);
+        let result = self.session.phase(Phase::Jobs, jobs).await;
+        let whole = self.matrix.scenarios.iter().filter(|scenario| scenario.skip.is_none()).count();
+        for warning in judge.warnings(result.as_ref().is_ok_and(|begun| *begun == whole)) {
+            self.session.say(Event::Warning(warning));
         }
-        if self.args.keep {
-            self.say(Event::Warning(format!(
-                "the stack of run {} is still up, as --keep asked; `meta-lava down {}` takes it down",
-                self.run, self.run
-            )));
-            return Ok(());
-        }
-        let left = stack::clean_up(engine, self.root, self.run).await.map_err(left)?;
-        match left.first() {
-            None => Ok(()),
-            Some(first) => Err(Error::LeftBehind(format!(
-                "{} objects of run {} are left behind, such as {} {}; `meta-lava clean` removes them",
-                left.len(),
-                self.run,
-                first.kind,
-                first.name
-            ))),
-        }
+        result.map(|_| ())
     }
 }
 

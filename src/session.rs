@@ -1,0 +1,180 @@
+//! The time of a stack: what every command that needs one does before its own work
+//! and after it, whatever becomes of that.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::collector::Collector;
+use crate::compose::Compose;
+use crate::docker::Engine;
+use crate::error::{Error, Result};
+use crate::event::{Event, EventSender, Phase};
+use crate::images::{self, Lava};
+use crate::interrupt::Interrupt;
+use crate::normalise::Artifacts;
+use crate::stack::{self, Lab, Spec, Stack};
+use crate::sweep::{self, Purpose};
+
+/// What a command does with a stack is done in one of these.
+#[derive(Clone, Copy)]
+pub struct Session<'a> {
+    /// Root of the repository.
+    pub root: &'a Path,
+    /// Name of the run, see [`sweep::new_run_name`].
+    pub run: &'a str,
+    /// Which LAVA.
+    pub lava: &'a Lava,
+    /// The report's folder; the containers' logs go to `raw/` in it.
+    pub report: &'a Path,
+    /// Who is told what happens.
+    pub events: &'a EventSender,
+    /// Whether the user has had enough.
+    pub interrupt: &'a Interrupt,
+    /// Whether the stack stays up at the end.
+    pub keep: bool,
+}
+
+/// A stack that is up, and all that must be known before its first job.
+pub struct Up {
+    /// The stack.
+    pub stack: Arc<Stack>,
+    /// Where the boards of the lab are: a device's name to its worker's.
+    pub lab: Lab,
+    /// The workers.
+    pub workers: Vec<Worker>,
+    /// What the world serves.
+    pub artifacts: Artifacts,
+    /// Processors of the engine's machine.
+    pub cpus: usize,
+}
+
+/// A worker that scenarios share.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    /// LAVA's name of it.
+    pub name: String,
+    /// Its address in the stack's network.
+    pub address: String,
+    /// What its boards took down.
+    pub collector: Collector,
+}
+
+impl Session<'_> {
+    /// Tells of an event.
+    pub fn say(&self, event: Event) {
+        // That nobody listens is no error.
+        let _ = self.events.send(event);
+    }
+
+    /// Does `work` as `phase`.
+    ///
+    /// # Errors
+    /// What `work` fails with.
+    pub async fn phase<T>(&self, phase: Phase, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.say(Event::PhaseStarted(phase));
+        let begun = Instant::now();
+        let result = work.await;
+        self.say(Event::PhaseEnded(phase, begun.elapsed()));
+        result
+    }
+
+    /// Builds the images, brings a stack with `lab` up, does `work` with it, keeps its
+    /// logs, and takes it down; the last two whatever becomes of the first ones.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`]; what the stack or `work` fails with, or else
+    /// [`Error::LeftBehind`].
+    pub async fn with_stack(
+        &self,
+        workers: usize,
+        lab: Lab,
+        work: impl AsyncFnOnce(Up) -> Result<()>,
+    ) -> Result<()> {
+        // Known now, before minutes are spent on images.
+        Compose::find().await?;
+        let engine = self.interrupt.or(Engine::connect()).await?;
+        let cpus = engine.preflight().await?.cpus;
+        for line in self.interrupt.or(sweep::sweep_stale(&engine)).await? {
+            self.say(Event::Warning(line));
+        }
+        let images = self.phase(Phase::Images, images::ensure(&engine, self.root, self.lava, self.events));
+        let images = self.interrupt.or(images).await?;
+        let spec = Spec {
+            run: self.run.to_owned(),
+            // What is kept must not be swept by the next run.
+            purpose: if self.keep { Purpose::Up } else { Purpose::Run },
+            root: self.root.to_owned(),
+            images,
+            workers,
+            lab,
+            password: None,
+        };
+        let up = self.phase(Phase::Stack, async {
+            let stack = Arc::new(Stack::up(&engine, &spec, self.events).await?);
+            let workers = Worker::all(&stack, spec.workers).await?;
+            let artifacts = stack.artifacts().await?;
+            Ok(Up { stack, lab: spec.lab.clone(), workers, artifacts, cpus })
+        });
+        let result = match self.interrupt.or(up).await {
+            Err(error) => Err(error),
+            Ok(up) => work(up).await,
+        };
+        let cleaned = self.phase(Phase::Cleanup, self.clean_up(&engine)).await;
+        match (result, cleaned) {
+            (Err(error), Err(left)) => {
+                self.say(Event::Warning(left.to_string()));
+                Err(error)
+            }
+            (result, cleaned) => result.and(cleaned),
+        }
+    }
+
+    /// Keeps the logs, takes all down, and says what is still there.
+    async fn clean_up(&self, engine: &Engine) -> Result<()> {
+        let left = |error: Error| {
+            Error::LeftBehind(format!(
+                "{error}; what run {} has made is still there: `meta-lava clean` removes it",
+                self.run
+            ))
+        };
+        engine.check_answers().await.map_err(left)?;
+        let logs = stack::logs_of(engine, self.run, &self.report.join("raw")).await;
+        if let Err(error) = logs {
+            self.say(Event::Warning(error.to_string()));
+        }
+        if self.keep {
+            self.say(Event::Warning(format!(
+                "the stack of run {} is still up, as --keep asked; `meta-lava down {}` takes it down",
+                self.run, self.run
+            )));
+            return Ok(());
+        }
+        let left = stack::clean_up(engine, self.root, self.run).await.map_err(left)?;
+        match left.first() {
+            None => Ok(()),
+            Some(first) => Err(Error::LeftBehind(format!(
+                "{} objects of run {} are left behind, such as {} {}; `meta-lava clean` removes them",
+                left.len(),
+                self.run,
+                first.kind,
+                first.name
+            ))),
+        }
+    }
+}
+
+impl Worker {
+    async fn all(stack: &Stack, count: usize) -> Result<Vec<Self>> {
+        let mut workers = Vec::new();
+        for name in stack::worker_names(count) {
+            let container = stack.worker_container(&name)?;
+            workers.push(Self {
+                address: stack.worker_address(&name)?.to_owned(),
+                collector: Collector::start(stack.engine(), container).await?,
+                name,
+            });
+        }
+        Ok(workers)
+    }
+}
