@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bollard::container::LogOutput;
 use futures_util::StreamExt;
-use meta_lava_ghost::collect::Collected;
+use meta_lava_ghost::collect::{Collected, RENEW};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,6 +21,7 @@ const LIMIT: usize = 256 << 20;
 /// passes nothing on, and says nothing about it either.
 const ANSWER: Duration = Duration::from_secs(60);
 
+/// A line for `ghost collect`, and who waits for the answer.
 type Asked = (String, oneshot::Sender<Result<Collected>>);
 
 /// The collector of one worker.
@@ -47,6 +48,21 @@ impl Collector {
     /// # Errors
     /// When the worker is gone.
     pub async fn collect(&self, board: &str) -> Result<Collected> {
+        self.ask(board, board.to_owned()).await
+    }
+
+    /// Replaces `board` by one that nothing happened to, for another job.
+    ///
+    /// # Errors
+    /// When the worker or its ghosts are gone.
+    pub async fn renew(&self, board: &str) -> Result<()> {
+        match self.ask(board, format!("{RENEW}{board}")).await?.error {
+            None => Ok(()),
+            Some(error) => Err(Error::Infrastructure(format!("could not renew {board}: {error}"))),
+        }
+    }
+
+    async fn ask(&self, board: &str, line: String) -> Result<Collected> {
         let gone = || {
             Error::Infrastructure(format!(
                 "could not collect the ledger of {board}: `ghost collect` in container {} has ended",
@@ -54,7 +70,7 @@ impl Collector {
             ))
         };
         let (answer, answered) = oneshot::channel();
-        self.ask.send((board.to_owned(), answer)).await.map_err(|_| gone())?;
+        self.ask.send((line, answer)).await.map_err(|_| gone())?;
         match tokio::time::timeout(ANSWER, answered).await {
             Ok(answered) => answered.map_err(|_| gone())?,
             Err(_) => Err(Error::Infrastructure(format!(
@@ -71,8 +87,8 @@ async fn serve(mut running: Running, mut asked: mpsc::Receiver<Asked>) {
     let mut buffer: Vec<u8> = Vec::new();
     // Up to here the buffer has no newline.
     let mut searched = 0;
-    while let Some((board, answer)) = asked.recv().await {
-        if running.input.write_all(format!("{board}\n").as_bytes()).await.is_err() {
+    while let Some((line, answer)) = asked.recv().await {
+        if running.input.write_all(format!("{line}\n").as_bytes()).await.is_err() {
             return;
         }
         let end = loop {

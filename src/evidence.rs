@@ -4,6 +4,17 @@ use std::collections::BTreeMap;
 
 use meta_lava_ghost::ledger::Entry;
 
+/// What LAVA announced of a job and its devices while it ran: each one's states, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Announced {
+    /// The job's: `Submitted Unknown`, ..., `Finished Complete`.
+    pub job: Vec<String>,
+    /// The devices', by their names: `Reserved Good`, ..., `Idle Good`.
+    pub devices: BTreeMap<String, Vec<String>>,
+    /// Whether the stream broke off, so that something may be missing.
+    pub gap: bool,
+}
+
 /// Everything the verdict is made of. Raw: nothing is masked here.
 #[derive(Debug, Clone, Default)]
 pub struct Evidence {
@@ -13,10 +24,15 @@ pub struct Evidence {
     pub details: serde_json::Value,
     /// `GET jobs/ID/logs/`: LAVA's log, YAML as it was sent.
     pub log: Vec<u8>,
+    /// `GET /scheduler/job/ID/description`: the pipeline that LAVA made of the job, YAML
+    /// as it was sent; empty where LAVA has none.
+    pub pipeline: Vec<u8>,
     /// `GET jobs/ID/suites/` and each one's `tests/`: suite name to tests, JSON as it was sent.
     pub suites: Vec<(String, Vec<serde_json::Value>)>,
     /// `GET jobs/ID/metadata/`.
     pub metadata: serde_json::Value,
+    /// What LAVA's event stream told meanwhile.
+    pub announced: Announced,
     /// Board name to its ledger.
     pub ledgers: BTreeMap<String, Vec<Entry>>,
     /// Contents of files that ledgers name by sha256 (LAVA's overlay), by sha256.

@@ -9,9 +9,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::collector::Collector;
 use crate::error::Result;
-use crate::evidence::Evidence;
+use crate::evidence::{Announced, Evidence};
 use crate::lava::api::{Api, Job, Submission};
-use crate::lava::events::{Events, LavaEvent};
+use crate::lava::events::{Events, LavaEvent, Listener};
 
 /// How often a job is asked about while the event stream is silent. Events tell
 /// of the end at once; this is for a stream that broke.
@@ -21,6 +21,8 @@ const POLL_BLIND: Duration = Duration::from_secs(1);
 /// How often, and how many times, LAVA is asked whether a job is what its event said.
 const SETTLE: Duration = Duration::from_millis(100);
 const SETTLE_TRIES: usize = 100;
+/// How long the last events may take that LAVA announces of a job that has ended.
+const LAST_EVENTS: Duration = Duration::from_secs(10);
 /// How long LAVA may take to end a job that was cancelled.
 const CANCEL: Duration = Duration::from_secs(20);
 
@@ -45,44 +47,46 @@ pub struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    /// Submits `definition` and waits until it has ended or `timeout` is over.
-    /// `on_state` is told the job's id and each state it goes through.
+    /// Submits `definition`, which runs on `devices`, and waits until it has ended or
+    /// `timeout` is over. `on_state` is told the job's id and each state it goes through.
     ///
     /// # Errors
     /// When LAVA can't be reached.
     pub async fn run(
         self,
         definition: &str,
+        devices: &[&str],
         timeout: Duration,
         on_state: &mut (dyn FnMut(&str, &str) + Send),
-    ) -> Result<(Option<String>, End)> {
+    ) -> Result<(Option<String>, End, Announced)> {
         // Before the submission, so that no event is missed.
-        let mut listener = self.events.subscribe();
+        let mut hearing = Hearing::new(self.events, devices);
+        let none = |why| Ok((None, End::Refused(why), Announced::default()));
         let id = match self.api.submit(definition).await? {
             Submission::Accepted(ids) => match ids.into_iter().next() {
                 Some(id) => id,
-                None => return Ok((None, End::Refused("LAVA accepted the job without an id".into()))),
+                None => return none("LAVA accepted the job without an id".into()),
             },
-            Submission::Refused(why) => return Ok((None, End::Refused(why))),
+            Submission::Refused(why) => return none(why),
         };
         on_state(&id, "Submitted");
         let deadline = Instant::now() + timeout;
         let end = tokio::select! {
-            result = self.finished(&id, &mut listener, on_state) => result.map(|()| End::Finished)?,
+            result = self.finished(&id, &mut hearing, on_state) => result.map(|()| End::Finished)?,
             () = tokio::time::sleep_until(deadline) => {
                 self.api.cancel(&id).await?;
                 // What there is of its log is worth more than nothing.
-                let _ = tokio::time::timeout(CANCEL, self.finished(&id, &mut listener, on_state)).await;
+                let _ = tokio::time::timeout(CANCEL, self.finished(&id, &mut hearing, on_state)).await;
                 End::TimedOut
             }
         };
-        Ok((Some(id), end))
+        Ok((Some(id), end, hearing.announced))
     }
 
     async fn finished(
         self,
         id: &str,
-        listener: &mut crate::lava::events::Listener,
+        hearing: &mut Hearing,
         on_state: &mut (dyn FnMut(&str, &str) + Send),
     ) -> Result<()> {
         let poll = if self.events.is_connected() { POLL } else { POLL_BLIND };
@@ -91,16 +95,20 @@ impl Watch<'_> {
         tick.tick().await;
         loop {
             let state = tokio::select! {
-                event = listener.next() => match event {
-                    LavaEvent::Job(event) if event.job == id => event.state,
-                    LavaEvent::Gap => self.api.job(id).await?.state,
-                    _ => continue,
+                heard = hearing.next(id) => match heard {
+                    Heard::State(state) => state,
+                    Heard::Gap => self.api.job(id).await?.state,
+                    Heard::Other => continue,
                 },
                 _ = tick.tick() => self.api.job(id).await?.state,
             };
             on_state(id, &state);
             if state == "Finished" {
-                return self.settled(id).await;
+                self.settled(id).await?;
+                // The last words on job and devices are said in one transaction; where one
+                // is missing, so it is in the verdict.
+                let _ = tokio::time::timeout(LAST_EVENTS, hearing.end(id)).await;
+                return Ok(());
             }
         }
     }
@@ -124,9 +132,10 @@ impl Watch<'_> {
     /// # Errors
     /// When LAVA can't be reached.
     pub async fn gather(self, id: &str) -> Result<Evidence> {
-        let (job, log, suites, metadata) = tokio::try_join!(
+        let (job, log, pipeline, suites, metadata) = tokio::try_join!(
             self.api.job(id),
             self.api.logs(id),
+            self.api.pipeline(id),
             self.api.suites(id),
             self.api.metadata(id),
         )?;
@@ -140,10 +149,72 @@ impl Watch<'_> {
             job: Some(id.to_owned()),
             details: raw,
             log: log.unwrap_or_default(),
+            pipeline,
             suites: all,
             metadata,
             ..Evidence::default()
         })
+    }
+}
+
+/// Listens to what LAVA announces of one job, and takes it down.
+struct Hearing {
+    listener: Listener,
+    announced: Announced,
+}
+
+/// What was heard.
+enum Heard {
+    /// The job's state.
+    State(String),
+    /// Something may have been missed.
+    Gap,
+    /// Something else.
+    Other,
+}
+
+impl Hearing {
+    fn new(events: &Events, devices: &[&str]) -> Self {
+        Self {
+            listener: events.subscribe(),
+            announced: Announced {
+                devices: devices.iter().map(|device| ((*device).to_owned(), Vec::new())).collect(),
+                gap: !events.is_connected(),
+                ..Announced::default()
+            },
+        }
+    }
+
+    async fn next(&mut self, id: &str) -> Heard {
+        match self.listener.next().await {
+            LavaEvent::Job(event) if event.job == id => {
+                self.announced.job.push(format!("{} {}", event.state, event.health));
+                Heard::State(event.state)
+            }
+            LavaEvent::Device(event) => {
+                // What came before the job's first event is of what was there before.
+                let begun = !self.announced.job.is_empty();
+                if let Some(states) = self.announced.devices.get_mut(&event.device).filter(|_| begun) {
+                    states.push(format!("{} {}", event.state, event.health));
+                }
+                Heard::Other
+            }
+            LavaEvent::Gap => {
+                self.announced.gap = true;
+                Heard::Gap
+            }
+            _ => Heard::Other,
+        }
+    }
+
+    /// Waits until the last events of the job and of its devices are there.
+    async fn end(&mut self, id: &str) {
+        let last = |states: &Vec<String>, word| states.last().is_some_and(|state| state.starts_with(word));
+        while !last(&self.announced.job, "Finished")
+            || !self.announced.devices.values().all(|states| last(states, "Idle"))
+        {
+            self.next(id).await;
+        }
     }
 }
 

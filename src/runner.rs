@@ -12,7 +12,7 @@ use crate::event::{Event, EventSender, Outcome, Verdict};
 use crate::evidence::Evidence;
 use crate::interrupt::Interrupt;
 use crate::jobs::{self, End, Watch};
-use crate::normalise::Context;
+use crate::normalise::{Context, TOKEN};
 use crate::scenario::{Matrix, Rendered, Scenario};
 use crate::session::{Up, Worker};
 use crate::stack::Stack;
@@ -127,32 +127,55 @@ struct One {
     activity: Arc<Activity>,
 }
 
+/// Runs one scenario outside of a matrix.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_one(
+    ready: Ready,
+    stack: Arc<Stack>,
+    judge: Arc<Judge>,
+    interrupt: &Interrupt,
+) -> Result<Outcome> {
+    // Nobody listens: what becomes of it is the answer.
+    let (events, _) = tokio::sync::mpsc::unbounded_channel();
+    let activity = Arc::new(Activity::default());
+    let one = One { ready, stack, judge, interrupt: interrupt.clone(), events, activity };
+    let (outcome, result) = one.outcome_and_error().await;
+    result.map(|_| outcome)
+}
+
 impl One {
     async fn run(self) -> Result<Verdict> {
-        let begun = Instant::now();
         let name = self.ready.scenario.name.clone();
-        let (outcome, result) = if self.interrupt.is_asked() {
-            (self.outcome(Verdict::NotRun, "interrupted before its turn", begun), Err(Error::Interrupted))
-        } else {
-            let mut submitted = None;
-            match self.job(begun, &mut submitted).await {
-                Ok(outcome) => {
-                    let verdict = outcome.verdict;
-                    (outcome, Ok(verdict))
-                }
-                Err(error) => {
-                    let (verdict, reason) = match &error {
-                        Error::Interrupted => (Verdict::NotRun, "interrupted".to_owned()),
-                        other => (Verdict::Error, other.brief()),
-                    };
-                    let known = self.outcome(verdict, &reason, begun);
-                    (self.last_words(submitted, known).await, Err(error))
-                }
-            }
-        };
+        let (outcome, result) = self.outcome_and_error().await;
         self.activity.end(&name);
         let _ = self.events.send(Event::Finished { scenario: name, outcome });
         result
+    }
+
+    /// How it ended; and again as a verdict, or what broke it off.
+    async fn outcome_and_error(&self) -> (Outcome, Result<Verdict>) {
+        let begun = Instant::now();
+        if self.interrupt.is_asked() {
+            let reason = "interrupted before its turn";
+            return (self.outcome(Verdict::NotRun, reason, begun), Err(Error::Interrupted));
+        }
+        let mut submitted = None;
+        match self.job(begun, &mut submitted).await {
+            Ok(outcome) => {
+                let verdict = outcome.verdict;
+                (outcome, Ok(verdict))
+            }
+            Err(error) => {
+                let (verdict, reason) = match &error {
+                    Error::Interrupted => (Verdict::NotRun, "interrupted".to_owned()),
+                    other => (Verdict::Error, other.brief()),
+                };
+                let known = self.outcome(verdict, &reason, begun);
+                (self.last_words(submitted, known).await, Err(error))
+            }
+        }
     }
 
     fn outcome(&self, verdict: Verdict, reason: &str, begun: Instant) -> Outcome {
@@ -178,11 +201,14 @@ impl One {
             }
         };
         let ended = {
-            let work = self.watch().run(&self.ready.rendered.job, scenario.timeout, &mut on_state);
+            let rendered = &self.ready.rendered;
+            let devices: Vec<&str> = rendered.devices.iter().map(|device| device.hostname.as_str()).collect();
+            let work = self.watch().run(&rendered.job, &devices, scenario.timeout, &mut on_state);
             self.interrupt.or(self.stack.guard(work)).await
         };
-        let (job, end) = ended?;
+        let (job, end, announced) = ended?;
         let (mut evidence, context) = self.stack.guard(self.evidence(job.as_deref())).await?;
+        evidence.announced = announced;
         let seconds = begun.elapsed().as_secs_f64();
         match end {
             End::Finished => self.judge.judge(scenario, &evidence, &context, seconds),
@@ -257,7 +283,7 @@ impl One {
         let mut context = Context::new(job);
         context.add("[DISPATCHER_IP]", &self.ready.worker.address);
         context.add("[WORKER]", &self.ready.worker.name);
-        context.add("[TOKEN]", self.stack.api().token().reveal());
+        context.add(TOKEN, self.stack.api().token().reveal());
         for port in self.ready.rendered.boards.iter().flat_map(|board| &board.ports) {
             context.add_port(*port);
         }

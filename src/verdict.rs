@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::event::{Difference, Moment, Outcome, Verdict};
 use crate::evidence::Evidence;
 use crate::normalise::{
-    Artifacts, Context, Masks, Normaliser, heard, ledger, log, moment, printable, results,
+    Artifacts, Context, Masks, Normaliser, TOKEN, heard, ledger, log, moment, pipeline, printable, results,
 };
 use crate::scenario::Scenario;
 use crate::snapshot::{Kind, PLAIN_SERIES, Store, write, write_whole};
@@ -103,9 +103,14 @@ impl Judge {
         seconds: f64,
         pend: bool,
     ) -> Result<Outcome> {
-        let normaliser = Normaliser { masks: &self.masks, context };
+        let mut context = context.clone();
+        if let Some(token) = evidence.details.get("token").and_then(Value::as_str) {
+            // What its worker reports the job with.
+            context.add(TOKEN, token);
+        }
+        let normaliser = Normaliser { masks: &self.masks, context: &context };
         let folder = self.folder(scenario);
-        write_raw(&folder.join("raw"), evidence)?;
+        write_raw(&folder.join("raw"), evidence, &context)?;
         let mut outcome = Outcome {
             verdict: Verdict::Pass,
             reason: None,
@@ -120,7 +125,10 @@ impl Judge {
             let text = match kind {
                 Kind::Results => results::normalise(evidence, normaliser),
                 Kind::Ledger => ledger::normalise(evidence, &self.artifacts, normaliser),
-                Kind::Log => log::normalise(&evidence.log, one_board(evidence).as_ref(), normaliser),
+                Kind::Log => {
+                    let log = log::normalise(&evidence.log, one_board(evidence).as_ref(), normaliser);
+                    log + &pipeline::normalise(&evidence.pipeline, normaliser)
+                }
             };
             let text = text.trim_end();
             write(&folder.join(kind.name()).with_extension("snap"), scenario, kind, text)?;
@@ -195,6 +203,9 @@ fn broken(scenario: &Scenario, evidence: &Evidence) -> Option<String> {
             format!("job {job} has no log: it never ran. {}", printable(comment)).trim_end().to_owned(),
         );
     }
+    if evidence.announced.gap {
+        return Some(format!("LAVA's event stream broke off while job {job} ran"));
+    }
     let missing = |name: &&str| !evidence.ledgers.contains_key(*name);
     let board = scenario.boards.iter().map(|board| board.name.as_str()).find(missing)?;
     Some(format!("the ghost {board} has no ledger"))
@@ -233,17 +244,8 @@ fn first_console(evidence: &Evidence) -> Cow<'_, str> {
     String::from_utf8_lossy(&console[console.len().saturating_sub(LIMIT)..])
 }
 
-/// What LAVA tells of a job, without the token that its worker reports it with.
-fn without_token(details: &Value) -> Value {
-    let mut details = details.clone();
-    if let Some(token) = details.get_mut("token") {
-        *token = Value::from("[SECRET]");
-    }
-    details
-}
-
 /// Writes what came back as it came, without secrets.
-fn write_raw(folder: &Path, evidence: &Evidence) -> Result<()> {
+fn write_raw(folder: &Path, evidence: &Evidence, context: &Context) -> Result<()> {
     // What an earlier run of the same report left there is not of this one.
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -251,26 +253,28 @@ fn write_raw(folder: &Path, evidence: &Evidence) -> Result<()> {
         }
         _ => {}
     }
+    let write = |name: &str, bytes: &[u8]| write_whole(&folder.join(name), &context.without_secrets(bytes));
     let json = |value: &Value| serde_json::to_vec_pretty(value).unwrap_or_default();
-    write_whole(&folder.join("job.json"), &json(&without_token(&evidence.details)))?;
-    write_whole(&folder.join("metadata.json"), &json(&evidence.metadata))?;
-    write_whole(&folder.join("log.yaml"), &evidence.log)?;
+    write("job.json", &json(&evidence.details))?;
+    write("metadata.json", &json(&evidence.metadata))?;
+    write("log.yaml", &evidence.log)?;
+    write("pipeline.yaml", &evidence.pipeline)?;
     let suites: Vec<Value> = evidence
         .suites
         .iter()
         .map(|(name, tests)| serde_json::json!({"suite": name, "tests": tests}))
         .collect();
-    write_whole(&folder.join("results.json"), &json(&Value::Array(suites)))?;
+    write("results.json", &json(&Value::Array(suites)))?;
     for (board, entries) in &evidence.ledgers {
         let mut lines = Vec::new();
         for entry in entries {
             lines.extend(serde_json::to_vec(entry).unwrap_or_default());
             lines.push(b'\n');
         }
-        write_whole(&folder.join(format!("ledger-{}.jsonl", file_name(board))), &lines)?;
+        write(&format!("ledger-{}.jsonl", file_name(board)), &lines)?;
     }
     for (board, console) in &evidence.consoles {
-        write_whole(&folder.join(format!("console-{}.log", file_name(board))), console)?;
+        write(&format!("console-{}.log", file_name(board)), console)?;
     }
     Ok(())
 }
@@ -304,10 +308,12 @@ pub mod tests {
         ];
         let overlay = format!("echo /lava-{job}/bin\n").into_bytes();
         Evidence {
+            announced: crate::evidence::Announced::default(),
             blobs: [(meta_lava_formats::sha256(&overlay), overlay)].into(),
             job: Some(job.into()),
             details: json!({"id": job, "health": "Complete", "state": "Finished", "token": "hush"}),
             log: log.concat().into_bytes(),
+            pipeline: b"pipeline: []\n".to_vec(),
             suites: vec![("lava".into(), vec![json!({"id": 1, "name": "validate", "result": "pass"})])],
             metadata: json!([]),
             ledgers: [(
@@ -354,7 +360,7 @@ pub mod tests {
         assert!(snap("raw/log.yaml").starts_with(b"- {\"dt\""));
         assert!(snap("raw/console-bbb-01.log").starts_with(b"Bytes"));
         let told = String::from_utf8(snap("raw/job.json")).unwrap();
-        assert!(told.contains("\"token\": \"[SECRET]\""), "{told}");
+        assert!(told.contains("\"token\": \"[TOKEN]\""), "{told}");
         assert!(Store::new(folder.path()).pending().unwrap().is_empty());
     }
 

@@ -3,8 +3,8 @@
 //! The file is frozen in the repository and never made from LAVA's templates,
 //! so that a template that changes meets a board that did not.
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 /// What every board has, whatever its firmware. `F` is the settings of its
 /// firmware, in the key `firmware`.
@@ -24,9 +24,13 @@ pub struct BoardFile<F> {
     /// The kernel that this board boots.
     #[serde(default)]
     pub kernel: KernelLog,
-    /// What LAVA may not change about the userland.
+    /// The least time that its serial ports need for each character, in milliseconds. What
+    /// is typed faster is noted as a violation.
     #[serde(default)]
-    pub userland: Userland,
+    pub typing_ms: u64,
+    /// What is wrong with it, on purpose.
+    #[serde(default)]
+    pub faults: Faults,
 }
 
 fn one() -> usize {
@@ -58,14 +62,12 @@ pub struct KernelLog {
     pub lines: Vec<String>,
 }
 
-/// How the userland of this board differs from the served one.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+/// What is wrong with this board, on purpose.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Userland {
-    /// Answer at the login prompt, when the userland has one: user name.
-    pub user: Option<String>,
-    /// Its password, if it asks for one.
-    pub password: Option<String>,
+pub struct Faults {
+    /// So many times it does nothing at all when it is switched on or reset.
+    pub silent_starts: u32,
 }
 
 /// A board, its firmware's settings taken out.
@@ -81,8 +83,10 @@ pub struct Board {
     pub uarts: usize,
     /// See [`BoardFile::kernel`].
     pub kernel: KernelLog,
-    /// See [`BoardFile::userland`].
-    pub userland: Userland,
+    /// See [`BoardFile::typing_ms`].
+    pub typing_ms: u64,
+    /// See [`BoardFile::faults`].
+    pub faults: Faults,
 }
 
 /// Why a `ghost.yaml` is no board.
@@ -110,8 +114,9 @@ pub enum BoardError {
 /// [`BoardError::Schema`], with line and column.
 pub fn parse<F: DeserializeOwned>(name: &str, text: &str) -> Result<(Board, F), BoardError> {
     let file: BoardFile<F> = serde_yaml::from_str(text)?;
-    let BoardFile { model, firmware, memory, uarts, kernel, userland } = file;
-    let board = Board { name: name.to_owned(), model, memory, uarts, kernel, userland };
+    let BoardFile { model, firmware, memory, uarts, kernel, typing_ms, faults } = file;
+    let name = name.to_owned();
+    let board = Board { name, model, memory, uarts, kernel, typing_ms, faults };
     Ok((board, firmware))
 }
 

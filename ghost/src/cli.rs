@@ -60,6 +60,14 @@ pub enum Command {
         #[arg(long, default_value = control::SOCKET)]
         socket: PathBuf,
     },
+    /// Replace a board by one that nothing happened to
+    Renew {
+        /// Name of the board
+        board: String,
+        /// The daemon's control socket
+        #[arg(long, default_value = control::SOCKET)]
+        socket: PathBuf,
+    },
     /// Be the tool NAME, as when called by that name
     Tool {
         /// Name of the tool, such as qemu-system-aarch64
@@ -68,11 +76,15 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Answer each line on standard input, a board's name, with its state
+    /// Answer each line on standard input, a board's name, with its state; a line
+    /// `renew NAME` renews the board first
     Collect {
         /// Folder of ledgers and consoles
         #[arg(long, default_value = "/var/lib/ghost/state")]
         state: PathBuf,
+        /// The daemon's control socket
+        #[arg(long, default_value = control::SOCKET)]
+        socket: PathBuf,
     },
     /// List the kinds of firmware
     Kinds,
@@ -124,6 +136,9 @@ pub fn main(command: Command) -> ExitCode {
                 .map(|_| ExitCode::SUCCESS)
                 .map_err(|error| error.to_string())
         }
+        Command::Renew { board, socket } => control::ask(&socket, &Request::Renew { board })
+            .map(|_| ExitCode::SUCCESS)
+            .map_err(|error| error.to_string()),
         Command::Flash { board, part, file, socket } => std::path::absolute(&file)
             .and_then(|file| control::ask(&socket, &Request::Flash { board, part, file }))
             .map(|_| ExitCode::SUCCESS)
@@ -132,8 +147,8 @@ pub fn main(command: Command) -> ExitCode {
             Some(tool) => (tool.run)(&name, args),
             None => Err(format!("no ghost plays the tool {name:?}")),
         },
-        Command::Collect { state } => {
-            collect::serve(&state, std::io::stdin().lock(), std::io::stdout().lock())
+        Command::Collect { state, socket } => {
+            collect::serve(&state, &socket, std::io::stdin().lock(), std::io::stdout().lock())
                 .map(|()| ExitCode::SUCCESS)
                 .map_err(|error| error.to_string())
         }

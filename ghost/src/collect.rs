@@ -11,6 +11,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::{self, Request};
+
+/// What stands before a board's name that is to be renewed.
+pub const RENEW: &str = "renew ";
+
 /// The state of one board.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,16 +28,27 @@ pub struct Collected {
     pub console: String,
     /// Contents that the ledger names by sha256, in hex.
     pub blobs: BTreeMap<String, String>,
+    /// Why it could not be renewed, where that was asked for.
+    pub error: Option<String>,
 }
 
 /// Answers each line of `input` (the name of a board) with a line of JSON on
-/// `output`, until `input` ends.
+/// `output`, until `input` ends. A board whose name stands behind [`RENEW`] is renewed
+/// by the daemon that listens on `socket`.
 ///
 /// # Errors
 /// When `output` breaks. A board without state is answered with an empty one.
-pub fn serve(state: &Path, input: impl BufRead, mut output: impl Write) -> io::Result<()> {
+pub fn serve(state: &Path, socket: &Path, input: impl BufRead, mut output: impl Write) -> io::Result<()> {
     for line in input.lines() {
-        let collected = collect(state, line?.trim());
+        let line = line?;
+        let collected = match line.trim().strip_prefix(RENEW) {
+            Some(board) => {
+                let asked = control::ask(socket, &Request::Renew { board: board.to_owned() });
+                let error = asked.err().map(|error| error.to_string());
+                Collected { error, ..collect(state, board) }
+            }
+            None => collect(state, line.trim()),
+        };
         serde_json::to_writer(&mut output, &collected)?;
         output.write_all(b"\n")?;
         output.flush()?;

@@ -73,6 +73,8 @@ struct Port {
     /// How many timing marks were answered.
     marks: watch::Sender<u64>,
     input: mpsc::Sender<Vec<u8>>,
+    /// The least time for a character that is typed, in milliseconds.
+    typing_ms: u64,
 }
 
 /// The outer end of a serial port: where LAVA's connections arrive.
@@ -97,9 +99,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Makes a serial port: the end for connections, and the board's.
 ///
-/// `transcript` takes what the board prints, for humans.
+/// `transcript` takes what the board prints, for humans. What is typed with less than
+/// `typing_ms` milliseconds for each character is a violation.
 #[must_use]
-pub fn port(uart: usize, ledger: Ledger, transcript: Option<File>, pace: Option<Pace>) -> (Socket, Console) {
+pub fn port(
+    uart: usize,
+    ledger: Ledger,
+    transcript: Option<File>,
+    pace: Option<Pace>,
+    typing_ms: u64,
+) -> (Socket, Console) {
     let (input_in, input_out) = mpsc::channel(FIFO_CHUNKS);
     let port = Arc::new(Port {
         uart,
@@ -111,6 +120,7 @@ pub fn port(uart: usize, ledger: Ledger, transcript: Option<File>, pace: Option<
         open: watch::Sender::new(None),
         marks: watch::Sender::new(0),
         input: input_in,
+        typing_ms,
     });
     let console = Console {
         port: Arc::clone(&port),
@@ -126,6 +136,20 @@ impl Socket {
     /// Waits until somebody has the port open.
     pub async fn connected(&self) {
         let _ = self.port.open.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// Forgets what the board has printed so far.
+    ///
+    /// # Errors
+    /// When the transcript can't be emptied.
+    pub fn renew(&self) -> std::io::Result<()> {
+        match lock(&self.port.transcript).as_mut() {
+            Some((file, size)) => {
+                *size = 0;
+                file.set_len(0)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Waits until all has arrived that was typed into a telnet client before now.
@@ -230,6 +254,7 @@ impl Socket {
         let mut decoder = telnet.then(Telnet::new);
         let mut open = self.port.open.subscribe();
         let mut buffer = [0_u8; 4096];
+        let mut typing = Typing::default();
         loop {
             let size = tokio::select! {
                 size = read.read(&mut buffer) => size.unwrap_or(0),
@@ -247,6 +272,11 @@ impl Socket {
             {
                 let _ = writer.write_all(&reply).await;
             }
+            if typing.is_too_fast(&data, Instant::now(), self.port.typing_ms) {
+                let each = self.port.typing_ms;
+                let detail = format!("a line came with less than {each} ms for each character");
+                self.port.ledger.violation("typed-too-fast", detail);
+            }
             if !data.is_empty() && self.port.input.try_send(data).is_err() {
                 self.port.ledger.violation("input-overrun", "typed faster than the board reads");
             }
@@ -257,6 +287,33 @@ impl Socket {
         if *self.port.open.borrow() == Some(number) {
             close(&self.port).await;
         }
+    }
+}
+
+/// How fast the line is typed that has not ended yet.
+#[derive(Debug, Default)]
+struct Typing {
+    begun: Option<Instant>,
+    characters: u32,
+}
+
+impl Typing {
+    /// Takes in what was typed until `now`; whether a line has ended in it that took less
+    /// than `each` milliseconds for a character. The whole line counts and not the pauses in
+    /// it: a busy machine hands over late what came in time, but never early.
+    fn is_too_fast(&mut self, typed: &[u8], now: Instant, each: u64) -> bool {
+        let mut too_fast = false;
+        for byte in typed {
+            let begun = *self.begun.get_or_insert(now);
+            if matches!(byte, b'\r' | b'\n') {
+                let least = Duration::from_millis(each) * self.characters.saturating_sub(1);
+                too_fast |= now.duration_since(begun) < least;
+                *self = Self::default();
+            } else {
+                self.characters += 1;
+            }
+        }
+        too_fast
     }
 }
 
@@ -279,7 +336,7 @@ impl Console {
     /// reads is what the board prints.
     #[must_use]
     pub fn pipe(ledger: Ledger) -> (Self, tokio::io::DuplexStream) {
-        let (socket, console) = port(0, ledger, None, None);
+        let (socket, console) = port(0, ledger, None, None, 0);
         let (ours, theirs) = tokio::io::duplex(1 << 20);
         let (read, write) = tokio::io::split(ours);
         tokio::spawn(socket.attach(read, write));
@@ -597,7 +654,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_printed_while_nobody_listens_is_lost() {
         let (_dir, ledger) = ledger();
-        let (socket, mut console) = port(0, ledger, None, None);
+        let (socket, mut console) = port(0, ledger, None, None, 0);
         console.print("lost\n").await;
         let (ours, mut theirs) = tokio::io::duplex(64);
         let (read, write) = tokio::io::split(ours);
@@ -628,7 +685,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_typed_before_a_mark_has_arrived_when_it_is_answered() {
         let (_dir, ledger) = ledger();
-        let (socket, mut console) = port(0, ledger, None, None);
+        let (socket, mut console) = port(0, ledger, None, None, 0);
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(socket.clone().listen(listener));
@@ -647,6 +704,22 @@ mod tests {
         };
         let (_open, ()) = tokio::join!(answers, socket.settle());
         assert_eq!(console.recv().await, b"typed");
+    }
+
+    #[test]
+    fn a_line_that_took_its_time_is_fine_and_one_that_did_not_is_not() {
+        let start = Instant::now();
+        let after = |ms| start + Duration::from_millis(ms);
+        let mut typing = Typing::default();
+        assert!(typing.is_too_fast(b"setenv a b\r", start, 10));
+        assert!(!typing.is_too_fast(b"setenv a b\r", start, 0), "a port that takes anything");
+        for (at, byte) in b"dhcp".iter().enumerate() {
+            assert!(!typing.is_too_fast(&[*byte], after(20 * at as u64), 10));
+        }
+        assert!(!typing.is_too_fast(b"\r", after(80), 10));
+        // A key is no line, and a line of one character has no speed.
+        assert!(!typing.is_too_fast(b" ", start, 10));
+        assert!(!typing.is_too_fast(b"\n\n", start, 10));
     }
 
     #[test]

@@ -26,6 +26,12 @@ pub enum Request {
         /// What to do.
         action: PowerAction,
     },
+    /// A board is replaced by one that nothing happened to: switched off, its storage
+    /// erased, its ledger and its consoles empty. Answered when it is done.
+    Renew {
+        /// Name of the board.
+        board: String,
+    },
     /// A part of a board's storage is written, as a flashing tool does; answered
     /// when it is done.
     Flash {

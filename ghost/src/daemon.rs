@@ -105,6 +105,8 @@ pub enum DaemonError {
 /// A power command on its way to a board.
 struct Order {
     action: PowerAction,
+    /// Whether it is a new board from then on.
+    renew: bool,
     /// For a board that a tool starts: how the tool was called.
     invocation: Option<Invocation>,
     done: oneshot::Sender<()>,
@@ -128,9 +130,18 @@ impl Handle {
     }
 
     async fn order(&self, action: PowerAction, invocation: Option<Invocation>) {
+        self.send(|done| Order { action, renew: false, invocation, done }).await;
+    }
+
+    /// Switches the board off, and makes it a new one.
+    async fn renew(&self) {
+        self.send(|done| Order { action: PowerAction::Off, renew: true, invocation: None, done }).await;
+    }
+
+    async fn send(&self, order: impl FnOnce(oneshot::Sender<()>) -> Order) {
         let (done, wait) = oneshot::channel();
         // The board's task ends only with the daemon.
-        if self.orders.send(Order { action, invocation, done }).await.is_ok() {
+        if self.orders.send(order(done)).await.is_ok() {
             let _ = wait.await;
         }
     }
@@ -168,7 +179,8 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
             let path = state.join(name);
             let transcript = File::options().create(true).append(true).open(&path).map_err(at(&path))?;
             let pace = settings.pace.or(lab.pace);
-            let (socket, console) = console::port(uart, ledger.clone(), Some(transcript), pace);
+            let (socket, console) =
+                console::port(uart, ledger.clone(), Some(transcript), pace, board.typing_ms);
             if let Some(&port) = entry.consoles.get(uart) {
                 let listener = TcpListener::bind(("127.0.0.1", port))
                     .await
@@ -241,6 +253,13 @@ async fn answer(handles: &BTreeMap<String, Handle>, stream: UnixStream) -> io::R
                 None
             }
         },
+        Ok(Request::Renew { board }) => match find(&board) {
+            Err(error) => Some(error),
+            Ok(handle) => {
+                handle.renew().await;
+                renew(handle, &board).err().map(|error| format!("could not renew {board}: {error}"))
+            }
+        },
         Ok(Request::Flash { board, part, file }) => match find(&board) {
             Err(error) => Some(error),
             Ok(handle) => flash(&handle.ledger, &board, &part, &file).err(),
@@ -271,6 +290,13 @@ async fn answer(handles: &BTreeMap<String, Handle>, stream: UnixStream) -> io::R
     Ok(())
 }
 
+/// Makes a board that is off one that nothing happened to.
+fn renew(handle: &Handle, board: &str) -> io::Result<()> {
+    firmware::flash::erase(Path::new(firmware::flash::FOLDER), board)?;
+    handle.sockets.iter().try_for_each(Socket::renew)?;
+    handle.ledger.renew()
+}
+
 /// Writes a file of the worker's into a board's storage.
 fn flash(ledger: &Ledger, board: &str, part: &str, file: &Path) -> Result<(), String> {
     let path = file.display().to_string();
@@ -297,7 +323,7 @@ fn flash(ledger: &Ledger, board: &str, part: &str, file: &Path) -> Result<(), St
 async fn play(mut machine: Machine, firmware: Box<dyn Firmware>, mut inbox: mpsc::Receiver<Order>) {
     while let Some(order) = inbox.recv().await {
         if order.action == PowerAction::Off {
-            off(&mut machine).await;
+            off(&mut machine, order.renew).await;
             let _ = order.done.send(());
             continue;
         }
@@ -327,13 +353,13 @@ async fn play(mut machine: Machine, firmware: Box<dyn Firmware>, mut inbox: mpsc
             match next {
                 Some(order) if order.action == PowerAction::Reset => powered_by = order,
                 Some(order) => {
-                    off(&mut machine).await;
+                    off(&mut machine, order.renew).await;
                     let _ = order.done.send(());
                     break;
                 }
                 // It switched itself off.
                 None => {
-                    off(&mut machine).await;
+                    off(&mut machine, false).await;
                     break;
                 }
             }
@@ -341,7 +367,10 @@ async fn play(mut machine: Machine, firmware: Box<dyn Firmware>, mut inbox: mpsc
     }
 }
 
-async fn off(machine: &mut Machine) {
+async fn off(machine: &mut Machine, renew: bool) {
+    if renew {
+        machine.renew();
+    }
     machine.enter(Stage::Off);
     for console in &mut machine.consoles {
         console.hang_up().await;
@@ -353,6 +382,9 @@ async fn off(machine: &mut Machine) {
 async fn cpu(machine: &mut Machine, firmware: &dyn Firmware) {
     loop {
         machine.enter(Stage::Firmware);
+        if machine.is_silent() {
+            return std::future::pending().await;
+        }
         let halt = match firmware.run(machine).await {
             Next::Boot(image) => match linux::run(machine, image).await {
                 linux::Exit::Reboot => false,

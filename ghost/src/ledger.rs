@@ -227,6 +227,20 @@ impl Ledger {
         Ok(Self { file: Arc::new(Mutex::new(file)), blobs })
     }
 
+    /// Begins anew, as the ledger of a board that nothing happened to.
+    ///
+    /// # Errors
+    /// When the file can't be emptied, or what was kept beside it can't be removed.
+    pub fn renew(&self) -> io::Result<()> {
+        let file = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        // It is opened for appending: the next entry is the first.
+        file.set_len(0)?;
+        match std::fs::remove_dir_all(&self.blobs) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Keeps `bytes` beside the ledger, in the file `blobs/SHA256`.
     pub fn blob(&self, bytes: &[u8]) {
         let path = self.blobs.join(meta_lava_formats::sha256(bytes));

@@ -35,6 +35,8 @@ pub struct Machine {
     /// How the tool was called that started it, if one did.
     pub invocation: Option<Invocation>,
     lease: Lease,
+    /// How many times it was switched on or reset since it was new.
+    starts: u32,
 }
 
 impl Machine {
@@ -47,17 +49,29 @@ impl Machine {
         assert!(!consoles.is_empty(), "a board has a serial port");
         let memory = Memory::new(board.memory.base, board.memory.mib);
         let net = Net::new(lease, ledger.clone());
-        Self { board, consoles, memory, net, ledger, invocation: None, lease }
+        Self { board, consoles, memory, net, ledger, invocation: None, lease, starts: 0 }
     }
 
     /// Puts the machine where a reset puts it: RAM and network forgotten, input dropped.
     pub fn reset(&mut self, invocation: Option<Invocation>) {
+        self.starts = self.starts.saturating_add(1);
         self.memory = Memory::new(self.board.memory.base, self.board.memory.mib);
         self.net = Net::new(self.lease, self.ledger.clone());
         self.invocation = invocation;
         for console in &mut self.consoles {
             console.drain();
         }
+    }
+
+    /// Whether this start is one of those at which it does nothing.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.starts <= self.board.faults.silent_starts
+    }
+
+    /// Makes it a machine that was never switched on.
+    pub fn renew(&mut self) {
+        self.starts = 0;
     }
 
     /// The boot loader's serial port.

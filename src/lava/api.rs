@@ -366,6 +366,21 @@ impl Api {
         }
     }
 
+    /// The pipeline that LAVA made of a job, YAML; empty where there is none, as with a
+    /// job that was never started. It is no part of the REST API, but of the job's page.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when it could not be had.
+    pub async fn pipeline(&self, id: &str) -> Result<Vec<u8>> {
+        let what = format!("fetch the pipeline of job {id}");
+        let request = self.client.get(format!("{}/scheduler/job/{id}/description", self.base));
+        match self.send(&what, request).await? {
+            (StatusCode::NOT_FOUND, _) => Ok(Vec::new()),
+            (status, body) if status.is_success() => Ok(body),
+            (status, body) => Err(refused(&what, status, &body)),
+        }
+    }
+
     /// The suites of a job's results, in the order of their making.
     ///
     /// # Errors
@@ -423,6 +438,17 @@ impl Api {
     pub async fn devices(&self) -> Result<Vec<Device>> {
         let what = "list LAVA's devices";
         typed(what, self.list(what, "devices/").await?)
+    }
+
+    /// Calls a device good again, whatever LAVA made of its last job.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when LAVA refuses.
+    pub async fn set_good(&self, device: &str) -> Result<()> {
+        let what = format!("call device {device} good");
+        let (status, body) =
+            self.post(&what, &format!("devices/{device}/set_health/"), &json!({ "health": "GOOD" })).await?;
+        if status.is_success() { Ok(()) } else { Err(refused(&what, status, &body)) }
     }
 
     /// All workers.

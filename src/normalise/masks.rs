@@ -197,9 +197,12 @@ pub const TABLE: &[Mask] = &[
 /// Masks of what only a job that fails has: no run without a mistake is expected to need them.
 const OF_FAILURES: &[&str] = &["duration-timed-out"];
 
+/// Placeholder of what nobody may read.
+pub const TOKEN: &str = "[TOKEN]";
+
 /// Placeholders of values that are known exactly, for their counters.
 const EXACT: &[&str] =
-    &["[JOB_ID]", "[DISPATCHER_IP]", "[WORKER]", "127.0.0.1 [PORT]", "[TOKEN]", "[SERVER]", "[BOARD_IP]"];
+    &["[JOB_ID]", "[DISPATCHER_IP]", "[WORKER]", "127.0.0.1 [PORT]", TOKEN, "[SERVER]", "[BOARD_IP]"];
 
 /// [`TABLE`], compiled once.
 struct Patterns {
@@ -311,6 +314,17 @@ impl Context {
             self.exact.sort_by(|(a, _), (b, _)| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         }
         self
+    }
+
+    /// `bytes` without the secrets among the values; what is a secret in one place is one in all.
+    #[must_use]
+    pub fn without_secrets<'b>(&self, bytes: &'b [u8]) -> Cow<'b, [u8]> {
+        let secrets = self.exact.iter().filter(|(_, placeholder)| *placeholder == TOKEN);
+        let any: Vec<String> = secrets.map(|(secret, _)| regex::escape(secret)).collect();
+        match regex::bytes::Regex::new(&any.join("|")) {
+            Ok(any_secret) if !any.is_empty() => any_secret.replace_all(bytes, TOKEN.as_bytes()),
+            _ => Cow::Borrowed(bytes),
+        }
     }
 
     /// Masks the ports of consoles, as dictionaries name them.
@@ -495,6 +509,15 @@ mod tests {
         masks.apply(Scope::Board, "validate duration: 0.03");
         assert_eq!(masks.unused().len(), all - 1);
         assert!(masks.counts().contains(&("duration-validate", 2)));
+    }
+
+    #[test]
+    fn a_secret_is_in_no_bytes_wherever_it_stands() {
+        let mut context = Context::new(Some("12"));
+        context.add(TOKEN, "s3cret").add(TOKEN, "a+b").add("[WORKER]", "worker-1");
+        let kept = context.without_secrets(b"worker-1 s3crets3cret a+b aab \xff 12");
+        assert_eq!(kept.as_ref(), b"worker-1 [TOKEN][TOKEN] [TOKEN] aab \xff 12");
+        assert_eq!(Context::new(None).without_secrets(b"s3cret").as_ref(), b"s3cret");
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! Turns what came back of a job into text that is equal from run to run.
 //!
-//! [`masks`] replaces what varies by named placeholders; [`log`], [`results`] and
-//! [`ledger`] give the rest a readable shape. Structure is never masked: a line
+//! [`masks`] replaces what varies by named placeholders; [`log`], [`pipeline`],
+//! [`results`] and [`ledger`] give the rest a readable shape. Structure is never masked: a line
 //! that LAVA no longer writes, writes twice or writes elsewhere stays visible.
 
 pub mod artifacts;
@@ -10,11 +10,12 @@ pub mod ledger;
 pub mod log;
 pub mod masks;
 pub mod moment;
+pub mod pipeline;
 pub mod results;
 mod text;
 
 pub use artifacts::Artifacts;
-pub use masks::{Context, Masks};
+pub use masks::{Context, Masks, TOKEN};
 pub use text::printable;
 
 use masks::Scope;

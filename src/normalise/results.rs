@@ -41,6 +41,16 @@ pub fn normalise(evidence: &Evidence, normaliser: Normaliser<'_>) -> String {
             text.push_str(&format!("  {field}: {}\n", mask(&plain(value))));
         }
     }
+    if evidence.job.is_some() {
+        let announced = |states: &[String]| match states {
+            [] => "nothing".to_owned(),
+            states => mask(&states.join(", ")),
+        };
+        text.push_str(&format!("announced\n  job: {}\n", announced(&evidence.announced.job)));
+        for (device, states) in &evidence.announced.devices {
+            text.push_str(&format!("  device {}: {}\n", mask(device), announced(states)));
+        }
+    }
     let attributes = attributes(&evidence.metadata);
     if !attributes.is_empty() {
         text.push_str("metadata\n");

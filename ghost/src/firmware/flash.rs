@@ -49,9 +49,33 @@ pub fn read(folder: &Path, board: &str, part: &str) -> io::Result<Option<Vec<u8>
     }
 }
 
+/// Empties the storage of `board`.
+///
+/// # Errors
+/// When `board` is no plain name, or something can't be removed.
+pub fn erase(folder: &Path, board: &str) -> io::Result<()> {
+    let part = path(folder, board, "part")?;
+    match fs::remove_dir_all(part.parent().unwrap_or(&part)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_erased_board_has_nothing_and_others_keep_theirs() {
+        let folder = tempfile::tempdir().unwrap();
+        erase(folder.path(), "board-01").unwrap();
+        write(folder.path(), "board-01", "kernel", b"x").unwrap();
+        write(folder.path(), "board-02", "kernel", b"y").unwrap();
+        erase(folder.path(), "board-01").unwrap();
+        assert_eq!(read(folder.path(), "board-01", "kernel").unwrap(), None);
+        assert_eq!(read(folder.path(), "board-02", "kernel").unwrap().as_deref(), Some(&b"y"[..]));
+        assert!(erase(folder.path(), "..").is_err());
+    }
 
     #[test]
     fn what_was_flashed_last_is_read() {
