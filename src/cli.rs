@@ -28,6 +28,8 @@ enum Command {
     Check(commands::check::Args),
     /// Print one scenario, rendered
     Show(commands::show::Args),
+    /// Break LAVA on purpose, and show that it is noticed
+    SelfTest(commands::self_test::Args),
     /// Start a stack to poke at
     Up(commands::up::Args),
     /// Take it down
@@ -70,6 +72,7 @@ pub fn main() -> ExitCode {
             Command::List(args) => commands::list::run(args).await,
             Command::Check(args) => commands::check::run(args).await,
             Command::Show(args) => commands::show::run(args).await,
+            Command::SelfTest(args) => commands::self_test::run(args).await,
             Command::Up(args) => commands::up::run(args).await,
             Command::Down(args) => commands::down::run(args).await,
             Command::Doctor(args) => commands::doctor::run(args).await,

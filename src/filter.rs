@@ -25,7 +25,7 @@ pub struct FilterArgs {
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
     /// Scenarios that an expression matches: suite(x), name(x), type(x), firmware(x), family(x),
-    /// tag(x), all(), none(); x is =exact, ~contains, /regex/ or a glob; & | ! - and parentheses
+    /// tag(x), with(setting=x), all(), none(); x is =exact, ~contains, /regex/ or a glob; & | ! - and parentheses
     #[arg(short = 'E', long = "filterset", value_name = "EXPR")]
     pub expressions: Vec<String>,
     /// Scenarios of a suite
@@ -131,7 +131,36 @@ impl Partition {
     }
 }
 
-/// A filter expression.
+/// A filter expression, for what is not the command line.
+#[derive(Debug, Clone)]
+pub struct Filter(Expr);
+
+impl Filter {
+    /// Reads an expression.
+    ///
+    /// # Errors
+    /// Where it stops to be one, in words.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        whole(text).map(Self).map_err(|Bad { at, message }| {
+            let column = text.get(..at).unwrap_or(text).chars().count() + 1;
+            format!("column {column} of `{text}`: {message}")
+        })
+    }
+
+    /// The scenarios of these names.
+    #[must_use]
+    pub fn names(names: impl IntoIterator<Item = String>) -> Self {
+        Self(Expr::Any(names.into_iter().map(|name| Expr::Set(Field::Name, Matcher::Exact(name))).collect()))
+    }
+
+    /// Whether `scenario` is meant.
+    #[must_use]
+    pub fn matches(&self, scenario: &Scenario) -> bool {
+        self.0.matches(scenario)
+    }
+}
+
+/// What a filter expression is made of.
 #[derive(Debug, Clone)]
 enum Expr {
     All,
@@ -152,6 +181,7 @@ enum Field {
     Firmware,
     Family,
     Tag,
+    With,
 }
 
 /// How a predicate matches.
@@ -206,6 +236,7 @@ impl Expr {
                 Field::Firmware => scenario.boards.iter().any(|board| matcher.matches(&board.firmware)),
                 Field::Family => scenario.family.as_deref().is_some_and(|family| matcher.matches(family)),
                 Field::Tag => scenario.tags.iter().any(|tag| matcher.matches(tag)),
+                Field::With => scenario.settings().iter().any(|setting| matcher.matches(setting)),
             },
         }
     }
@@ -324,7 +355,7 @@ fn unary(input: &mut Input<'_>, depth: usize) -> ModalResult<Expr, Bad> {
     predicate(input)
 }
 
-const PREDICATES: &str = "suite(), name(), type(), firmware(), family(), tag(), all() and none()";
+const PREDICATES: &str = "suite(), name(), type(), firmware(), family(), tag(), with(), all() and none()";
 
 fn predicate(input: &mut Input<'_>) -> ModalResult<Expr, Bad> {
     let at = input.current_token_start();
@@ -337,6 +368,7 @@ fn predicate(input: &mut Input<'_>) -> ModalResult<Expr, Bad> {
         "firmware" => Some(Field::Firmware),
         "family" => Some(Field::Family),
         "tag" => Some(Field::Tag),
+        "with" => Some(Field::With),
         "all" | "none" => None,
         "" => return bad(at, format!("expected one of {PREDICATES}")),
         _ => return bad(at, format!("there is no predicate `{name}`; there are {PREDICATES}")),

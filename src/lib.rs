@@ -26,6 +26,7 @@ mod print;
 mod report;
 mod root;
 mod runner;
+mod sabotage;
 mod scenario;
 mod secret;
 mod server_kind;

@@ -486,6 +486,14 @@ impl Stack {
         format!("ws://{}/ws/", self.publisher.address())
     }
 
+    /// Id of the server's container.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when there is none.
+    pub fn server_container(&self) -> Result<&str> {
+        service(&self.containers, "server", 1).map(|container| container.id.as_str())
+    }
+
     /// Id of the container of a worker (`worker-1`).
     ///
     /// # Errors

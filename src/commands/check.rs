@@ -9,6 +9,7 @@ use crate::compose;
 use crate::error::Result;
 use crate::exit_code::Exit;
 use crate::root::root;
+use crate::sabotage;
 use crate::scenario::{Matrix, Problem, Scenario};
 use crate::snapshot::{Store, in_ci};
 
@@ -63,6 +64,7 @@ fn check(root: &Path, strict: bool) -> Checked {
     }
     let store = Store::new(root);
     problems.extend(store.check(&matrix));
+    problems.extend(sabotage::load_with_problems(root).1);
     let mut notes = Vec::new();
     let without = store.without(&matrix);
     if strict {

@@ -12,6 +12,7 @@ pub mod merge;
 pub mod rerun;
 pub mod review;
 pub mod run;
+pub mod self_test;
 pub mod show;
 pub mod up;
 

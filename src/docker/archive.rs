@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 pub struct Archive {
     builder: Option<tar::Builder<Vec<u8>>>,
     folders: BTreeSet<String>,
+    /// Seconds since the Unix epoch.
+    mtime: u64,
 }
 
 /// Who owns an entry of an [`Archive`].
@@ -40,7 +42,15 @@ impl Archive {
     /// An empty one.
     #[must_use]
     pub fn new() -> Self {
-        Self { builder: Some(tar::Builder::new(Vec::new())), folders: BTreeSet::new() }
+        Self { builder: Some(tar::Builder::new(Vec::new())), folders: BTreeSet::new(), mtime: 0 }
+    }
+
+    /// An empty one whose files are of now: for files that take the place of others, where
+    /// LAVA goes by their time. Else all are of the year 1970, so that images do not vary.
+    #[must_use]
+    pub fn of_now() -> Self {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        Self { mtime: now.map_or(0, |now| now.as_secs()), ..Self::new() }
     }
 
     /// Adds a file, and the folders above it that `folder_of` asks for.
@@ -53,7 +63,7 @@ impl Archive {
         header.set_mode(mode);
         header.set_uid(owner.uid);
         header.set_gid(owner.gid);
-        header.set_mtime(0);
+        header.set_mtime(self.mtime);
         header.set_size(content.len() as u64);
         self.append(&mut header, path, content)
     }

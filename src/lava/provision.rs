@@ -85,7 +85,8 @@ pub async fn write_files(
         return Ok(());
     }
     let owner = owner_of(engine, container, &format!("{CONFIGURATION}/{DICTIONARIES}")).await?;
-    let mut archive = Archive::new();
+    // Jinja2 takes a template that is as old as it was for the same one.
+    let mut archive = Archive::of_now();
     for (path, content) in configuration {
         archive.file(path, 0o644, owner, content)?;
     }

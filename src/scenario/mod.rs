@@ -10,7 +10,7 @@ mod render;
 mod tag;
 
 pub use load::Matrix;
-pub use problem::Problem;
+pub use problem::{Problem, refuse};
 pub use render::Rendered;
 
 use std::path::PathBuf;
@@ -74,6 +74,16 @@ impl Scenario {
     #[must_use]
     pub fn id(&self) -> String {
         format!("{}/{}", self.suite, self.name)
+    }
+
+    /// The variables of its family's job as `name=value`, to filter by.
+    #[must_use]
+    pub fn settings(&self) -> Vec<String> {
+        let text = |value: &serde_yaml::Value| match value {
+            serde_yaml::Value::String(text) => text.clone(),
+            other => serde_yaml::to_string(other).unwrap_or_default().trim_end().to_owned(),
+        };
+        self.with.iter().map(|(name, value)| format!("{}={}", text(name), text(value))).collect()
     }
 
     /// Kind of the first board's firmware.

@@ -1,0 +1,343 @@
+//! `meta-lava self-test`: breaks LAVA on purpose, and shows that it is noticed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use globset::Glob;
+use serde::Serialize;
+
+use crate::commands::run::{JOBS_PER_CORE, REPORTS};
+use crate::commands::up::lab;
+use crate::commands::{matrix, print};
+use crate::error::{Error, Result};
+use crate::event::{Event, Phase, Verdict as OfScenario};
+use crate::exit_code::Exit;
+use crate::images::LavaArgs;
+use crate::interrupt::Interrupt;
+use crate::print::err;
+use crate::runner::{self, Ready};
+use crate::sabotage::{
+    CONTROL, Court, Mutation, Sabotage, Table, Trial, Verdict, choose, control, draw, few, load, traced,
+};
+use crate::scenario::Scenario;
+use crate::session::{Session, Up};
+use crate::snapshot::write_whole;
+use crate::sweep;
+
+/// Options of `self-test`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Sabotages, by name or glob [default: all of `sabotages/`]
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Instead of them, change N lines of LAVA by chance, one at a time
+    #[arg(long, value_name = "N", conflicts_with = "names", value_parser = clap::value_parser!(u16).range(1..))]
+    mutate: Option<u16>,
+    /// What the chance of --mutate is made from
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// Run every scenario under every sabotage, not some of each kind
+    #[arg(long)]
+    all: bool,
+    /// List the sabotages, and who must notice each
+    #[arg(long)]
+    list: bool,
+    #[command(flatten)]
+    lava: LavaArgs,
+    /// Jobs at once [default: what this machine's cores bear]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// Folder of the report [default: target/meta-lava/<run>]
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+}
+
+/// How many scenarios try a mutant, in each round; the next round is for those that nobody
+/// has noticed yet.
+const ROUNDS: [usize; 3] = [1, 2, 5];
+/// How long a job may take in which LAVA may hang by chance.
+const MUTANT: Duration = Duration::from_secs(60);
+
+/// Does it.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn run(args: Args) -> Result<Exit> {
+    let root = crate::root::root()?;
+    let matrix = matrix()?;
+    let sabotages = chosen(load(&root)?, &args.names)?;
+    let scenarios: Vec<&Scenario> =
+        matrix.scenarios.iter().filter(|scenario| scenario.skip.is_none()).collect();
+    if args.list {
+        return Ok(list(&sabotages, &scenarios));
+    }
+    let lab = lab(&matrix, &scenarios, 1)?;
+    let lava = args.lava.lava()?;
+    let run = sweep::new_run_name();
+    let report = args.report.clone().unwrap_or_else(|| root.join(REPORTS).join(&run));
+    let left = format!("run {run} may have left something behind; `meta-lava clean` removes it");
+    let interrupt = Interrupt::listen(move || left.clone())?;
+    let (events, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let teller = tokio::spawn(async move {
+        while let Some(event) = told.recv().await {
+            match event {
+                Event::Progress(_, line) => err(&format!("{line}\n")),
+                Event::Warning(line) => err(&format!("warning: {line}\n")),
+                _ => {}
+            }
+        }
+    });
+    let session = Session {
+        root: &root,
+        run: &run,
+        lava: &lava,
+        report: &report,
+        events: &events,
+        interrupt: &interrupt,
+        keep: false,
+    };
+    let mut test = Test { args: &args, session, found: Found { version: 1, ..Found::default() } };
+    let begun = Instant::now();
+    let result = session
+        .with_stack(1, lab, async |up: Up| {
+            test.found.lava = up.stack.version().to_owned();
+            let ready = runner::ready(&matrix, &scenarios, &up)?;
+            let at_once = args.jobs.map_or(up.cpus * JOBS_PER_CORE, usize::from);
+            let court = Court::open(&up, root.clone(), report.clone(), interrupt.clone(), at_once).await?;
+            match args.mutate {
+                None => session.phase(Phase::Jobs, test.sabotage(&court, &sabotages, &ready)).await,
+                Some(count) => {
+                    session.phase(Phase::Jobs, test.mutate(&court, usize::from(count), &ready)).await
+                }
+            }
+        })
+        .await;
+    let mut found = std::mem::take(&mut test.found);
+    drop(events);
+    let _ = teller.await;
+    found.seconds = begun.elapsed().as_secs_f64();
+    let written = serde_json::to_vec_pretty(&found)
+        .map_err(|error| Error::Infrastructure(error.to_string()))
+        .and_then(|json| write_whole(&report.join("self-test.json"), &json));
+    print(&found.text(&args));
+    print(&format!("  {}\n", report.join("self-test.json").display()));
+    result.and(written).map(|()| found.exit())
+}
+
+/// Those of `sabotages` that are named.
+fn chosen(sabotages: Vec<Sabotage>, names: &[String]) -> Result<Vec<Arc<Sabotage>>> {
+    let mut globs = Vec::new();
+    for name in names {
+        let glob = Glob::new(name)
+            .map_err(|error| Error::Usage(format!("{name:?} is neither a name nor a glob: {error}")))?
+            .compile_matcher();
+        if !sabotages.iter().any(|sabotage| glob.is_match(&sabotage.name)) {
+            let known: Vec<&str> = sabotages.iter().map(|sabotage| sabotage.name.as_str()).collect();
+            let near = similar::get_close_matches(name.as_str(), &known, 3, 0.5).join(", ");
+            let near = if near.is_empty() { String::new() } else { format!("; did you mean {near}?") };
+            return Err(Error::NoMatch(format!("no sabotage matches {name:?}{near}")));
+        }
+        globs.push(glob);
+    }
+    let wanted = |s: &Sabotage| globs.is_empty() || globs.iter().any(|glob| glob.is_match(&s.name));
+    Ok(sabotages.into_iter().filter(wanted).map(Arc::new).collect())
+}
+
+fn list(sabotages: &[Arc<Sabotage>], scenarios: &[&Scenario]) -> Exit {
+    let mut text = String::new();
+    for sabotage in sabotages {
+        let noticing = scenarios.iter().filter(|scenario| sabotage.must_notice(scenario)).count();
+        text.push_str(&format!("{:32} {noticing:3}  {}\n", sabotage.name, sabotage.about));
+    }
+    text.push_str(&format!(
+        "{} sabotages; the number is of the {} scenarios that must notice it\n",
+        sabotages.len(),
+        scenarios.len()
+    ));
+    print(&text);
+    Exit::Ok
+}
+
+/// What a self-test found: `self-test.json`.
+#[derive(Debug, Default, Serialize)]
+struct Found {
+    version: u32,
+    lava: String,
+    seconds: f64,
+    #[serde(rename = "sabotages")]
+    table: Table,
+    /// With --mutate: from how many lines the mutants were drawn.
+    lines: Option<usize>,
+    mutants: Vec<Mutant>,
+}
+
+/// A mutant and what became of it.
+#[derive(Debug, Serialize)]
+struct Mutant {
+    mutation: Mutation,
+    /// Scenarios that ran under it, and how each ended.
+    tried: BTreeMap<String, OfScenario>,
+    /// The first difference of the one that noticed it.
+    noticed: Option<String>,
+}
+
+struct Test<'a> {
+    args: &'a Args,
+    session: Session<'a>,
+    found: Found,
+}
+
+impl Test<'_> {
+    fn say(&self, line: String) {
+        self.session.say(Event::Progress(Phase::Jobs, line));
+    }
+
+    async fn sabotage(&mut self, court: &Court, sabotages: &[Arc<Sabotage>], ready: &[Ready]) -> Result<()> {
+        court.prepare(sabotages).await?;
+        let of = |sabotage: &Arc<Sabotage>| choose(sabotage, ready, self.args.all);
+        let mut planned: Vec<(&Arc<Sabotage>, Vec<Trial>)> =
+            sabotages.iter().map(|sabotage| (sabotage, of(sabotage))).collect();
+        let control = control(ready);
+        self.found.table.plan(CONTROL, "nothing is broken: no scenario may notice anything", control.len());
+        for (sabotage, trials) in &planned {
+            self.found.table.plan(&sabotage.name, &sabotage.about, trials.len());
+        }
+        let of_server: Vec<(&Arc<Sabotage>, Vec<Trial>)> =
+            planned.extract_if(.., |(sabotage, _)| sabotage.is_of_the_server()).collect();
+        // Slow ones first: so that none is left alone at the end.
+        let mut trials: Vec<Trial> =
+            planned.into_iter().flat_map(|(_, trials)| trials).chain(control).collect();
+        trials.sort_by_key(|trial| std::cmp::Reverse(trial.ready.scenario.timeout));
+        self.hold(court, trials).await?;
+        for (sabotage, trials) in of_server {
+            court.change_server(Some(sabotage)).await?;
+            self.hold(court, trials).await?;
+        }
+        Ok(())
+    }
+
+    async fn hold(&mut self, court: &Court, trials: Vec<Trial>) -> Result<()> {
+        let all = self.found.table.sabotages.len();
+        let table = &mut self.found.table;
+        let session = self.session;
+        court
+            .hold(trials, |trial, outcome| {
+                let name = trial.sabotage.as_ref().map_or(CONTROL, |sabotage| &sabotage.name);
+                if let Some(row) = table.take(name, trial, outcome) {
+                    let line = format!("{:8} {name}: {}", row.verdict().name(), row.counts());
+                    let objections = row.objections();
+                    let ended = all - table.count(Verdict::NotRun);
+                    let line = format!("[{ended:2}/{all}] {line}\n{objections}");
+                    session.say(Event::Progress(Phase::Jobs, line.trim_end().to_owned()));
+                }
+            })
+            .await
+    }
+
+    async fn mutate(&mut self, court: &Court, count: usize, ready: &[Ready]) -> Result<()> {
+        let tracer = Arc::new(traced());
+        court.prepare(std::slice::from_ref(&tracer)).await?;
+        self.say(format!("tracing what {} scenarios run through", ready.len()));
+        let trials: Vec<Trial> = ready
+            .iter()
+            .map(|ready| Trial { sabotage: Some(Arc::clone(&tracer)), ready: ready.clone() })
+            .collect();
+        let mut red = Vec::new();
+        court
+            .hold(trials, |trial, outcome| {
+                if outcome.verdict != OfScenario::Pass {
+                    red.push(trial.ready.scenario.name.clone());
+                }
+            })
+            .await?;
+        // Those that are red by themselves, or by being traced, can't notice anything.
+        let mut ready: Vec<Ready> =
+            ready.iter().filter(|ready| !red.contains(&ready.scenario.name)).cloned().collect();
+        for name in red {
+            self.session.say(Event::Warning(format!("{name} is red without any mutant, and is left out")));
+        }
+        let (lines, drawn) = draw(&court.overlay, &ready, count, self.args.seed).await?;
+        for one in &mut ready {
+            one.scenario.timeout = MUTANT;
+        }
+        self.say(format!("{} mutants of {lines} lines, drawn with --seed {}", drawn.len(), self.args.seed));
+        self.found.lines = Some(lines);
+        let sabotages: Vec<Arc<Sabotage>> = drawn.iter().map(|(_, sabotage)| Arc::clone(sabotage)).collect();
+        court.prepare(&sabotages).await?;
+        self.found.mutants = drawn
+            .into_iter()
+            .map(|(mutation, _)| Mutant { mutation, tried: BTreeMap::new(), noticed: None })
+            .collect();
+        let mut tried = 0;
+        for round in ROUNDS {
+            let left = sabotages.iter().zip(&self.found.mutants).filter(|(_, m)| m.noticed.is_none());
+            let trials: Vec<Trial> =
+                left.flat_map(|(sabotage, _)| few(sabotage, &ready, tried, round)).collect();
+            self.say(format!("{} jobs for the mutants that nobody has noticed yet", trials.len()));
+            let mutants = &mut self.found.mutants;
+            court
+                .hold(trials, |trial, outcome| {
+                    let at = trial
+                        .sabotage
+                        .as_ref()
+                        .and_then(|sabotage| sabotages.iter().position(|other| other.name == sabotage.name));
+                    let Some(mutant) = at.and_then(|at| mutants.get_mut(at)) else { return };
+                    mutant.tried.insert(trial.ready.scenario.name.clone(), outcome.verdict);
+                    if outcome.verdict != OfScenario::Pass && mutant.noticed.is_none() {
+                        mutant.noticed = Some(outcome.first_difference.as_ref().map_or_else(
+                            || outcome.reason.clone().unwrap_or_default(),
+                            |d| format!("{}: {}", d.snapshot, d.found.as_deref().unwrap_or("its end")),
+                        ));
+                    }
+                })
+                .await?;
+            tried += round;
+        }
+        Ok(())
+    }
+}
+
+impl Found {
+    fn text(&self, args: &Args) -> String {
+        let mut text = self.table.text();
+        let survivors: Vec<&Mutant> = self.mutants.iter().filter(|mutant| mutant.noticed.is_none()).collect();
+        for mutant in &survivors {
+            let Mutation { file, line, kind, before, after, .. } = &mutant.mutation;
+            let tried: Vec<&str> = mutant.tried.keys().map(String::as_str).collect();
+            text.push_str(&format!(
+                "survived {file}:{line} ({kind})\n    - {before}\n    + {after}\n    run by {}\n",
+                tried.join(", ")
+            ));
+        }
+        if let Some(lines) = self.lines {
+            let all = self.mutants.len();
+            let noticed = all - survivors.len();
+            text.push_str(&format!(
+                "\nMutants [{:.1} s] LAVA {}: {noticed} of {all} noticed ({} %), of {lines} lines, --seed {}\n",
+                self.seconds,
+                self.lava,
+                (100 * noticed).checked_div(all).unwrap_or(0),
+                args.seed
+            ));
+        } else {
+            let count = |verdict| self.table.count(verdict);
+            let sabotages = self.table.sabotages.iter().filter(|row| row.name != CONTROL).count();
+            text.push_str(&format!(
+                "\nSelf-test [{:.1} s] LAVA {}: {sabotages} sabotages and LAVA as it is: {} noticed, {} wrong, {} not run\n",
+                self.seconds,
+                self.lava,
+                count(Verdict::Noticed),
+                count(Verdict::Wrong),
+                count(Verdict::NotRun)
+            ));
+        }
+        text
+    }
+
+    fn exit(&self) -> Exit {
+        let rows = &self.table.sabotages;
+        if rows.iter().all(|row| row.verdict() == Verdict::Noticed) { Exit::Ok } else { Exit::Differs }
+    }
+}

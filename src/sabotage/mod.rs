@@ -1,0 +1,209 @@
+//! Sabotages: LAVA broken on purpose, in many small ways, to show that each is noticed.
+//!
+//! A sabotage is a file in `sabotages/`: what is changed, which scenarios must notice it,
+//! and what their first difference then is. It is laid over the containers of a stack
+//! ([`lay`]), never over an image. [`trial`] runs scenarios under sabotages, side by side;
+//! [`mutant`] makes sabotages by chance.
+
+mod lay;
+mod load;
+mod mutant;
+mod report;
+mod trial;
+
+pub use load::{load, load_with_problems};
+pub use mutant::{Mutation, draw, traced};
+pub use report::{Table, Verdict};
+pub use trial::{CONTROL, Court, Trial, choose, control, few};
+
+use serde::Deserialize;
+
+use crate::event::{Difference, Outcome};
+use crate::filter::Filter;
+use crate::scenario::Scenario;
+
+/// A small change to the LAVA under test, and who must notice it.
+#[derive(Debug, Clone)]
+pub struct Sabotage {
+    /// Name: that of its file.
+    pub name: String,
+    /// What is broken, in a line.
+    pub about: String,
+    /// The changes.
+    pub change: Vec<Change>,
+    /// Scenarios that must notice it; no other may.
+    pub noticed_by: Filter,
+    /// Of those that are run to show it, which ones; all of them where it does not say.
+    pub run: Option<Filter>,
+    /// What the first difference must be: of these, the first one whose `of` has the scenario.
+    pub first_difference: Vec<Hint>,
+}
+
+/// Where LAVA is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// A template of device-types, by its file name.
+    Template,
+    /// A file of the dispatcher, below the folder that Python has its packages in.
+    Dispatcher,
+    /// A program on the worker, by its name: a script that takes its place.
+    Command,
+    /// A file of the server, below the folder that Python has its packages in.
+    Server,
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// Where.
+    #[serde(rename = "in")]
+    pub place: Place,
+    /// Which file of it.
+    pub file: String,
+    /// The text that is replaced; the whole file where there is none.
+    #[serde(default)]
+    pub replace: Option<String>,
+    /// What takes its place.
+    #[serde(default)]
+    pub with: String,
+    /// How many times `replace` stands in the file: all of them are replaced.
+    #[serde(default = "once")]
+    pub times: usize,
+}
+
+fn once() -> usize {
+    1
+}
+
+impl Change {
+    /// The file's text, changed.
+    ///
+    /// # Errors
+    /// When it is not the text that the change was made for.
+    pub fn apply(&self, text: &str) -> Result<String, String> {
+        let Some(replace) = &self.replace else { return Ok(self.with.clone()) };
+        let found = text.matches(replace.as_str()).count();
+        if found == self.times {
+            return Ok(text.replace(replace.as_str(), &self.with));
+        }
+        let first = replace.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
+        Err(format!(
+            "the text to replace, which begins with `{first}`, stands {found} times in {}, not {}",
+            self.file, self.times
+        ))
+    }
+}
+
+/// What a first difference looks like.
+#[derive(Debug, Clone)]
+pub struct Hint {
+    /// Of which scenarios; of all where it does not say.
+    pub of: Option<Filter>,
+    /// `results`, `ledger` or `log`.
+    pub snapshot: String,
+    /// What the expected line contains; that there is none where it says nothing.
+    pub expected: Option<String>,
+    /// What the line found contains; that there is none where it says nothing.
+    pub found: Option<String>,
+}
+
+impl Hint {
+    /// Whether `difference` is like that.
+    #[must_use]
+    pub fn fits(&self, difference: &Difference) -> bool {
+        let like = |hint: &Option<String>, line: &Option<String>| match (hint, line) {
+            (Some(part), Some(line)) => line.contains(part.as_str()),
+            (None, None) => true,
+            _ => false,
+        };
+        self.snapshot == difference.snapshot
+            && like(&self.expected, &difference.expected)
+            && like(&self.found, &difference.found)
+    }
+}
+
+impl Sabotage {
+    /// Whether it must be noticed by `scenario`.
+    #[must_use]
+    pub fn must_notice(&self, scenario: &Scenario) -> bool {
+        self.noticed_by.matches(scenario)
+    }
+
+    /// Whether it changes the server, which all jobs have in common.
+    #[must_use]
+    pub fn is_of_the_server(&self) -> bool {
+        self.change.iter().any(|change| change.place == Place::Server)
+    }
+
+    /// Why `outcome` of `scenario` is not what it must be under this sabotage, if so.
+    #[must_use]
+    pub fn objection(&self, scenario: &Scenario, outcome: &Outcome) -> Option<String> {
+        use crate::event::Verdict;
+        match (self.must_notice(scenario), outcome.verdict) {
+            (true, Verdict::Differs | Verdict::Timeout) => {
+                let of = |hint: &&Hint| hint.of.as_ref().is_none_or(|of| of.matches(scenario));
+                let hint = self.first_difference.iter().find(of)?;
+                match &outcome.first_difference {
+                    Some(difference) if hint.fits(difference) => None,
+                    Some(difference) => Some(format!(
+                        "another first difference: in {}, expected {:?}, found {:?}",
+                        difference.snapshot,
+                        difference.expected.as_deref().unwrap_or("its end"),
+                        difference.found.as_deref().unwrap_or("its end")
+                    )),
+                    None => Some("no first difference".into()),
+                }
+            }
+            (true, Verdict::Pass) => Some("not noticed".into()),
+            (false, Verdict::Pass) => None,
+            (false, Verdict::Differs | Verdict::Timeout) => {
+                let difference = outcome.first_difference.as_ref();
+                let found = difference.and_then(|difference| difference.found.as_deref());
+                Some(format!("a false alarm: found {:?}", found.unwrap_or("nothing")))
+            }
+            (_, other) => {
+                Some(format!("{}: {}", other.name(), outcome.reason.as_deref().unwrap_or("no reason")))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(replace: Option<&str>, with: &str, times: usize) -> Change {
+        Change {
+            place: Place::Dispatcher,
+            file: "a.py".into(),
+            replace: replace.map(str::to_owned),
+            with: with.into(),
+            times,
+        }
+    }
+
+    #[test]
+    fn a_change_fits_only_the_text_that_it_was_made_for() {
+        assert_eq!(change(Some("b"), "x", 1).apply("abc").unwrap(), "axc");
+        assert_eq!(change(Some("b"), "x", 2).apply("abcb").unwrap(), "axcx");
+        assert_eq!(change(None, "x", 1).apply("abc").unwrap(), "x");
+        let error = change(Some("\n  b\n"), "x", 1).apply("abc").unwrap_err();
+        assert_eq!(error, "the text to replace, which begins with `b`, stands 0 times in a.py, not 1");
+    }
+
+    #[test]
+    fn a_hint_is_a_part_of_both_lines() {
+        let hint = Hint { of: None, snapshot: "log".into(), expected: Some("dhcp".into()), found: None };
+        let difference = |expected: Option<&str>, found: Option<&str>| Difference {
+            snapshot: "log".into(),
+            line: 5,
+            expected: expected.map(str::to_owned),
+            found: found.map(str::to_owned),
+        };
+        assert!(hint.fits(&difference(Some("=> dhcp"), None)));
+        assert!(!hint.fits(&difference(Some("=> dhcp"), Some("x"))));
+        assert!(!hint.fits(&difference(Some("=> tftp"), None)));
+    }
+}

@@ -1,0 +1,166 @@
+//! What became of sabotages: the table for people, and `self-test.json` for the rest.
+
+use serde::Serialize;
+
+use super::Sabotage;
+use super::trial::Trial;
+use crate::event::{Difference, Outcome};
+use crate::normalise::printable;
+
+/// What became of a sabotage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// By exactly the scenarios that must, each with the right first difference.
+    Noticed,
+    /// Not by all that must, or with another first difference; or by others, too.
+    Wrong,
+    /// Not tried to the end.
+    NotRun,
+}
+
+impl Verdict {
+    /// Its name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Noticed => "noticed",
+            Self::Wrong => "WRONG",
+            Self::NotRun => "not-run",
+        }
+    }
+}
+
+/// The sabotages of a self-test, and what became of each.
+#[derive(Debug, Default, Serialize)]
+#[serde(transparent)]
+pub struct Table {
+    /// One for each, in their order.
+    pub sabotages: Vec<Row>,
+}
+
+/// A sabotage and its trials.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    /// Its name.
+    pub name: String,
+    /// What is broken.
+    pub about: String,
+    /// Trials that were held, by scenario.
+    pub trials: Vec<Tried>,
+    /// How many there are to be.
+    pub planned: usize,
+}
+
+/// A trial that was held.
+#[derive(Debug, Serialize)]
+pub struct Tried {
+    /// The scenario.
+    pub scenario: String,
+    /// Whether it must notice.
+    pub must_notice: bool,
+    /// Its verdict.
+    pub verdict: crate::event::Verdict,
+    /// Where it left the expectation.
+    pub first_difference: Option<Difference>,
+    /// What is not as it must be.
+    pub objection: Option<String>,
+    /// From submission to verdict.
+    pub seconds: f64,
+}
+
+impl Row {
+    /// What became of it.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        if self.trials.iter().any(|tried| tried.objection.is_some()) {
+            Verdict::Wrong
+        } else if self.trials.len() < self.planned || self.planned == 0 {
+            Verdict::NotRun
+        } else {
+            Verdict::Noticed
+        }
+    }
+
+    /// `4 of 4 notice, 3 others do not`.
+    #[must_use]
+    pub fn counts(&self) -> String {
+        let (noticing, others): (Vec<&Tried>, Vec<&Tried>) =
+            self.trials.iter().partition(|tried| tried.must_notice);
+        let noticed = noticing.iter().filter(|tried| tried.verdict != crate::event::Verdict::Pass).count();
+        let still = others.iter().filter(|tried| tried.verdict == crate::event::Verdict::Pass).count();
+        match (noticing.len(), others.len()) {
+            (0, all) => format!("{still} of {all} do not notice"),
+            (all, 0) => format!("{noticed} of {all} notice"),
+            (all, rest) => format!("{noticed} of {all} notice, {still} of {rest} others do not"),
+        }
+    }
+}
+
+impl Table {
+    /// A sabotage with so many trials to come.
+    pub fn plan(&mut self, name: &str, about: &str, planned: usize) {
+        self.sabotages.push(Row {
+            name: name.to_owned(),
+            about: about.to_owned(),
+            trials: Vec::new(),
+            planned,
+        });
+    }
+
+    /// Takes in how a trial ended. Returns the row where that was its last one.
+    pub fn take(&mut self, name: &str, trial: &Trial, outcome: &Outcome) -> Option<&Row> {
+        let scenario = &trial.ready.scenario;
+        let as_it_is = || {
+            let red = outcome.verdict != crate::event::Verdict::Pass;
+            red.then(|| {
+                format!("{} without any sabotage: {:?}", outcome.verdict.name(), outcome.first_difference)
+            })
+        };
+        let sabotage: Option<&Sabotage> = trial.sabotage.as_deref();
+        let tried = Tried {
+            scenario: scenario.name.clone(),
+            must_notice: sabotage.is_some_and(|sabotage| sabotage.must_notice(scenario)),
+            verdict: outcome.verdict,
+            first_difference: outcome.first_difference.clone(),
+            objection: sabotage.map_or_else(as_it_is, |sabotage| sabotage.objection(scenario, outcome)),
+            seconds: outcome.seconds,
+        };
+        let row = self.sabotages.iter_mut().find(|row| row.name == name)?;
+        row.trials.push(tried);
+        row.trials.sort_by(|a, b| a.scenario.cmp(&b.scenario));
+        (row.trials.len() == row.planned).then_some(row)
+    }
+
+    /// How many have this verdict.
+    #[must_use]
+    pub fn count(&self, verdict: Verdict) -> usize {
+        self.sabotages.iter().filter(|row| row.verdict() == verdict).count()
+    }
+
+    /// The table, with what is wrong below each row.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let wide = self.sabotages.iter().map(|row| row.name.len()).max().unwrap_or(0);
+        let mut text = String::new();
+        for row in &self.sabotages {
+            let line = format!("{:8} {:wide$}  {}", row.verdict().name(), row.name, row.counts());
+            text.push_str(line.trim_end());
+            text.push('\n');
+            text.push_str(&row.objections());
+        }
+        text
+    }
+}
+
+impl Row {
+    /// What is wrong, a line for each scenario.
+    #[must_use]
+    pub fn objections(&self) -> String {
+        let objections = self.trials.iter().filter_map(|tried| {
+            let objection = tried.objection.as_ref()?;
+            Some(format!("           {}: {}\n", tried.scenario, printable(objection)))
+        });
+        objections.collect()
+    }
+}

@@ -1,0 +1,222 @@
+//! Runs scenarios under sabotages, side by side on one stack.
+//!
+//! A board is renewed before each job, so that nothing of the last one is left. One
+//! board bears one job at a time; different boards bear different sabotages at once.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::Sabotage;
+use super::lay::Overlay;
+use crate::error::Result;
+use crate::event::Outcome;
+use crate::interrupt::Interrupt;
+use crate::lava::provision::DeviceSpec;
+use crate::normalise::Artifacts;
+use crate::runner::{self, Ready};
+use crate::scenario::Scenario;
+use crate::session::Up;
+use crate::stack::Stack;
+use crate::verdict::Judge;
+
+/// How many scenarios that must notice a sabotage are run to show it, and how many others.
+const NOTICING: usize = 5;
+const OTHERS: usize = 3;
+
+/// Name of what has no sabotage: LAVA as it is.
+pub const CONTROL: &str = "as-it-is";
+
+/// Where scenarios are tried.
+#[derive(Clone)]
+pub struct Court {
+    /// What lays the sabotages over.
+    pub overlay: Arc<Overlay>,
+    stack: Arc<Stack>,
+    devices: Arc<Vec<DeviceSpec>>,
+    artifacts: Artifacts,
+    root: PathBuf,
+    /// The report's folder; what came back under a sabotage is in a folder of its name.
+    report: PathBuf,
+    interrupt: Interrupt,
+    at_once: usize,
+}
+
+/// A scenario under a sabotage.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    /// The sabotage; none for LAVA as it is.
+    pub sabotage: Option<Arc<Sabotage>>,
+    /// The scenario.
+    pub ready: Ready,
+}
+
+impl Trial {
+    fn folder(&self) -> &str {
+        self.sabotage.as_ref().map_or(CONTROL, |sabotage| &sabotage.name)
+    }
+}
+
+impl Court {
+    /// On a stack that is up.
+    ///
+    /// # Errors
+    /// See [`Overlay::new`].
+    pub async fn open(
+        up: &Up,
+        root: PathBuf,
+        report: PathBuf,
+        interrupt: Interrupt,
+        at_once: usize,
+    ) -> Result<Self> {
+        Ok(Self {
+            overlay: Arc::new(Overlay::new(Arc::clone(&up.stack)).await?),
+            stack: Arc::clone(&up.stack),
+            devices: Arc::new(up.lab.devices.clone()),
+            artifacts: up.artifacts.clone(),
+            root,
+            report,
+            interrupt,
+            at_once: at_once.max(1),
+        })
+    }
+
+    /// Makes all that `sabotages` change for single jobs.
+    ///
+    /// # Errors
+    /// See [`Overlay::prepare`].
+    pub async fn prepare(&self, sabotages: &[Arc<Sabotage>]) -> Result<()> {
+        let sabotages: Vec<&Sabotage> = sabotages.iter().map(AsRef::as_ref).collect();
+        self.interrupt.or(self.overlay.prepare(&sabotages, &self.devices)).await
+    }
+
+    /// Changes the server for all jobs that follow.
+    ///
+    /// # Errors
+    /// See [`Overlay::change_server`].
+    pub async fn change_server(&self, sabotage: Option<&Sabotage>) -> Result<()> {
+        self.interrupt.or(self.stack.guard(self.overlay.change_server(sabotage))).await
+    }
+
+    /// Holds all `trials`, beginning them in this order as far as their boards are free;
+    /// `done` is told how each ended.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Interrupted`], or what broke the stack.
+    pub async fn hold(&self, trials: Vec<Trial>, mut done: impl FnMut(&Trial, &Outcome)) -> Result<()> {
+        let mut waiting = trials;
+        let mut busy: BTreeSet<String> = BTreeSet::new();
+        let mut running = JoinSet::new();
+        loop {
+            while running.len() < self.at_once {
+                let free = |trial: &Trial| !busy.contains(&trial.ready.scenario.name);
+                let Some(next) = waiting.iter().position(free) else { break };
+                let trial = waiting.remove(next);
+                busy.insert(trial.ready.scenario.name.clone());
+                let court = self.clone();
+                running.spawn(async move {
+                    let outcome = court.try_one(&trial).await;
+                    (trial, outcome)
+                });
+            }
+            let Some(joined) = running.join_next().await else { return Ok(()) };
+            let (trial, outcome) = joined
+                .map_err(|error| crate::error::Error::Infrastructure(format!("a trial broke: {error}")))?;
+            busy.remove(&trial.ready.scenario.name);
+            done(&trial, &outcome?);
+        }
+    }
+
+    async fn try_one(&self, trial: &Trial) -> Result<Outcome> {
+        let ready = &trial.ready;
+        let hostnames: BTreeSet<&str> =
+            ready.rendered.devices.iter().map(|device| device.hostname.as_str()).collect();
+        let lay = async {
+            for device in self.devices.iter().filter(|d| hostnames.contains(d.hostname.as_str())) {
+                self.overlay.tell(device, trial.sabotage.as_deref()).await?;
+            }
+            // LAVA doubts a device after some failures.
+            for hostname in &hostnames {
+                self.stack.api().set_good(hostname).await?;
+            }
+            for board in &ready.rendered.boards {
+                ready.worker.collector.renew(&board.name).await?;
+            }
+            Ok(())
+        };
+        self.interrupt.or(self.stack.guard(lay)).await?;
+        let report = self.report.join(trial.folder());
+        let mut judge = Judge::new(&self.root, self.stack.version(), self.artifacts.clone(), &report);
+        // What a broken LAVA does is never what is expected.
+        judge.pend = false;
+        let stack = Arc::clone(&self.stack);
+        runner::run_one(ready.clone(), stack, Arc::new(judge), &self.interrupt).await
+    }
+}
+
+/// LAVA as it is, for each scenario.
+#[must_use]
+pub fn control(scenarios: &[Ready]) -> Vec<Trial> {
+    scenarios.iter().map(|ready| Trial { sabotage: None, ready: ready.clone() }).collect()
+}
+
+/// The scenarios to show a sabotage with: some that must notice it and some that must
+/// not, the same ones each time, of as many kinds as there are. With `all`, all of them.
+#[must_use]
+pub fn choose(sabotage: &Arc<Sabotage>, scenarios: &[Ready], all: bool) -> Vec<Trial> {
+    let wanted = |ready: &&Ready| sabotage.run.as_ref().is_none_or(|run| run.matches(&ready.scenario));
+    let (noticing, others): (Vec<&Ready>, Vec<&Ready>) =
+        scenarios.iter().filter(wanted).partition(|ready| sabotage.must_notice(&ready.scenario));
+    let most = |most: usize| if all { usize::MAX } else { most };
+    spread(&sabotage.name, &noticing, most(NOTICING))
+        .into_iter()
+        .chain(spread(&sabotage.name, &others, most(OTHERS)))
+        .map(|ready| Trial { sabotage: Some(Arc::clone(sabotage)), ready: ready.clone() })
+        .collect()
+}
+
+/// At most `most` trials of a sabotage by scenarios that must notice it, after the first
+/// `tried` of them.
+#[must_use]
+pub fn few(sabotage: &Arc<Sabotage>, scenarios: &[Ready], tried: usize, most: usize) -> Vec<Trial> {
+    let noticing: Vec<&Ready> =
+        scenarios.iter().filter(|ready| sabotage.must_notice(&ready.scenario)).collect();
+    spread(&sabotage.name, &noticing, tried + most)
+        .into_iter()
+        .skip(tried)
+        .map(|ready| Trial { sabotage: Some(Arc::clone(sabotage)), ready: ready.clone() })
+        .collect()
+}
+
+/// At most `most` of `scenarios`: first one of each kind, the quick ones before the slow
+/// ones, else by a hash, so that a choice does not depend on what else there is.
+fn spread<'r>(salt: &str, scenarios: &[&'r Ready], most: usize) -> Vec<&'r Ready> {
+    let hash = |name: &str| meta_lava_formats::sha256(format!("{salt} {name}").as_bytes());
+    let mut left: Vec<&Ready> = scenarios.to_vec();
+    left.sort_by_cached_key(|ready| (ready.scenario.timeout, hash(&ready.scenario.name)));
+    let mut chosen: Vec<&Ready> = Vec::new();
+    while chosen.len() < most && !left.is_empty() {
+        let mut kinds: BTreeSet<String> = BTreeSet::new();
+        // One of each kind in every round.
+        left.retain(|ready| {
+            let fresh = chosen.len() < most && kinds.insert(kind(&ready.scenario));
+            if fresh {
+                chosen.push(ready);
+            }
+            !fresh
+        });
+    }
+    chosen
+}
+
+/// What makes LAVA go other ways: the boot method, and where the root comes from.
+fn kind(scenario: &Scenario) -> String {
+    let setting = |name: &str| {
+        let text = scenario.settings().into_iter().find(|setting| setting.starts_with(&format!("{name}=")));
+        text.unwrap_or_default()
+    };
+    let family = scenario.family.as_deref().unwrap_or(&scenario.name);
+    format!("{family} {} {}", setting("root"), setting("login"))
+}
