@@ -489,7 +489,7 @@ mod tests {
     #[test]
     fn an_error_points_at_its_column() {
         insta::assert_snapshot!(by("suite(x) & nam(y)"), @r"
-        Usage: -E, column 12: there is no predicate `nam`; there are suite(), name(), type(), firmware(), family(), tag(), all() and none()
+        Usage: -E, column 12: there is no predicate `nam`; there are suite(), name(), type(), firmware(), family(), tag(), with(), all() and none()
           suite(x) & nam(y)
                      ^
         ");

@@ -108,6 +108,9 @@ impl Judge {
             // What its worker reports the job with.
             context.add(TOKEN, token);
         }
+        for (action, seconds) in pipeline::timeouts(&evidence.pipeline) {
+            context.allow(&action, seconds);
+        }
         let normaliser = Normaliser { masks: &self.masks, context: &context };
         let folder = self.folder(scenario);
         write_raw(&folder.join("raw"), evidence, &context)?;

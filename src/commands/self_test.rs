@@ -209,7 +209,7 @@ impl Test<'_> {
         // Slow ones first: so that none is left alone at the end.
         let mut trials: Vec<Trial> =
             planned.into_iter().flat_map(|(_, trials)| trials).chain(control).collect();
-        trials.sort_by_key(|trial| std::cmp::Reverse(trial.ready.scenario.timeout));
+        trials.sort_by_key(|trial| std::cmp::Reverse(trial.length()));
         self.hold(court, trials).await?;
         for (sabotage, trials) in of_server {
             court.change_server(Some(sabotage)).await?;

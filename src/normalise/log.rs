@@ -39,8 +39,7 @@ pub struct Board {
 /// LAVA logged of it is compared with what it printed.
 #[must_use]
 pub fn normalise(log: &[u8], board: Option<&Board>, normaliser: Normaliser<'_>) -> String {
-    let whole = read(log, normaliser, |_| true);
-    let Some(Board { console, typed }) = board else { return whole };
+    let Some(Board { console, typed }) = board else { return read(log, normaliser, |_| true) };
     let mut heard = Heard::default();
     for (level, message) in log.split(|byte| *byte == b'\n').filter_map(record) {
         match (level.as_str(), message.as_str()) {
@@ -53,9 +52,10 @@ pub fn normalise(log: &[u8], board: Option<&Board>, normaliser: Normaliser<'_>) 
             _ => {}
         }
     }
+    let of_lava = |stream| matches!(stream, Stream::Lava | Stream::Input);
+    let mut text = read(log, normaliser, of_lava);
     match heard.fits(console, typed) {
         Fit::Same => {
-            let mut text = read(log, normaliser, |stream| matches!(stream, Stream::Lava | Stream::Input));
             text.push_str("--- what the board printed; LAVA logged the same\n");
             for line in echoed_once(console).into_iter().take(RECORDS) {
                 let line = normaliser.line(Scope::Board, line);
@@ -65,9 +65,10 @@ pub fn normalise(log: &[u8], board: Option<&Board>, normaliser: Normaliser<'_>) 
         }
         Fit::Differs(last) => {
             let last = normaliser.line(Scope::Board, &last);
-            format!(
-                "{whole}--- LAVA did not log what the board printed; equal up to (without blanks): {last}\n"
-            )
+            text.push_str(&format!(
+                "--- LAVA did not log what the board printed; equal up to (without blanks): {last}\n"
+            ));
+            text + &read(log, normaliser, |stream| !of_lava(stream))
         }
     }
 }

@@ -6,6 +6,7 @@
 //! needed.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -113,11 +114,11 @@ pub const TABLE: &[Mask] = &[
         pattern: r"(Returned -?\d+ in )\d+( seconds)",
         replacement: "${1}[DURATION]${2}",
     },
-    // action.py, connection.py: "timed out after %s seconds".
+    // action.py: "Timed out after %s seconds" of a command; those of actions are in Context.
     Mask {
         name: "duration-timed-out",
         scopes: &[Lava, Results],
-        pattern: r"([Tt]imed out after )\d+( seconds)",
+        pattern: r"(Timed out after )\d+( seconds)",
         replacement: "${1}[DURATION]${2}",
     },
     // Results in the log; in the results themselves the duration is a measurement.
@@ -291,7 +292,14 @@ impl Masks {
 #[derive(Debug, Clone, Default)]
 pub struct Context {
     exact: Vec<(String, &'static str)>,
+    /// Seconds that actions of a name are allowed; the most where there are several.
+    allowed: BTreeMap<String, u64>,
 }
+
+/// timeout.py: "%s timed out after %s seconds", the first being the name of an action.
+static TIMED_OUT: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"([a-z][a-z0-9-]*) timed out after (\d+) seconds").expect("a constant, and tests use it")
+});
 
 impl Context {
     /// What is known of job `id`.
@@ -332,12 +340,36 @@ impl Context {
         self.add("127.0.0.1 [PORT]", &format!("127.0.0.1 {port}"))
     }
 
+    /// Tells how many seconds the actions of a name are allowed.
+    pub fn allow(&mut self, action: &str, seconds: u64) -> &mut Self {
+        let most = self.allowed.entry(action.to_owned()).or_default();
+        *most = seconds.max(*most);
+        self
+    }
+
+    /// Masks after how many seconds an action was given up, unless that is not about what
+    /// it was allowed: less, since the time of the action around it runs too; hardly more.
+    fn timed_out<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        TIMED_OUT.replace_all(text, |found: &regex::Captures<'_>| {
+            let seconds: u64 = found[2].parse().unwrap_or(u64::MAX);
+            let in_time = self.allowed.get(&found[1]).is_none_or(|allowed| {
+                let (least, most) = (allowed / 2, allowed.saturating_add(allowed / 4).saturating_add(3));
+                (least..=most).contains(&seconds)
+            });
+            let shown = if in_time { "[DURATION]" } else { &found[2] };
+            format!("{} timed out after {shown} seconds", &found[1])
+        })
+    }
+
     pub(super) fn apply(&self, text: &str, masks: &Masks) -> String {
         let mut text = Cow::Borrowed(text);
         for (value, placeholder) in &self.exact {
             if text.contains(value.as_str()) {
                 text = Cow::Owned(replace_word(&text, value, placeholder, masks));
             }
+        }
+        if text.contains(" timed out after ") {
+            text = Cow::Owned(self.timed_out(&text).into_owned());
         }
         text.into_owned()
     }
@@ -509,6 +541,20 @@ mod tests {
         masks.apply(Scope::Board, "validate duration: 0.03");
         assert_eq!(masks.unused().len(), all - 1);
         assert!(masks.counts().contains(&("duration-validate", 2)));
+    }
+
+    #[test]
+    fn a_timeout_that_comes_late_is_not_masked() {
+        let mut context = Context::new(None);
+        context.allow("lava-test-shell", 8).allow("lava-test-shell", 12);
+        let said = |name: &str, seconds: u64| {
+            context.apply(&format!("'{name} timed out after {seconds} seconds'"), &Masks::new())
+        };
+        for (name, seconds) in [("lava-test-shell", 12), ("lava-test-shell", 14), ("unknown", 500)] {
+            assert_eq!(said(name, seconds), format!("'{name} timed out after [DURATION] seconds'"));
+        }
+        assert_eq!(said("lava-test-shell", 24), "'lava-test-shell timed out after 24 seconds'");
+        assert_eq!(said("lava-test-shell", 2), "'lava-test-shell timed out after 2 seconds'");
     }
 
     #[test]

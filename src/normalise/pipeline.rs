@@ -57,6 +57,34 @@ pub fn normalise(description: &[u8], normaliser: Normaliser<'_>) -> String {
     text
 }
 
+/// The actions of a pipeline, with the seconds that each is allowed.
+#[must_use]
+pub fn timeouts(description: &[u8]) -> Vec<(String, u64)> {
+    let mut found = Vec::new();
+    if description.len() <= BYTES
+        && let Ok(description) = serde_yaml::from_slice::<Description>(description)
+    {
+        collect(&description.pipeline, DEPTH, &mut found);
+    }
+    found
+}
+
+fn collect(actions: &Value, depth: usize, found: &mut Vec<(String, u64)>) {
+    for action in actions.as_array().into_iter().flatten() {
+        if found.len() >= ACTIONS {
+            return;
+        }
+        let name = action.get("name").and_then(Value::as_str);
+        let timeout = action.get("timeout").and_then(|value| value.as_u64());
+        if let (Some(name), Some(timeout)) = (name, timeout) {
+            found.push((name.to_owned(), timeout));
+        }
+        if let Some(inner) = action.get("pipeline").filter(|_| depth > 0) {
+            collect(inner, depth - 1, found);
+        }
+    }
+}
+
 fn line(text: &str, normaliser: Normaliser<'_>) -> String {
     quoted_if_unclear(&normaliser.line(Scope::Lava, text))
 }
@@ -130,6 +158,8 @@ pipeline:
         1 tftp-deploy, 60 s, description: download files and deploy using tftp, max_retries: 1, summary: tftp deployment [actions.deploy.tftp.TftpAction]
         1.1.1 http-download, 60 s, max_retries: 3, url: http://world/kernel [actions.deploy.download.HttpDownloadAction]
         ");
+        let allowed = timeouts(description.as_bytes());
+        assert_eq!(allowed, [("tftp-deploy".to_owned(), 60), ("http-download".to_owned(), 60)]);
     }
 
     #[test]
@@ -141,7 +171,7 @@ pipeline:
     proptest! {
         #[test]
         fn nothing_makes_it_panic(description in prop::collection::vec(any::<u8>(), 0..400)) {
-            let _ = pipeline(&description);
+            let _ = (pipeline(&description), timeouts(&description));
         }
     }
 }

@@ -213,6 +213,11 @@ mod tests {
                     ],
                 ),
             ],
+            announced: crate::evidence::Announced {
+                job: vec!["Submitted Unknown".into(), "Finished Complete".into()],
+                devices: [("bbb-01".to_owned(), Vec::new())].into(),
+                gap: false,
+            },
             ..Evidence::default()
         };
         insta::assert_snapshot!(results(&evidence), @r"
@@ -224,6 +229,9 @@ mod tests {
           actual_device: bbb-01
           priority: 50
           health_check: false
+        announced
+          job: Submitted Unknown, Finished Complete
+          device bbb-01: nothing
         metadata
           a: job [JOB_ID]
           b: 2

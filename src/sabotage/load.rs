@@ -1,7 +1,7 @@
 //! Reads `sabotages/`.
 //!
 //! ```text
-//! sabotages/<name>.yaml    about, change, noticed_by, run, first_difference
+//! sabotages/<name>.yaml    about, change, noticed_by, run, slow, first_difference
 //! ```
 
 use std::path::Path;
@@ -21,6 +21,8 @@ struct File {
     noticed_by: String,
     #[serde(default)]
     run: Option<String>,
+    #[serde(default)]
+    slow: bool,
     #[serde(default)]
     first_difference: Vec<HintFile>,
 }
@@ -125,6 +127,7 @@ fn parse(name: &str, path: &Path, text: &str) -> Result<Sabotage, Vec<Problem>> 
             change: file.change,
             noticed_by,
             run,
+            slow: file.slow,
             first_difference: hints,
         }),
         _ => Err(problems),

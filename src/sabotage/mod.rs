@@ -35,6 +35,8 @@ pub struct Sabotage {
     pub noticed_by: Filter,
     /// Of those that are run to show it, which ones; all of them where it does not say.
     pub run: Option<Filter>,
+    /// Whether LAVA waits for its own timeouts under it.
+    pub slow: bool,
     /// What the first difference must be: of these, the first one whose `of` has the scenario.
     pub first_difference: Vec<Hint>,
 }

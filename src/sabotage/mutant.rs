@@ -65,6 +65,7 @@ pub fn traced() -> Sabotage {
         change: vec![trace("sitecustomize.py", include_str!("trace.py").replace("@FOLDER@", TRACES))],
         noticed_by: Filter::names([]),
         run: None,
+        slow: false,
         first_difference: Vec::new(),
     }
 }
@@ -108,6 +109,7 @@ pub async fn draw(
             }],
             noticed_by: Filter::names(mutation.scenarios.iter().cloned()),
             run: None,
+        slow: false,
             first_difference: Vec::new(),
         };
         (mutation, Arc::new(sabotage))

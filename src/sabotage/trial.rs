@@ -25,6 +25,10 @@ use crate::verdict::Judge;
 /// How many scenarios that must notice a sabotage are run to show it, and how many others.
 const NOTICING: usize = 5;
 const OTHERS: usize = 3;
+/// The same where LAVA waits for its timeouts, most of which are two minutes.
+const NOTICING_SLOWLY: usize = 3;
+/// How many jobs more at once where LAVA only waits.
+const WAITING: usize = 36;
 
 /// Name of what has no sabotage: LAVA as it is.
 pub const CONTROL: &str = "as-it-is";
@@ -54,6 +58,19 @@ pub struct Trial {
 }
 
 impl Trial {
+    /// Whether LAVA waits for its own timeouts in it.
+    fn is_slow(&self) -> bool {
+        self.sabotage
+            .as_ref()
+            .is_some_and(|sabotage| sabotage.slow && sabotage.must_notice(&self.ready.scenario))
+    }
+
+    /// How long it may take: what may take long begins first.
+    #[must_use]
+    pub fn length(&self) -> (bool, std::time::Duration) {
+        (self.is_slow(), self.ready.scenario.timeout)
+    }
+
     fn folder(&self) -> &str {
         self.sabotage.as_ref().map_or(CONTROL, |sabotage| &sabotage.name)
     }
@@ -109,12 +126,20 @@ impl Court {
         let mut waiting = trials;
         let mut busy: BTreeSet<String> = BTreeSet::new();
         let mut running = JoinSet::new();
+        let mut waiting_for_lava = 0;
         loop {
-            while running.len() < self.at_once {
-                let free = |trial: &Trial| !busy.contains(&trial.ready.scenario.name);
-                let Some(next) = waiting.iter().position(free) else { break };
+            let room = |slow: bool, waiting_for_lava: usize, running: usize| {
+                if slow { waiting_for_lava < WAITING } else { running - waiting_for_lava < self.at_once }
+            };
+            loop {
+                let next = waiting.iter().position(|trial| {
+                    !busy.contains(&trial.ready.scenario.name)
+                        && room(trial.is_slow(), waiting_for_lava, running.len())
+                });
+                let Some(next) = next else { break };
                 let trial = waiting.remove(next);
                 busy.insert(trial.ready.scenario.name.clone());
+                waiting_for_lava += usize::from(trial.is_slow());
                 let court = self.clone();
                 running.spawn(async move {
                     let outcome = court.try_one(&trial).await;
@@ -125,6 +150,7 @@ impl Court {
             let (trial, outcome) = joined
                 .map_err(|error| crate::error::Error::Infrastructure(format!("a trial broke: {error}")))?;
             busy.remove(&trial.ready.scenario.name);
+            waiting_for_lava -= usize::from(trial.is_slow());
             done(&trial, &outcome?);
         }
     }
@@ -170,7 +196,8 @@ pub fn choose(sabotage: &Arc<Sabotage>, scenarios: &[Ready], all: bool) -> Vec<T
     let (noticing, others): (Vec<&Ready>, Vec<&Ready>) =
         scenarios.iter().filter(wanted).partition(|ready| sabotage.must_notice(&ready.scenario));
     let most = |most: usize| if all { usize::MAX } else { most };
-    spread(&sabotage.name, &noticing, most(NOTICING))
+    let noticing_most = if sabotage.slow { NOTICING_SLOWLY } else { NOTICING };
+    spread(&sabotage.name, &noticing, most(noticing_most))
         .into_iter()
         .chain(spread(&sabotage.name, &others, most(OTHERS)))
         .map(|ready| Trial { sabotage: Some(Arc::clone(sabotage)), ready: ready.clone() })
