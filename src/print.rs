@@ -2,6 +2,7 @@
 //! was closed) must not end a run before its cleanup. `print!` and `eprint!` panic.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
 /// Prints to stdout.
 pub fn out(text: &str) {
@@ -16,5 +17,29 @@ pub fn err(text: &str) {
         eprint!("{text}");
     } else {
         let _ = std::io::stderr().write_all(text.as_bytes());
+    }
+}
+
+/// `path` as it is shown to somebody who works in the current folder: relative to it,
+/// where it is below it.
+#[must_use]
+pub fn path(path: &Path) -> PathBuf {
+    let here = std::env::current_dir().ok();
+    match here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_path_buf)) {
+        Some(below) if !below.as_os_str().is_empty() => below,
+        _ => path.to_path_buf(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_below_the_current_folder_is_shown_relative_to_it() {
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(path(&here.join("target/x")), Path::new("target/x"));
+        assert_eq!(path(&here), here);
+        assert_eq!(path(Path::new("/nowhere")), Path::new("/nowhere"));
     }
 }

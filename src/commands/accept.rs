@@ -54,7 +54,7 @@ fn remove_unreferenced(store: &Store, matrix: &Matrix) -> Result<Exit> {
         fs::remove_file(path).map_err(|error| {
             Error::Infrastructure(format!("could not remove {}: {error}", path.display()))
         })?;
-        print(&format!("removed {}\n", path.display()));
+        print(&format!("removed {}\n", crate::print::path(path).display()));
         // Until one is not empty.
         let above = path.ancestors().skip(1).take_while(|folder| *folder != store.folder());
         let _ = above.into_iter().try_for_each(fs::remove_dir);

@@ -1,20 +1,24 @@
 //! `meta-lava review`: go through pending snapshots.
 //!
 //! One at a time, with its difference; the keys are those of `cargo insta review`,
-//! which works too.
+//! which works too. What is longer than the screen is scrolled.
 
-use console::{Key, Style, Term};
+use console::{Key, Style, Term, measure_text_width};
 
 use crate::commands::accept::{accept, chosen, refuse_in_ci, reject};
 use crate::commands::{matrix, print};
 use crate::error::{Error, Result};
 use crate::exit_code::Exit;
-use crate::report::{LineKind, colours, hunks};
+use crate::normalise::printable;
+use crate::report::{Hunk, LineKind, Parts, colours, hunks};
 use crate::root::root;
 use crate::snapshot::{self, Pending, Store, in_ci};
 
 /// Lines of a difference that are shown.
-const LINES: usize = 400;
+const LINES: usize = 4000;
+
+/// Columns of the numbers of a difference's lines, and of the sign behind them.
+const NUMBERS: usize = 14;
 
 /// Options of `review`.
 #[derive(Debug, clap::Args)]
@@ -89,10 +93,10 @@ pub async fn run(args: Args) -> Result<Exit> {
     refuse_in_ci("review", in_ci())?;
     let colour = colours(&term);
     let decided = review(&pending, |number, one| {
-        let _ = term.clear_screen();
-        print(&page(number, pending.len(), one, colour)?);
-        Ok(ask(&term))
+        let page = Page::new(number, pending.len(), one)?;
+        Ok(ask(&term, &page, colour))
     })?;
+    let _ = term.clear_screen();
     print(&format!(
         "{} accepted, {} rejected, {} left pending\n",
         decided.accepted, decided.rejected, decided.left
@@ -131,58 +135,209 @@ fn review(pending: &[Pending], mut ask: impl FnMut(usize, &Pending) -> Result<An
     Ok(decided)
 }
 
-/// Waits for a key that means something. A terminal that went away means quit.
-fn ask(term: &Term) -> Answer {
+/// What a key means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Command {
+    Answer(Answer),
+    /// So many rows down; up, if negative.
+    Scroll(isize),
+    /// So many screens.
+    Turn(isize),
+    /// The difference, or the whole of what was found.
+    Toggle,
+}
+
+/// The keys of `cargo insta review`, and those of a pager.
+fn command(key: &Key) -> Option<Command> {
+    use Command::{Answer as Say, Scroll, Toggle, Turn};
+    Some(match key {
+        Key::Char('a') | Key::Enter => Say(Answer::Accept),
+        Key::Char('A') => Say(Answer::All(Rest::Accept)),
+        Key::Char('R') => Say(Answer::All(Rest::Reject)),
+        Key::Char('S') => Say(Answer::All(Rest::Skip)),
+        Key::Char('r') | Key::Escape => Say(Answer::Reject),
+        Key::Char('s' | ' ') => Say(Answer::Skip),
+        Key::Char('q') | Key::CtrlC => Say(Answer::Quit),
+        Key::Char('d') => Toggle,
+        Key::ArrowDown | Key::Char('j') => Scroll(1),
+        Key::ArrowUp | Key::Char('k') => Scroll(-1),
+        Key::PageDown => Turn(1),
+        Key::PageUp => Turn(-1),
+        Key::Home => Scroll(isize::MIN),
+        Key::End => Scroll(isize::MAX),
+        _ => return None,
+    })
+}
+
+/// Shows a snapshot until there is an answer. A terminal that went away means quit.
+fn ask(term: &Term, page: &Page, colour: bool) -> Answer {
+    let (mut top, mut whole) = (0_usize, false);
     loop {
-        match term.read_key() {
-            Ok(Key::Char('a') | Key::Enter) => return Answer::Accept,
-            Ok(Key::Char('A')) => return Answer::All(Rest::Accept),
-            Ok(Key::Char('R')) => return Answer::All(Rest::Reject),
-            Ok(Key::Char('S')) => return Answer::All(Rest::Skip),
-            Ok(Key::Char('r') | Key::Escape) => return Answer::Reject,
-            Ok(Key::Char('s' | ' ')) => return Answer::Skip,
-            Ok(Key::Char('q') | Key::CtrlC) | Err(_) => return Answer::Quit,
-            Ok(_) => {}
+        let (height, width) = term.size_checked().map_or((24, 80), |(h, w)| (usize::from(h), usize::from(w)));
+        let body = page.rows(whole, width, colour);
+        let room = height.saturating_sub(Page::FRAME).max(1);
+        top = top.min(body.len().saturating_sub(room));
+        let _ = term.clear_screen();
+        print(&page.screen(&body, top, room, whole, colour));
+        // Another key means nothing.
+        let command = loop {
+            match term.read_key() {
+                Ok(key) => {
+                    if let Some(command) = command(&key) {
+                        break command;
+                    }
+                }
+                Err(_) => return Answer::Quit,
+            }
+        };
+        match command {
+            Command::Answer(answer) => return answer,
+            Command::Scroll(rows) => top = top.saturating_add_signed(rows),
+            Command::Turn(screens) => top = top.saturating_add_signed(screens * room.cast_signed()),
+            Command::Toggle => (top, whole) = (0, !whole),
         }
     }
 }
 
-/// A snapshot as it is shown: its name, what changed, and the keys.
-fn page(number: usize, of: usize, one: &Pending, colour: bool) -> Result<String> {
-    let text = |path| snapshot::read(path).map_err(|problem| Error::Usage(problem.to_string()));
-    let found = text(&one.new)?.unwrap_or_default();
-    let expected = text(&one.snap)?;
-    let paint = |style: Style, text: String| {
-        if colour { style.force_styling(true).apply_to(text).to_string() } else { text }
-    };
-    let mut page = format!(
-        "{} ({} of {of}){}\n\n",
-        paint(Style::new().bold(), one.name.clone()),
-        number + 1,
-        if expected.is_none() { ", new" } else { "" }
-    );
-    let (hunks, left_out) = hunks(expected.as_deref().unwrap_or_default(), &found, LINES);
-    for (at, hunk) in hunks.iter().enumerate() {
-        if at > 0 {
-            page.push_str("      ⋯\n");
+fn paint(colour: bool, style: Style, text: &str) -> String {
+    if colour && !text.is_empty() {
+        style.force_styling(true).apply_to(text).to_string()
+    } else {
+        text.to_owned()
+    }
+}
+
+/// A snapshot as it is shown.
+struct Page {
+    name: String,
+    number: usize,
+    of: usize,
+    is_new: bool,
+    hunks: Vec<Hunk>,
+    left_out: usize,
+    found: String,
+}
+
+impl Page {
+    /// Rows of a screen that are not for the snapshot.
+    const FRAME: usize = 5;
+
+    fn new(number: usize, of: usize, one: &Pending) -> Result<Self> {
+        let text = |path| snapshot::read(path).map_err(|problem| Error::Usage(problem.to_string()));
+        let found = text(&one.new)?.unwrap_or_default();
+        let expected = text(&one.snap)?;
+        let (hunks, left_out) = hunks(expected.as_deref().unwrap_or_default(), &found, LINES);
+        let is_new = expected.is_none();
+        Ok(Self { name: one.name.clone(), number: number + 1, of, is_new, hunks, left_out, found })
+    }
+
+    /// The difference, or the `whole` of what was found, in rows of so many columns.
+    fn rows(&self, whole: bool, width: usize, colour: bool) -> Vec<String> {
+        let mut rows = Vec::new();
+        if whole {
+            for (at, line) in self.found.lines().enumerate() {
+                let parts = Parts::alone(line);
+                rows.extend(wrapped(&format!("{:>11}   ", at + 1), &parts, &Style::new(), width, colour));
+            }
+            return rows;
         }
-        for line in &hunk.lines {
-            let number = |number: Option<usize>| number.map(|number| number.to_string()).unwrap_or_default();
-            let (sign, style) = match line.kind {
-                LineKind::Same => (' ', Style::new().dim()),
-                LineKind::Expected => ('-', Style::new().red()),
-                LineKind::Found => ('+', Style::new().green()),
-            };
-            page.push_str(&format!("{:>5} {:>5} ", number(line.expected), number(line.found)));
-            page.push_str(&paint(style, format!("{sign} {}", line.text)));
-            page.push('\n');
+        for (at, hunk) in self.hunks.iter().enumerate() {
+            if at > 0 {
+                rows.push("          ⋯".to_owned());
+            }
+            for line in &hunk.lines {
+                let number =
+                    |number: Option<usize>| number.map(|number| number.to_string()).unwrap_or_default();
+                let (sign, style) = match line.kind {
+                    LineKind::Same => (' ', Style::new().dim()),
+                    LineKind::Expected => ('-', Style::new().red()),
+                    LineKind::Found => ('+', Style::new().green()),
+                };
+                let sign = paint(colour, style.clone(), &format!("{sign} "));
+                let head = format!("{:>5} {:>5} {sign}", number(line.expected), number(line.found));
+                rows.extend(wrapped(&head, &line.parts, &style, width, colour));
+            }
+        }
+        if self.left_out > 0 {
+            rows.push(format!("          ⋯ {} more lines", self.left_out));
+        }
+        rows
+    }
+
+    /// What a screen shows of `body`: where one is, `room` rows of it, and the keys.
+    fn screen(&self, body: &[String], top: usize, room: usize, whole: bool, colour: bool) -> String {
+        let count =
+            |kind| self.hunks.iter().flat_map(|hunk| &hunk.lines).filter(|line| line.kind == kind).count();
+        let what = if self.is_new {
+            "new".to_owned()
+        } else {
+            format!(
+                "{} {}",
+                paint(colour, Style::new().green(), &format!("+{}", count(LineKind::Found))),
+                paint(colour, Style::new().red(), &format!("-{}", count(LineKind::Expected)))
+            )
+        };
+        let mut screen = format!(
+            "{} ({} of {}) {what}\n\n",
+            paint(colour, Style::new().bold(), &self.name),
+            self.number,
+            self.of
+        );
+        let last = (top + room).min(body.len());
+        for row in &body[top..last] {
+            screen.push_str(row);
+            screen.push('\n');
+        }
+        let key = |key: &str| paint(colour, Style::new().bold(), key);
+        let shown = if whole { "difference" } else { "whole" };
+        let mut more = String::new();
+        if body.len() > room {
+            more = format!("   {} scroll ({}-{last} of {})", key("↑ ↓"), top + 1, body.len());
+        }
+        screen.push_str(&format!(
+            "\n  {} accept   {} reject   {} skip   {} quit   {} {shown}{more}\n  {}, {}, {} the same for all that follow",
+            key("a"),
+            key("r"),
+            key("s"),
+            key("q"),
+            key("d"),
+            key("A"),
+            key("R"),
+            key("S")
+        ));
+        screen
+    }
+}
+
+/// A line in rows of so many columns; the first begins with `head`. What changed in it is reversed.
+fn wrapped(head: &str, line: &Parts, style: &Style, width: usize, colour: bool) -> Vec<String> {
+    let room = width.saturating_sub(NUMBERS).max(20);
+    let mut rows = vec![head.to_owned()];
+    let mut left = room;
+    let parts = [
+        (&line.before, style.clone()),
+        (&line.change, style.clone().reverse()),
+        (&line.after, style.clone()),
+    ];
+    for (text, style) in parts {
+        let mut piece = String::new();
+        for c in printable(text).chars() {
+            let columns = measure_text_width(c.encode_utf8(&mut [0; 4]));
+            if columns > left {
+                if let Some(row) = rows.last_mut() {
+                    row.push_str(&paint(colour, style.clone(), &std::mem::take(&mut piece)));
+                }
+                rows.push(" ".repeat(NUMBERS));
+                left = room;
+            }
+            piece.push(c);
+            left -= columns.min(left);
+        }
+        if let Some(row) = rows.last_mut() {
+            row.push_str(&paint(colour, style, &piece));
         }
     }
-    if left_out > 0 {
-        page.push_str(&format!("      ⋯ {left_out} more lines\n"));
-    }
-    page.push_str("\n  a accept   r reject   s skip   A, R, S the same for all that follow   q quit\n");
-    Ok(page)
+    rows
 }
 
 #[cfg(test)]
@@ -231,18 +386,70 @@ mod tests {
         }
     }
 
+    fn screen(page: &Page, top: usize, room: usize, whole: bool) -> String {
+        page.screen(&page.rows(whole, 60, false), top, room, whole, false)
+    }
+
     #[test]
     fn a_page_shows_what_changed() {
         let (_folder, pending) = three();
-        insta::assert_snapshot!(page(1, 3, &pending[1], false).unwrap(), @r"
-        s/n/log (2 of 3)
+        let page = Page::new(1, 3, &pending[1]).unwrap();
+        insta::assert_snapshot!(screen(&page, 0, 20, false), @r"
+        s/n/log (2 of 3) +1 -1
 
             1     1   one
             2       - old
                   2 + new
 
-          a accept   r reject   s skip   A, R, S the same for all that follow   q quit
+          a accept   r reject   s skip   q quit   d whole
+          A, R, S the same for all that follow
         ");
-        assert!(page(0, 3, &pending[0], true).unwrap().contains(", new"));
+        insta::assert_snapshot!(screen(&page, 0, 20, true), @r"
+        s/n/log (2 of 3) +1 -1
+
+                  1   one
+                  2   new
+
+          a accept   r reject   s skip   q quit   d difference
+          A, R, S the same for all that follow
+        ");
+        assert!(screen(&Page::new(0, 3, &pending[0]).unwrap(), 0, 20, false).contains("(1 of 3) new"));
+    }
+
+    #[test]
+    fn what_is_longer_than_the_screen_is_scrolled_and_long_lines_are_wrapped() {
+        let (folder, pending) = three();
+        let header = "---\nsource: x\nexpression: log\n---\n";
+        let long = |word: &str| format!("{header}one\n{} {word}\n", "so ".repeat(25));
+        write(folder.path(), "expected/s/n/log.snap", &long("old"));
+        write(folder.path(), "expected/s/n/log.snap.new", &long("new \u{1b}[31m"));
+        let page = Page::new(1, 3, &pending[1]).unwrap();
+        insta::assert_snapshot!(screen(&page, 1, 2, false), @r"
+        s/n/log (2 of 3) +1 -1
+
+            2       - so so so so so so so so so so so so so so so s
+                      o so so so so so so so so so  old
+
+          a accept   r reject   s skip   q quit   d whole   ↑ ↓ scroll (2-3 of 5)
+          A, R, S the same for all that follow
+        ");
+        let rows = page.rows(false, 60, true);
+        assert!(rows[2].contains("\u{1b}[31m\u{1b}[7mold"), "{rows:?}");
+        assert!(rows[4].contains("\\x1b"), "{rows:?}");
+    }
+
+    #[test]
+    fn the_keys_are_those_of_insta_and_of_a_pager() {
+        let answer = |key| match command(&key) {
+            Some(Command::Answer(answer)) => Some(answer),
+            _ => None,
+        };
+        assert_eq!(answer(Key::Char('a')), Some(Answer::Accept));
+        assert_eq!(answer(Key::Enter), Some(Answer::Accept));
+        assert_eq!(answer(Key::Escape), Some(Answer::Reject));
+        assert_eq!(answer(Key::Char(' ')), Some(Answer::Skip));
+        assert_eq!(answer(Key::Char('A')), Some(Answer::All(Rest::Accept)));
+        assert_eq!(command(&Key::PageDown), Some(Command::Turn(1)));
+        assert_eq!(command(&Key::Char('x')), None);
     }
 }

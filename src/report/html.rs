@@ -186,7 +186,7 @@ fn entry<'a>(row: &'a Row, run: &'a Run, settings: &Settings, longest: f64, left
                     mark = Some((kind, (first.line + 1).saturating_sub(expected.first_line)));
                 }
                 let (hunks, left_out) = hunks(&expected.text, &found, DIFF);
-                let size = |hunk: &Hunk| hunk.lines.iter().map(|line| line.text.len()).sum::<usize>();
+                let size = |hunk: &Hunk| hunk.lines.iter().map(|line| line.parts.text().len()).sum::<usize>();
                 *left = left.saturating_sub(hunks.iter().map(size).sum());
                 entry.diffs.push(Diff { name: kind.name(), hunks, left_out });
             }

@@ -24,7 +24,7 @@ use crate::event::{Event, EventSender, Outcome, Phase, ScenarioInfo, Verdict};
 use crate::exit_code::Exit;
 use crate::snapshot::write_whole;
 
-pub use diff::{LineKind, hunks};
+pub use diff::{Hunk, LineKind, Parts, hunks};
 pub use json::RunFile;
 pub use merge::merge;
 pub use terminal::{Look, colours};

@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use console::Style;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::{Look, phase_name};
 use crate::event::{Event, Phase, Verdict};
+use crate::normalise::printable;
 use crate::report::{Row, Run};
 
 /// What a stack's start tells of on its way, see [`crate::stack::Stack::up`].
@@ -26,6 +28,7 @@ pub(super) struct Bars {
     images: BTreeMap<String, (u64, u64)>,
     lines: Vec<ProgressBar>,
     most: usize,
+    look: Look,
 }
 
 fn style(template: &str) -> ProgressStyle {
@@ -42,6 +45,7 @@ impl Bars {
             images: BTreeMap::new(),
             lines: Vec::new(),
             most: look.height.saturating_sub(OTHER_LINES).clamp(1, JOB_LINES),
+            look,
         }
     }
 
@@ -58,21 +62,23 @@ impl Bars {
                     Phase::Jobs => run.rows.len() as u64,
                     Phase::Images | Phase::Cleanup => 1,
                 };
-                let bar = ProgressBar::new(length)
-                    .with_style(style("{prefix:<8}[{bar:28}] {elapsed:>4} {wide_msg}"))
-                    .with_prefix(phase_name(*phase));
+                let template = if self.look.colour {
+                    "{prefix:<8}[{bar:28.cyan}] {elapsed:>4} {wide_msg}"
+                } else {
+                    "{prefix:<8}[{bar:28}] {elapsed:>4} {wide_msg}"
+                };
+                let bar =
+                    ProgressBar::new(length).with_style(style(template)).with_prefix(phase_name(*phase));
                 let bar = self.all.add(bar);
                 bar.enable_steady_tick(Duration::from_millis(200));
                 self.phases.insert(*phase, bar);
             }
             Event::Progress(phase, text) => {
-                if *phase == Phase::Images
-                    && let Some((image, done, of)) = step(text)
-                {
-                    self.images.insert(image.to_owned(), (done, of));
+                if *phase == Phase::Images {
+                    count_steps(&mut self.images, text);
                 }
                 let Some(bar) = self.phases.get(phase) else { return };
-                bar.set_message(text.clone());
+                bar.set_message(printable(text));
                 match phase {
                     Phase::Images if !self.images.is_empty() => {
                         bar.set_length(self.images.values().map(|(_, of)| of).sum());
@@ -96,7 +102,7 @@ impl Bars {
     pub(super) fn jobs(&mut self, run: &Run) {
         let Some(bar) = self.phases.get(&Phase::Jobs) else { return };
         bar.set_position(run.rows.iter().filter(|row| row.outcome.is_some()).count() as u64);
-        bar.set_message(states(run));
+        bar.set_message(states(run, self.look));
         let texts = lines(run, self.most);
         while self.lines.len() < texts.len() {
             self.lines.push(self.all.add(ProgressBar::new_spinner().with_style(style("  {wide_msg}"))));
@@ -121,6 +127,17 @@ impl Bars {
     }
 }
 
+/// Counts the steps of builds that are over: a step is told when it begins.
+fn count_steps(images: &mut BTreeMap<String, (u64, u64)>, text: &str) {
+    if let Some((image, step, of)) = step(text) {
+        images.insert(image.to_owned(), (step.saturating_sub(1), of));
+    } else if let Some((image, _)) = text.split_once(": built")
+        && let Some((done, of)) = images.get_mut(image)
+    {
+        *done = *of;
+    }
+}
+
 /// The image, the step and the number of steps of a build's line, such as
 /// `server: Step 3/9 : RUN ...`.
 fn step(text: &str) -> Option<(&str, u64, u64)> {
@@ -130,7 +147,7 @@ fn step(text: &str) -> Option<(&str, u64, u64)> {
 }
 
 /// How many jobs are in which state.
-fn states(run: &Run) -> String {
+fn states(run: &Run, look: Look) -> String {
     let open = || run.rows.iter().filter(|row| row.outcome.is_none());
     let running = open().filter(|row| row.state.as_deref() == Some("Running")).count();
     let queued = open().filter(|row| row.job.is_some()).count() - running;
@@ -140,11 +157,17 @@ fn states(run: &Run) -> String {
         .iter()
         .filter(|row| row.outcome.is_some() && !matches!(row.verdict(), Verdict::Pass | Verdict::Skipped))
         .count();
-    let states = [(running, "running"), (queued, "queued"), (waiting, "to come"), (red, "not as expected")];
+    let plain = Style::new();
+    let states = [
+        (running, "running", plain.clone()),
+        (queued, "queued", plain.clone()),
+        (waiting, "to come", plain),
+        (red, "not as expected", Style::new().red()),
+    ];
     let states: Vec<String> = states
-        .iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!("{count} {what}"))
+        .into_iter()
+        .filter(|(count, ..)| *count > 0)
+        .map(|(count, what, style)| look.paint(style, &format!("{count} {what}")))
         .collect();
     states.join(", ")
 }
@@ -159,7 +182,7 @@ fn lines(run: &Run, most: usize) -> Vec<String> {
         .iter()
         .map(|row| {
             let seconds = row.since.map_or(0, |since| since.elapsed().as_secs());
-            let doing = row.action.as_deref().or(row.state.as_deref()).unwrap_or_default();
+            let doing = printable(row.action.as_deref().or(row.state.as_deref()).unwrap_or_default());
             let name = console::truncate_str(&row.info.name, NAME, "…");
             format!("{name:<NAME$} {seconds:>3} s  {doing}")
         })
@@ -191,7 +214,7 @@ mod tests {
 
     #[test]
     fn the_jobs_are_counted_by_state() {
-        assert_eq!(states(&run()), "1 running, 2 queued, 4 to come");
+        assert_eq!(states(&run(), Look::default()), "1 running, 2 queued, 4 to come");
     }
 
     #[test]
@@ -202,6 +225,16 @@ mod tests {
         assert!(all[1].ends_with("0 s  2.4 bootloader-commands"), "{}", all[1]);
         assert_eq!(lines(&run(), 2)[1], "and 2 more");
         assert_eq!(lines(&run(), 1), ["and 3 more"]);
+    }
+
+    #[test]
+    fn a_step_of_a_build_counts_once_it_is_over() {
+        let mut images = BTreeMap::new();
+        count_steps(&mut images, "server: Step 3/9 : RUN x");
+        assert_eq!(images["server"], (2, 9));
+        count_steps(&mut images, "server: built in 6.0 s");
+        count_steps(&mut images, "world: built in 6.0 s");
+        assert_eq!(images.into_iter().collect::<Vec<_>>(), [("server".into(), (9, 9))]);
     }
 
     #[test]

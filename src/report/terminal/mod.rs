@@ -11,6 +11,7 @@ use console::{Style, Term};
 use super::{Row, Run};
 use crate::error::Error;
 use crate::event::{Event, Phase, Verdict};
+use crate::normalise::printable;
 use crate::print;
 use bars::Bars;
 use summary::summary;
@@ -68,7 +69,11 @@ impl Look {
     }
 
     fn paint(self, style: Style, text: &str) -> String {
-        if self.colour { style.force_styling(true).apply_to(text).to_string() } else { text.to_owned() }
+        if self.colour && !text.is_empty() {
+            style.force_styling(true).apply_to(text).to_string()
+        } else {
+            text.to_owned()
+        }
     }
 
     fn bold(self, text: &str) -> String {
@@ -146,19 +151,23 @@ fn line(event: &Event, run: &Run, look: Look, done: usize) -> Option<String> {
         Event::Started { run: name, scenarios, .. } if loud => {
             Some(format!("{}: {}", look.bold(name), count(scenarios.len(), "scenario")))
         }
-        Event::Progress(phase, text) if plain => Some(format!("{}: {text}", phase_name(*phase))),
+        Event::Progress(phase, text) if plain => Some(format!("{}: {}", phase_name(*phase), printable(text))),
         Event::PhaseEnded(phase, took) if plain => {
             Some(format!("{}: done in {:.1} s", phase_name(*phase), took.as_secs_f64()))
         }
-        Event::Warning(text) => Some(format!("{} {text}", look.paint(Style::new().yellow(), "warning:"))),
-        Event::Note(text) if loud => Some(text.clone()),
-        Event::Lava(version) if loud => Some(format!("LAVA {version}")),
+        Event::Warning(text) => {
+            Some(format!("{} {}", look.paint(Style::new().yellow(), "warning:"), printable(text)))
+        }
+        Event::Note(text) if loud => Some(printable(text)),
+        Event::Lava(version) if loud => Some(format!("LAVA {}", printable(version))),
         Event::Submitted { scenario, job } if look.verbose => Some(format!("{scenario}: job {job}")),
-        Event::JobState { scenario, state } if look.verbose => Some(format!("{scenario}: {state}")),
+        Event::JobState { scenario, state } if look.verbose => {
+            Some(format!("{scenario}: {}", printable(state)))
+        }
         Event::Slow { scenario, why, action } if loud => {
             let mut line = format!("{} {scenario}: {why}", look.paint(Style::new().yellow(), "slow:"));
             if let Some(action) = action {
-                let _ = write!(line, "; in {action}");
+                let _ = write!(line, "; in {}", printable(action));
             }
             Some(line)
         }
@@ -174,7 +183,7 @@ fn line(event: &Event, run: &Run, look: Look, done: usize) -> Option<String> {
             let id = row.map_or_else(|| scenario.clone(), Row::id);
             let mut line = format!("[{done:>width$}/{total}] {verdict} {id} {:.1} s", outcome.seconds);
             if let Some(reason) = &outcome.reason {
-                let _ = write!(line, ": {reason}");
+                let _ = write!(line, ": {}", printable(reason));
             }
             Some(line)
         }

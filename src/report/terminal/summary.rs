@@ -6,11 +6,16 @@ use console::{Style, measure_text_width, truncate_str};
 
 use super::{Look, count, phase_name};
 use crate::error::Error;
-use crate::event::{Moment, Outcome, Verdict};
+use crate::event::{Difference, Moment, Outcome, Verdict};
+use crate::normalise::printable;
+use crate::print;
+use crate::report::diff::{Parts, excerpt};
 use crate::report::{Row, Run};
 
 /// Lines of the summary's end: totals, phases, report and what may precede them.
 const END: usize = 8;
+/// Lines of a screen that has room for more of a console.
+const ROOMY: usize = 30;
 
 /// The red scenarios, as many as fit, the totals, and where the report is.
 pub(super) fn summary(run: &Run, look: Look, strict: bool, failed: &[Error]) -> String {
@@ -51,8 +56,9 @@ pub(super) fn summary(run: &Run, look: Look, strict: bool, failed: &[Error]) -> 
         for row in &rest[..fit] {
             let reason =
                 row.outcome.as_ref().and_then(|outcome| outcome.reason.as_deref()).unwrap_or_default();
+            let (id, reason) = (printable(&row.id()), printable(reason));
             let verdict = look.verdict(row.verdict(), &format!("{:<8}", row.verdict().name()));
-            let line = format!("{verdict} {} {reason}", row.id());
+            let line = format!("{verdict} {id} {reason}");
             let _ = writeln!(text, "{}", truncate_str(line.trim_end(), look.width, "…"));
         }
         if fit < rest.len() {
@@ -68,7 +74,7 @@ pub(super) fn summary(run: &Run, look: Look, strict: bool, failed: &[Error]) -> 
         .filter(|(_, count)| *count > 0)
         .map(|(verdict, count)| look.verdict(verdict, &format!("{count} {}", verdict.name())))
         .collect();
-    let lava = run.lava.as_ref().map(|lava| format!(" LAVA {lava},")).unwrap_or_default();
+    let lava = run.lava.as_ref().map(|lava| format!(" LAVA {},", printable(lava))).unwrap_or_default();
     let head = if run.interrupted { "Interrupted" } else { "Summary" };
     let head = format!(
         "{} [{:.1} s]{lava} {}: ",
@@ -96,7 +102,7 @@ pub(super) fn summary(run: &Run, look: Look, strict: bool, failed: &[Error]) -> 
         let _ = writeln!(text, "  {} {error}", look.verdict(Verdict::Error, "report:"));
     }
     if !run.report.as_os_str().is_empty() && failed.is_empty() {
-        let _ = writeln!(text, "  {}", run.report.join("index.html").display());
+        let _ = writeln!(text, "  {}", print::path(&run.report.join("index.html")).display());
     }
     text
 }
@@ -104,47 +110,68 @@ pub(super) fn summary(run: &Run, look: Look, strict: bool, failed: &[Error]) -> 
 /// A red scenario: the first difference, what the board showed then, how to run it alone.
 fn details(row: &Row, outcome: &Outcome, look: Look) -> String {
     let mut text = String::new();
-    let mut head =
-        format!("{} {}", look.verdict(outcome.verdict, outcome.verdict.name()), look.bold(&row.id()));
+    let mut head = format!(
+        "{} {}",
+        look.verdict(outcome.verdict, outcome.verdict.name()),
+        look.bold(&printable(&row.id()))
+    );
     if let Some(job) = &row.job {
-        let _ = write!(head, " (job {job})");
+        let _ = write!(head, " (job {})", printable(job));
     }
     if let Some(reason) = &outcome.reason {
-        let _ = write!(head, ": {reason}");
+        let _ = write!(head, ": {}", printable(reason));
     }
     let _ = writeln!(text, "{}", truncate_str(&head, look.width, "…"));
     let width = look.width.saturating_sub(14).max(20);
     if let Some(difference) = &outcome.first_difference {
-        let or_end = |line: &Option<String>| match line {
-            Some(line) => truncate_str(line, width, "…").into_owned(),
-            None => "(nothing more)".into(),
-        };
-        let _ = writeln!(text, "  {}.snap, line {}", difference.snapshot, difference.line);
-        let expected = look.paint(Style::new().green(), &or_end(&difference.expected));
-        let found = look.paint(Style::new().red(), &or_end(&difference.found));
-        let _ = writeln!(text, "    expected: {expected}\n    found:    {found}");
+        first_difference(&mut text, difference, width, look);
     }
-    let (lines, at) = window(&outcome.console);
+    let (lines, at) = window(&outcome.console, if look.height < ROOMY { 4 } else { 6 });
     for (number, line) in lines.iter().enumerate() {
         let head = if number == 0 { "console:" } else { "" };
         let mark = if at == Some(number) { ">" } else { " " };
-        let line = truncate_str(line, width, "…");
+        let line = printable(line);
+        let line = truncate_str(&line, width, "…");
         let line = if at == Some(number) { look.bold(&line) } else { line.into_owned() };
         let _ = writeln!(text, "  {head:<10}{mark} {line}");
     }
-    let _ = writeln!(text, "  alone:    meta-lava run {}", row.info.name);
+    let _ = writeln!(text, "  alone:    meta-lava run {}", printable(&row.info.name));
     text
 }
 
-/// As many lines of the console as a screen has room for, and which of them is the closest.
-fn window(console: &Moment) -> (&[String], Option<usize>) {
-    const LINES: usize = 6;
+/// The two lines that part, around the place where they do: it is reversed, or pointed at
+/// where there are no colours.
+fn first_difference(text: &mut String, difference: &Difference, width: usize, look: Look) {
+    let _ = writeln!(text, "  {}.snap, line {}", printable(&difference.snapshot), difference.line);
+    let end = || "(nothing more)".to_owned();
+    let parts = match (&difference.expected, &difference.found) {
+        (Some(expected), Some(found)) => Parts::of(&printable(expected), &printable(found)),
+        (expected, found) => [expected, found]
+            .map(|line| Parts::alone(&line.as_deref().map_or_else(end, printable)))
+            .map(|line| Parts::alone(&truncate_str(&line.before, width, "…"))),
+    };
+    let shown = excerpt(parts, width);
+    let styles = [("expected:", Style::new().green()), ("found:", Style::new().red())];
+    for ((head, style), line) in styles.into_iter().zip(&shown) {
+        let change = look.paint(style.clone().reverse(), &line.change);
+        let [before, after] = [&line.before, &line.after].map(|part| look.paint(style.clone(), part));
+        let _ = writeln!(text, "    {head:<10}{before}{change}{after}");
+    }
+    let change = shown.iter().map(|line| measure_text_width(&line.change)).max().unwrap_or_default();
+    if !look.colour && change > 0 {
+        let before = 14 + measure_text_width(&shown[0].before);
+        let _ = writeln!(text, "{:before$}{}", "", "^".repeat(change));
+    }
+}
+
+/// So `many` lines of the console, and which of them is the closest.
+fn window(console: &Moment, many: usize) -> (&[String], Option<usize>) {
     let lines = &console.lines;
     let first = match console.at {
-        Some(at) => (at + LINES / 2).min(lines.len()).saturating_sub(LINES),
-        None => lines.len().saturating_sub(LINES),
+        Some(at) => (at + many / 2).min(lines.len()).saturating_sub(many),
+        None => lines.len().saturating_sub(many),
     };
-    let last = (first + LINES).min(lines.len());
+    let last = (first + many).min(lines.len());
     (&lines[first..last], console.at.map(|at| at.saturating_sub(first)))
 }
 
@@ -182,6 +209,86 @@ mod tests {
             assert!(text.contains("meta-lava run board-0"));
             assert!(text.contains("more; see index.html"));
         }
+    }
+
+    #[test]
+    fn of_long_lines_the_place_is_shown_where_they_part() {
+        let line = |word: &str| {
+            Some(format!("  0_smoke: pass ({}, {word}, {})", "x ".repeat(200), "y ".repeat(200)))
+        };
+        let difference =
+            |expected, found| Difference { snapshot: "results".into(), line: 23, expected, found };
+        let shown = |difference: &Difference| {
+            let mut text = String::new();
+            first_difference(&mut text, difference, 40, Look::default());
+            text
+        };
+        insta::assert_snapshot!(shown(&difference(line("root=/dev/mmcblk1"), line("root=/dev/mmcblk0"))), @r"
+        results.snap, line 23
+          expected: …, root=/dev/mmcblk1, y y y y y y y y y…
+          found:    …, root=/dev/mmcblk0, y y y y y y y y y…
+                                 ^^^^^^^
+        ");
+        insta::assert_snapshot!(shown(&difference(line("a"), None)), @r"
+        results.snap, line 23
+          expected:   0_smoke: pass (x x x x x x x x x x x …
+          found:    (nothing more)
+        ");
+    }
+
+    #[test]
+    fn the_screen_of_many_red_ones_is_80_by_24() {
+        let mut run = run(Path::new("r"));
+        let red = |number: u32| {
+            let mut info = run.rows[1].info.clone();
+            info.name = format!("board-{number}");
+            Row { job: Some("12".into()), outcome: Some(differing()), ..Row::new(info) }
+        };
+        run.rows = (0..20).map(red).collect();
+        let look = Look { height: 24, width: 80, ..Look::default() };
+        insta::assert_snapshot!(summary(&run, look, true, &[]), @r"
+        differs health-checks/board-0 (job 12): results, log not as expected
+          results.snap, line 12
+            expected:   ping: pass
+            found:      ping <script>alert(1)</script>: fail
+                            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+          console:  > => bootz
+                      Starting kernel ...
+          alone:    meta-lava run board-0
+
+        differs  health-checks/board-1 results, log not as expected
+        differs  health-checks/board-2 results, log not as expected
+        differs  health-checks/board-3 results, log not as expected
+        differs  health-checks/board-4 results, log not as expected
+        differs  health-checks/board-5 results, log not as expected
+        differs  health-checks/board-6 results, log not as expected
+        … and 13 more; see index.html
+
+        Summary [23.5 s] LAVA 2023.01-2, 20 scenarios: 20 differs
+          images 0.4 s, stack 6.3 s, jobs 16.0 s
+          r/index.html
+        ");
+    }
+
+    #[test]
+    fn nothing_that_was_said_reaches_the_terminal_as_more_than_text() {
+        let mut run = run(Path::new("r"));
+        let evil = "\u{1b}]0;owned\u{7}\u{202e}";
+        run.lava = Some(evil.into());
+        for row in &mut run.rows {
+            row.info.name.push_str(evil);
+            row.job = Some(evil.into());
+            if let Some(outcome) = &mut row.outcome {
+                outcome.reason = Some(evil.into());
+                outcome.console.lines = vec![evil.into()];
+                if let Some(difference) = &mut outcome.first_difference {
+                    (difference.snapshot, difference.found) = (evil.into(), Some(evil.into()));
+                }
+            }
+        }
+        let text = summary(&run, Look { height: 100, ..Look::default() }, false, &[]);
+        assert!(!text.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{text}");
+        assert!(text.contains("\\x1b]0;owned"));
     }
 
     #[test]
