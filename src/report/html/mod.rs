@@ -2,23 +2,30 @@
 //!
 //! Everything that LAVA or a board said goes through the template's escaping, and
 //! is bounded: a page that a browser can't open helps nobody. The whole files lie
-//! beside the page, which links to them.
+//! beside the page, which links to them. A content security policy lets the page's own
+//! script run and nothing else, so that a hole in the escaping would be none.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context, escape_formatter};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
-use super::diff::{Hunk, hunks};
+use super::diff::{Hunk, Parts, hunks};
 use super::{Row, Run, Settings};
 use crate::event::{Difference, Lane, Moment, Phase, Verdict};
 use crate::normalise::printable;
 use crate::snapshot::{self, Kind, PLAIN_SERIES, Store};
 
 const TEMPLATE: &str = include_str!("index.html");
+const STYLE: &str = include_str!("index.css");
+const SCRIPT: &str = include_str!("index.js");
 
 /// Bytes of texts in a page, all scenarios together. Red ones come first.
 const PAGE: usize = 24 << 20;
@@ -39,13 +46,33 @@ struct Entry<'a> {
     job: Option<&'a str>,
     reason: Option<&'a str>,
     difference: Option<&'a Difference>,
+    /// Its two lines, and where they part.
+    apart: [Option<Parts>; 2],
     console: Cow<'a, Moment>,
     timeline: Vec<Bar<'a>>,
+    /// Seconds along it.
+    axis: Vec<String>,
     /// How long that is, in percent of the longest scenario's.
     share: String,
     folder: String,
     diffs: Vec<Diff>,
     texts: Vec<Text>,
+}
+
+/// A device-type, with the scenarios that need it.
+#[derive(Serialize)]
+struct Type<'a> {
+    name: &'a str,
+    cells: Vec<Cell<'a>>,
+}
+
+#[derive(Serialize)]
+struct Cell<'a> {
+    name: &'a str,
+    /// What its name has beyond the device-type's.
+    label: &'a str,
+    verdict: &'static str,
+    seconds: String,
 }
 
 /// A stretch of time, in percent of its scenario's.
@@ -81,18 +108,22 @@ struct Text {
 pub(super) fn write(run: &Run, settings: &Settings) -> Result<String, String> {
     let mut left = PAGE;
     let mut order: Vec<usize> = (0..run.rows.len()).collect();
-    order.sort_by_key(|at| {
-        matches!(run.rows[*at].verdict(), Verdict::Pass | Verdict::Skipped | Verdict::NotRun)
-    });
+    order.sort_by_key(|at| !is_red(run.rows[*at].verdict()));
     let longest = run.rows.iter().map(length).fold(0.001, f64::max);
-    let mut entries: Vec<(usize, Entry)> =
-        order.into_iter().map(|at| (at, entry(&run.rows[at], run, settings, longest, &mut left))).collect();
-    entries.sort_by_key(|(at, _)| *at);
-    let entries: Vec<Entry> = entries.into_iter().map(|(_, entry)| entry).collect();
+    let entries: Vec<Entry> =
+        order.into_iter().map(|at| entry(&run.rows[at], run, settings, longest, &mut left)).collect();
 
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
+    // Control characters and those that turn the text around them are shown, as everywhere.
+    environment.set_formatter(|out, state, value| match value.as_str() {
+        Some(text) if !value.is_safe() => {
+            let lines: Vec<String> = text.split('\n').map(printable).collect();
+            escape_formatter(out, state, &Value::from(lines.join("\n")))
+        }
+        _ => escape_formatter(out, state, value),
+    });
     environment.set_trim_blocks(true);
     environment.set_lstrip_blocks(true);
     let template =
@@ -105,10 +136,13 @@ pub(super) fn write(run: &Run, settings: &Settings) -> Result<String, String> {
         .collect();
     let phases: Vec<(Phase, String)> =
         run.phases.iter().map(|(phase, took)| (*phase, format!("{:.1} s", took.as_secs_f64()))).collect();
+    let red = run.rows.iter().filter(|row| is_red(row.verdict())).count();
     let title = format!(
-        "{}{} scenarios{}",
+        "{}{}{} scenario{}{}",
         if run.interrupted { "Interrupted: " } else { "" },
+        if red > 0 { format!("{red} not as expected of ") } else { String::new() },
         run.rows.len(),
+        if run.rows.len() == 1 { "" } else { "s" },
         run.lava.as_ref().map_or_else(String::new, |lava| format!(" on LAVA {lava}"))
     );
     template
@@ -120,9 +154,53 @@ pub(super) fn write(run: &Run, settings: &Settings) -> Result<String, String> {
             notes => &run.notes,
             totals,
             phases,
+            red,
+            types => types(run),
             scenarios => entries,
+            style => Value::from_safe_string(STYLE.to_owned()),
+            script => Value::from_safe_string(SCRIPT.to_owned()),
+            script_hash => BASE64_STANDARD.encode(Sha256::digest(SCRIPT)),
         })
         .map_err(|error| format!("{error:#}"))
+}
+
+/// Whether somebody should look at it: what is new is nobody's failure, but waits for a person.
+fn is_red(verdict: Verdict) -> bool {
+    !matches!(verdict, Verdict::Pass | Verdict::Skipped | Verdict::NotRun)
+}
+
+/// The matrix: device-types, and the scenarios of each.
+fn types(run: &Run) -> Vec<Type<'_>> {
+    let mut types: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+    for row in &run.rows {
+        let names = row.info.device_types.iter().map(String::as_str);
+        let none = row.info.device_types.is_empty().then_some("no device-type");
+        for name in names.chain(none) {
+            types.entry(name).or_default().push(row);
+        }
+    }
+    types
+        .into_iter()
+        .map(|(name, rows)| {
+            let cells = rows.iter().map(|row| Cell {
+                name: &row.info.name,
+                label: match row.info.name.strip_prefix(name).map(|rest| rest.trim_start_matches('-')) {
+                    Some("") => row.verdict().name(),
+                    Some(rest) => rest,
+                    None => &row.info.name,
+                },
+                verdict: row.verdict().name(),
+                seconds: seconds(row),
+            });
+            Type { name, cells: cells.collect() }
+        })
+        .collect()
+}
+
+/// How long it took, where it ran.
+fn seconds(row: &Row) -> String {
+    let outcome = row.outcome.as_ref().filter(|outcome| outcome.seconds > 0.0);
+    outcome.map_or_else(String::new, |outcome| format!("{:.1}", outcome.seconds))
 }
 
 /// Seconds that the timeline of a scenario covers.
@@ -158,14 +236,16 @@ fn entry<'a>(row: &'a Row, run: &'a Run, settings: &Settings, longest: f64, left
         suite: &row.info.suite,
         device_types: &row.info.device_types,
         verdict: row.verdict().name(),
-        seconds: outcome
-            .filter(|outcome| outcome.seconds > 0.0)
-            .map_or_else(String::new, |outcome| format!("{:.1}", outcome.seconds)),
+        seconds: seconds(row),
         job: row.job.as_deref(),
         reason: outcome.and_then(|outcome| outcome.reason.as_deref()),
         difference: outcome.and_then(|outcome| outcome.first_difference.as_ref()),
+        apart: outcome
+            .and_then(|outcome| outcome.first_difference.as_ref())
+            .map_or_else(Default::default, apart),
         console: outcome.map_or_else(Cow::default, |outcome| Cow::Borrowed(&outcome.console)),
         timeline: bars(row),
+        axis: (0..=4).map(|part| format!("{:.1} s", length(row) * f64::from(part) / 4.0)).collect(),
         share: percent(length(row), longest),
         folder: folder.to_string_lossy().into_owned(),
         diffs: Vec::new(),
@@ -205,9 +285,49 @@ fn entry<'a>(row: &'a Row, run: &'a Run, settings: &Settings, longest: f64, left
         let end = if kind.is_some() { End::First } else { End::Last };
         let text = text(&full, &entry.folder, &name, &file, left, end);
         let mark = mark.and_then(|(of, line)| (Some(of) == kind).then_some(line));
-        entry.texts.extend(text.map(|text| Text { mark, ..text }));
+        entry.texts.extend(text.map(|text| {
+            // What the board showed then is marked in its console and in the log, too.
+            let mark = mark.or_else(|| moment(&text.text, &entry.console, kind));
+            Text { mark, ..text }
+        }));
     }
     entry
+}
+
+/// The two lines of a difference, and where they part.
+fn apart(difference: &Difference) -> [Option<Parts>; 2] {
+    match (&difference.expected, &difference.found) {
+        (Some(expected), Some(found)) => Parts::of(&printable(expected), &printable(found)).map(Some),
+        (expected, found) => {
+            [expected, found].map(|line| line.as_deref().map(|line| Parts::alone(&printable(line))))
+        }
+    }
+}
+
+/// The line, from 1, of a console or of the log at which `moment` was.
+fn moment(text: &str, moment: &Moment, kind: Option<Kind>) -> Option<usize> {
+    let at = moment.at?;
+    let plain =
+        |line: &str| console::strip_ansi_codes(&line.replace("\\x1b", "\u{1b}")).trim_end().to_owned();
+    let wanted: Vec<String> = moment.lines.iter().map(|line| plain(line)).collect();
+    let lines = text.lines().zip(1..).map(|(line, number)| (line.trim_end(), number));
+    match kind {
+        None => {
+            let lines: Vec<(&str, usize)> = lines.filter(|(line, _)| !line.trim().is_empty()).collect();
+            let same = |lines: &&[(&str, usize)]| lines.iter().map(|(line, _)| line).eq(&wanted);
+            lines.windows(wanted.len().max(1)).find(same)?.get(at).map(|(_, number)| *number)
+        }
+        Some(Kind::Log) => {
+            let wanted = wanted.get(at)?;
+            let mut same = lines.filter(|(line, _)| {
+                line.split_once(" | ").is_some_and(|(of, text)| of.trim_end() == "board" && text == wanted)
+            });
+            // Of several it could be any.
+            let (_, number) = same.next()?;
+            same.next().is_none().then_some(number)
+        }
+        Some(_) => None,
+    }
 }
 
 /// Files with what boards printed.
@@ -298,6 +418,15 @@ mod tests {
     }
 
     #[test]
+    fn nothing_turns_the_text_around_it() {
+        let mut run = run(Path::new("r"));
+        run.lava = Some("2023\u{202e}".into());
+        run.rows[0].info.device_types = vec!["bbb\u{7}\u{202e}".into()];
+        let page = write(&run, &settings(Path::new("r"))).unwrap();
+        assert!(!page.contains(['\u{202e}', '\u{7}']) && page.contains("bbb\\x07\\u{202e}"));
+    }
+
+    #[test]
     fn the_page_asks_nothing_of_the_outside() {
         let page = page();
         for outside in ["http://", "https://", "src=\"", "@import", "url("] {
@@ -306,10 +435,53 @@ mod tests {
     }
 
     #[test]
+    fn only_the_pages_own_script_may_run() {
+        let page = page();
+        let (_, script) = page.split_once("<script>").unwrap();
+        let (script, _) = script.split_once("</script>").unwrap();
+        let hash = BASE64_STANDARD.encode(Sha256::digest(script));
+        assert!(page.contains(&format!("content=\"default-src 'none'; script-src 'sha256-{hash}';")));
+    }
+
+    #[test]
+    fn what_is_red_comes_first_and_each_device_type_has_a_tile() {
+        let page = page();
+        assert!(page.contains("<title>4 not as expected of 7 scenarios on LAVA 2023.01-2"));
+        let at = |name: &str| page.find(&format!("<details class=\"scenario\" id=\"{name}\"")).unwrap();
+        assert!(at("juno") < at("bbb") && at("new") < at("skip"));
+        assert!(page.contains("<b title=\"JUNO\">JUNO</b><a class=\"differs\" href=\"#juno\""));
+    }
+
+    #[test]
+    fn scenarios_of_one_device_type_stand_in_one_tile() {
+        let mut run = run(Path::new("r"));
+        for (row, name) in run.rows.iter_mut().zip(["bbb", "bbb-barebox", "other"]) {
+            row.info.name = name.into();
+            row.info.device_types = vec!["bbb".into()];
+        }
+        let types = types(&run);
+        let bbb = types.iter().find(|one| one.name == "bbb").unwrap();
+        assert_eq!(bbb.cells.iter().map(|cell| cell.label).collect::<Vec<_>>(), ["pass", "barebox", "other"]);
+    }
+
+    #[test]
+    fn the_moment_is_found_in_the_console_and_in_the_log() {
+        let moment = |text: &str, at, kind| {
+            let lines = ["=> dhcp", "\\x1b[1mbound"].map(str::to_owned).to_vec();
+            super::moment(text, &Moment { lines, at }, kind)
+        };
+        let console = "=> dhcp\nfailed\n\n=> dhcp\n\nbound\n=>";
+        assert_eq!(moment(console, Some(1), None), Some(6));
+        assert_eq!(moment(console, None, None), None);
+        assert_eq!(moment("info     | x\nboard    | bound\n", Some(1), Some(Kind::Log)), Some(2));
+        assert_eq!(moment(&"board    | bound\n".repeat(2), Some(1), Some(Kind::Log)), None);
+    }
+
+    #[test]
     fn a_red_scenario_has_its_difference_and_the_end_of_its_console() {
         // The template's escaping writes slashes so.
         let page = page().replace("&#x2f;", "/");
-        assert!(page.contains("ping: pass"), "{page}");
+        assert!(page.contains("ping: <mark>pass</mark>"), "{page}");
         assert!(page.contains("id=\"juno\""));
         assert!(page.contains("href=\"scenarios/health-checks/juno/raw/console-juno-01.log\""));
         assert!(page.contains("\\x07"));
@@ -335,6 +507,22 @@ mod tests {
         }
         assert!(page.contains("id=\"juno/results\" data-mark=\""));
         assert!(!page.contains("id=\"juno/log\" data-mark"));
+    }
+
+    #[test]
+    fn a_run_of_five_hundred_has_small_tiles_and_is_no_larger_than_its_texts() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut big = run(folder.path());
+        big.rows = (0..500)
+            .map(|number| {
+                let mut info = big.rows[1].info.clone();
+                (info.name, info.device_types) = (format!("board-{number}"), vec![format!("type-{number}")]);
+                Row { outcome: Some(crate::report::tests::differing()), ..Row::new(info) }
+            })
+            .collect();
+        let page = write(&big, &settings(folder.path())).unwrap();
+        assert!(page.contains("class=\"matrix many\""));
+        assert!(page.len() < 4 << 20, "{}", page.len());
     }
 
     #[test]
