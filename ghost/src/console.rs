@@ -160,14 +160,16 @@ impl Socket {
         const DO_MARK: [u8; 3] = [op_command::IAC, op_command::DO, op_option::TM];
         let (mut marks, mut open) = (self.port.marks.subscribe(), self.port.open.subscribe());
         let seen = *marks.borrow_and_update();
-        if let Some(writer) = self.port.writer.lock().await.as_mut() {
-            if !self.port.telnet.load(Ordering::Relaxed) || writer.write_all(&DO_MARK).await.is_err() {
-                return;
-            }
-        } else {
-            return;
-        }
         let answered = async {
+            // Behind what the board prints, which waits itself for a client that does not read.
+            match self.port.writer.lock().await.as_mut() {
+                Some(writer) if self.port.telnet.load(Ordering::Relaxed) => {
+                    if writer.write_all(&DO_MARK).await.is_err() {
+                        return;
+                    }
+                }
+                _ => return,
+            }
             tokio::select! {
                 _ = marks.wait_for(|count| *count > seen) => {}
                 _ = open.wait_for(Option::is_none) => {}
@@ -243,9 +245,11 @@ impl Socket {
         if telnet && writer.write_all(&HELLO).await.is_err() {
             return false;
         }
-        *self.port.writer.lock().await = Some(writer);
+        let mut slot = self.port.writer.lock().await;
+        *slot = Some(writer);
         self.port.telnet.store(telnet, Ordering::Relaxed);
         self.port.open.send_replace(Some(number));
+        drop(slot);
         self.port.ledger.take(Event::Connected { uart: self.port.uart });
         true
     }
@@ -318,8 +322,9 @@ impl Typing {
 }
 
 async fn close(port: &Port) {
-    end(port).await;
+    // First, so that what the board prints no longer waits for the client to read.
     port.open.send_replace(None);
+    end(port).await;
 }
 
 /// Says goodbye to whoever has the port open; whether somebody had.
@@ -409,10 +414,19 @@ impl Console {
         }
         let mut slot = self.port.writer.lock().await;
         if let Some(writer) = slot.as_mut() {
-            let result = if self.port.telnet.load(Ordering::Relaxed) && bytes.contains(&op_command::IAC) {
-                writer.write_all(&Parser::escape_iac(bytes.to_vec())).await
-            } else {
-                writer.write_all(bytes).await
+            let mut open = self.port.open.subscribe();
+            let write = async {
+                if self.port.telnet.load(Ordering::Relaxed) && bytes.contains(&op_command::IAC) {
+                    writer.write_all(&Parser::escape_iac(bytes.to_vec())).await
+                } else {
+                    writer.write_all(bytes).await
+                }
+            };
+            let result = tokio::select! {
+                biased;
+                result = write => result,
+                // Cut off; who comes next does not wait for who is gone.
+                _ = open.wait_for(Option::is_none) => return,
             };
             if result.is_err() {
                 // The reading side notices the end and closes.
@@ -665,6 +679,42 @@ mod tests {
         let mut seen = String::new();
         theirs.read_to_string(&mut seen).await.unwrap();
         assert_eq!(seen, "heard\r\n");
+    }
+
+    /// A client that has the port open and reads nothing, and a board that prints for ever.
+    async fn a_flood_that_nobody_reads() -> (tempfile::TempDir, Socket, tokio::io::DuplexStream) {
+        let (dir, ledger) = ledger();
+        let (socket, mut console) = port(0, ledger, None, None, 0);
+        let (ours, theirs) = tokio::io::duplex(64);
+        let (read, write) = tokio::io::split(ours);
+        tokio::spawn(socket.clone().attach(read, write));
+        socket.connected().await;
+        tokio::spawn(async move {
+            loop {
+                console.print("flood\n").await;
+            }
+        });
+        while socket.port.writer.try_lock().is_ok() {
+            tokio::task::yield_now().await;
+        }
+        (dir, socket, theirs)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_nothing_does_not_hold_up_the_power() {
+        let (_dir, socket, _theirs) = a_flood_that_nobody_reads().await;
+        tokio::time::timeout(2 * MARK, socket.settle()).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_nothing_is_cut_off_for_the_next_one() {
+        let (_dir, socket, _theirs) = a_flood_that_nobody_reads().await;
+        let (ours, mut next) = tokio::io::duplex(64);
+        let (read, write) = tokio::io::split(ours);
+        tokio::spawn(socket.attach(read, write));
+        let mut seen = [0; 32];
+        tokio::time::timeout(2 * HANDOVER, next.read_exact(&mut seen)).await.unwrap().unwrap();
+        assert!(String::from_utf8_lossy(&seen).contains("flood\r\n"));
     }
 
     #[test]
