@@ -10,6 +10,7 @@ mod broken_files;
 mod engine;
 mod faults_in_a_stack;
 mod faults_of_the_engine;
+mod hostile_boards;
 mod interrupts;
 mod kills;
 mod proxy;

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use quick_xml::events::Event;
 use serde_json::Value;
 
 use crate::repository::Repository;
+use crate::tool::files_below;
 
 /// `run.json`, once the other two reports were found to be whole.
 pub struct Report(Value);
@@ -19,6 +21,9 @@ impl Report {
         };
         assert!(read("index.html").trim_end().ends_with("</html>"));
         assert!(read("junit.xml").trim_end().ends_with("</testsuites>"));
+        let junit = read("junit.xml");
+        let mut xml = quick_xml::Reader::from_str(&junit);
+        while !matches!(xml.read_event().unwrap(), Event::Eof) {}
         Self(serde_json::from_str(&read("run.json")).unwrap())
     }
 
@@ -41,4 +46,37 @@ impl Report {
 pub fn of_scenario(repository: &Repository, scenario: &str, file: &str) -> String {
     let path = repository.report().join(Path::new("scenarios/health-checks").join(scenario).join(file));
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Nothing in the report, but for what it keeps as it came, is obeyed by a terminal or an
+/// editor that shows it; and the page has none of `markup` as markup, though it shows it.
+#[track_caller]
+pub fn assert_harmless(repository: &Repository, markup: &[&str]) {
+    let folder = repository.report();
+    for file in files_below(&folder) {
+        if file.components().any(|part| part.as_os_str() == "raw") {
+            continue;
+        }
+        let bytes = std::fs::read(folder.join(&file)).unwrap();
+        let text = String::from_utf8(bytes).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        assert_obeys_nothing(&file.display().to_string(), &text);
+    }
+    let page = std::fs::read_to_string(folder.join("index.html")).unwrap();
+    for markup in markup {
+        assert!(!page.contains(markup), "{markup} is in the page");
+        let shown = markup.replace('<', "&lt;").replace('>', "&gt;").replace('/', "&#x2f;");
+        assert!(page.contains(&shown), "the page does not show {markup}");
+    }
+}
+
+/// There is nothing in `text` that a terminal would act on.
+#[track_caller]
+pub fn assert_obeys_nothing(whose: &str, text: &str) {
+    let bad = |c: &char| c.is_control() && *c != '\n' || matches!(c, '\u{202a}'..='\u{202e}' | '\u{feff}');
+    let found = text.char_indices().find(|(_, c)| bad(c));
+    if let Some((at, c)) = found {
+        let before: String =
+            text[..at].chars().rev().take(60).collect::<Vec<_>>().into_iter().rev().collect();
+        panic!("{whose} has {c:?} behind {before:?}");
+    }
 }

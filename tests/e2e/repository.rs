@@ -3,6 +3,24 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// The test action of [`Repository::add_test`], up to its steps.
+const TEST: &str = "{% raw %}
+- test:
+    timeout:
+      seconds: SECONDS
+    definitions:
+    - from: inline
+      name: NAME
+      path: inline/NAME.yaml
+      repository:
+        metadata:
+          format: Lava-Test Test Definition 1.0
+          name: NAME
+          description: What is printed is the test
+        run:
+          steps:
+";
+
 /// The copy; it goes with this.
 pub struct Repository {
     folder: tempfile::TempDir,
@@ -40,6 +58,30 @@ impl Repository {
             "model: A board that is silent\nfirmware:\n  kind: script\n  steps:\n  - expect: {line: never}\n",
         );
         copy
+    }
+
+    /// Adds a scenario whose board boots as [`QUICK`]'s does and then runs `steps`, lines
+    /// of shell, as the one test definition of its job, for `seconds` at most.
+    pub fn add_test(&self, name: &str, seconds: u32, steps: &[String]) {
+        let family = format!("jobs/families/{name}");
+        let defaults = self.read("jobs/families/u-boot/family.yaml");
+        self.write(&format!("{family}/family.yaml"), &defaults);
+        let test = "{% include \"_parts/test.yaml\" %}";
+        let job = self.read("jobs/families/u-boot/job.yaml").replace(test, "");
+        let mut test = TEST.replace("NAME", name).replace("SECONDS", &seconds.to_string());
+        for step in steps {
+            // JSON is YAML, too.
+            test.push_str(&format!("          - {}\n", serde_json::json!(step)));
+        }
+        // The braces of a shell are no template's; and a family's variables are all used.
+        test.push_str("{% endraw %}\n# {{ cmdline }} {{ modules }}\n");
+        self.write(&format!("{family}/job.yaml"), &(job + &test));
+        let folder = format!("jobs/health-checks/{name}");
+        let scenario = self.read(&format!("jobs/health-checks/{QUICK}/scenario.yaml"));
+        let scenario = scenario.replace("family: u-boot", &format!("device_type: {QUICK}\nfamily: {name}"));
+        self.write(&format!("{folder}/scenario.yaml"), &scenario);
+        let ghost = self.read(&format!("jobs/health-checks/{QUICK}/ghost.yaml"));
+        self.write(&format!("{folder}/ghost.yaml"), &ghost);
     }
 
     /// Its root.
