@@ -188,6 +188,21 @@ fn an_image_that_can_not_be_built_ends_the_run_with_its_last_lines() {
 
 #[test]
 #[ignore = "takes Docker: .ci/run faults"]
+fn a_port_in_use_is_named() {
+    let repository = Repository::new();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    repository.replace("compose/compose.yaml", "127.0.0.1::80\"", &format!("{address}:80\""));
+    let mut process = start(&mut run(&repository, &[QUICK]));
+    let run = name_of(&mut process);
+    process.end().failed(3, &[&address, "address already in use"]);
+    assert_nothing_left(&run, &[]);
+    assert_eq!(repository.left_temporary(), [""; 0]);
+    assert_eq!(Report::of(&repository).verdict(QUICK), "error");
+}
+
+#[test]
+#[ignore = "takes Docker: .ci/run faults"]
 fn two_runs_at_once_do_not_meet() {
     let repositories = [Repository::with_stuck_board(), Repository::new()];
     let mut one = start(&mut run(&repositories[0], &[QUICK, STUCK]));
