@@ -3,9 +3,11 @@
 //! and nothing else ever is.
 
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rand::Rng;
 
 use crate::docker::Engine;
@@ -25,6 +27,8 @@ pub const PREFIX: &str = "meta-lava-";
 /// A run whose owner can't be looked at (another container, another machine) is
 /// dead at this age: no run takes that long.
 const OLD: u64 = 12 * 3600;
+/// How long the Compose tool of a killed run may go on with what it was asked for.
+const TOOL: Duration = Duration::from_secs(30);
 
 /// What a stack was made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -255,7 +259,7 @@ fn state(purpose: Option<String>, owner: Option<String>, started: Option<String>
 /// # Errors
 /// [`Error::Infrastructure`] with all that could not be removed.
 pub async fn sweep_stale(engine: &Engine) -> Result<Vec<String>> {
-    let mut removed = sweep_temporary(&std::env::temp_dir());
+    let mut removed = sweep_temporary(&std::env::temp_dir()).await;
     for found in find(engine).await? {
         if found.state == State::Dead {
             removed.extend(remove(engine, &found.objects).await?);
@@ -303,21 +307,57 @@ pub async fn remove(engine: &Engine, objects: &[Object]) -> Result<Vec<String>> 
     Ok(objects.iter().map(|object| format!("{} {}", object.kind, object.name)).collect())
 }
 
-/// Removes the temporary folders of dead runs below `folder`. One that resists
-/// is left: it is some other user's, or will go at the next reboot.
-fn sweep_temporary(folder: &Path) -> Vec<String> {
-    let mut removed = Vec::new();
-    let Ok(entries) = std::fs::read_dir(folder) else { return removed };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        if entry.file_name().to_string_lossy().starts_with(PREFIX)
-            && is_dead_folder(&path)
-            && std::fs::remove_dir_all(&path).is_ok()
-        {
-            removed.push(format!("folder {}", path.display()));
+/// Removes the temporary folders of dead runs below `folder`, once nothing works with
+/// them any more. One that resists is left: it is some other user's, or will go at the
+/// next reboot.
+async fn sweep_temporary(folder: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let dead: Vec<PathBuf> = entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX))
+        .map(|entry| entry.path())
+        .filter(is_dead_folder)
+        .collect();
+    outlive_tools(&dead).await;
+    dead.iter()
+        .filter(|path| std::fs::remove_dir_all(path).is_ok())
+        .map(|path| format!("folder {}", path.display()))
+        .collect()
+}
+
+/// Waits until the Compose tools that dead runs had started have ended. One that
+/// starts a stack goes on with that when the run is killed, and would make things after
+/// they were looked for; one that is killed in the middle leaves the engine to make them.
+async fn outlive_tools(folders: &[PathBuf]) {
+    let deadline = tokio::time::Instant::now() + TOOL;
+    // Nobody else's end can be waited for but by asking.
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    while !folders.is_empty() {
+        tick.tick().await;
+        let tools = tools_of(folders);
+        if tools.is_empty() {
+            return;
+        }
+        if tokio::time::Instant::now() >= deadline {
+            for tool in tools {
+                tracing::warn!(tool, "the Compose tool of a dead run does not end; killing it");
+                let _ = kill(Pid::from_raw(tool), Signal::SIGKILL);
+            }
+            return;
         }
     }
-    removed
+}
+
+/// Processes that were called as a Compose tool is, with a file in one of `folders`.
+fn tools_of(folders: &[PathBuf]) -> Vec<i32> {
+    let is_tool = |pid: &i32| {
+        let cmdline = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let cmdline = String::from_utf8_lossy(&cmdline);
+        let ours = |word: &str| folders.iter().any(|folder| Path::new(word).starts_with(folder));
+        cmdline.split('\0').any(|word| word == "--project-name") && cmdline.split('\0').any(ours)
+    };
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_tool).collect()
 }
 
 fn is_dead_folder(path: &PathBuf) -> bool {
@@ -369,8 +409,29 @@ mod tests {
         assert!(!is_run_name("A") && !is_run_name("") && !is_run_name("-a") && !is_run_name("a/b"));
     }
 
-    #[test]
-    fn only_folders_of_the_dead_are_removed() {
+    #[tokio::test]
+    async fn what_a_dead_run_has_started_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let dead = dir.path().join("meta-lava-dead");
+        std::fs::create_dir(&dead).unwrap();
+        std::fs::write(dead.join("owner"), Owner { started: 1, ..Owner::this() }.to_string()).unwrap();
+        let mut tool = std::process::Command::new("sh")
+            .args(["-c", "read end", "compose", "--project-name", "p", "--file"])
+            .arg(dead.join("override.yaml"))
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut sweep = std::pin::pin!(sweep_temporary(dir.path()));
+        assert!(futures_util::poll!(&mut sweep).is_pending());
+        assert!(dead.exists());
+        drop(tool.stdin.take());
+        assert_eq!(sweep.await.len(), 1);
+        assert!(!dead.exists());
+        tool.wait().unwrap();
+    }
+
+    #[tokio::test]
+    async fn only_folders_of_the_dead_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let make = |name: &str, owner: &str| {
             std::fs::create_dir(dir.path().join(name)).unwrap();
@@ -382,7 +443,7 @@ mod tests {
         make("meta-lava-strange", "?");
         make("other-dead", &dead);
         std::os::unix::fs::symlink(dir.path().join("other-dead"), dir.path().join("meta-lava-link")).unwrap();
-        let removed = sweep_temporary(dir.path());
+        let removed = sweep_temporary(dir.path()).await;
         assert_eq!(removed.len(), 1, "{removed:?}");
         assert!(!dir.path().join("meta-lava-dead").exists());
         assert!(dir.path().join("other-dead/owner").exists());
