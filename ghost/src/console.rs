@@ -38,6 +38,9 @@ const TRANSCRIPT_LIMIT: u64 = 8 << 20;
 /// Longest line that a ledger keeps, in bytes.
 const LINE_LIMIT: usize = 64 << 10;
 
+/// Number of a connection that is raw; there is one at a time.
+const RAW: u64 = u64::MAX;
+
 type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// How a line of input ended.
@@ -209,11 +212,23 @@ impl Socket {
         R: AsyncRead + Send + Unpin,
         W: AsyncWrite + Send + Unpin + 'static,
     {
-        let number = u64::MAX;
-        self.clone().hand_over(number).await;
-        if self.install(number, Box::new(write), false).await {
-            self.pump(number, read, false).await;
+        if self.take(write).await {
+            self.serve(read).await;
         }
+    }
+
+    /// Makes `write` hear what the board prints from now on, until [`Self::serve`] ends.
+    pub async fn take<W>(&self, write: W) -> bool
+    where
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        self.hand_over(RAW).await;
+        self.install(RAW, Box::new(write), false).await
+    }
+
+    /// Types what is read, after [`Self::take`], until one side ends the connection.
+    pub async fn serve<R: AsyncRead + Send + Unpin>(self, read: R) {
+        self.pump(RAW, read, false).await;
     }
 
     /// Waits for the previous connection to end; one that stays is cut off.

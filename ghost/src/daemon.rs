@@ -117,6 +117,9 @@ struct Handle {
     orders: mpsc::Sender<Order>,
     ledger: Ledger,
     sockets: Vec<Socket>,
+    /// Held by the tool that is the board's power and terminal: the next one waits until the
+    /// board of the last one is off, or it would be switched off in its place.
+    attached: tokio::sync::Mutex<()>,
 }
 
 impl Handle {
@@ -194,7 +197,10 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
         let lease = Lease::new(&entry.name, settings.server);
         let machine = Machine::new(Arc::new(board), lease, consoles, ledger.clone());
         tokio::spawn(play(machine, firmware, inbox));
-        handles.insert(entry.name.clone(), Handle { orders, ledger, sockets });
+        handles.insert(
+            entry.name.clone(),
+            Handle { orders, ledger, sockets, attached: tokio::sync::Mutex::new(()) },
+        );
     }
 
     if let Some(parent) = settings.socket.parent() {
@@ -279,13 +285,15 @@ async fn answer(handles: &BTreeMap<String, Handle>, stream: UnixStream) -> io::R
     if let Some((handle, invocation)) = attach
         && let Some(socket) = handle.sockets.first().cloned()
     {
-        let (started, _) =
-            tokio::join!(async { handle.order(PowerAction::Reset, Some(invocation)).await }, async {
-                socket.attach(read, write).await;
+        let _alone = handle.attached.lock().await;
+        // Before the board prints anything: it would be lost.
+        if socket.take(write).await {
+            tokio::join!(handle.order(PowerAction::Reset, Some(invocation)), async {
+                socket.serve(read).await;
                 // The tool is gone, and the board with it.
                 handle.order(PowerAction::Off, None).await;
             });
-        let () = started;
+        }
     }
     Ok(())
 }

@@ -109,7 +109,7 @@ pub async fn draw(
             }],
             noticed_by: Filter::names(mutation.scenarios.iter().cloned()),
             run: None,
-        slow: false,
+            slow: false,
             first_difference: Vec::new(),
         };
         (mutation, Arc::new(sabotage))
