@@ -16,6 +16,8 @@ mod event;
 mod evidence;
 mod exit_code;
 mod filter;
+#[doc(hidden)]
+pub mod fuzzing;
 mod images;
 mod interrupt;
 mod jobs;

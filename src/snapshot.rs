@@ -301,7 +301,7 @@ pub fn read(path: &Path) -> Result<Option<String>, Problem> {
 }
 
 /// Lines of the header of a snapshot, its two `---` included.
-fn header_lines(path: &Path) -> usize {
+pub(crate) fn header_lines(path: &Path) -> usize {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.lines().skip(1).position(|line| line.trim_end() == "---").map_or(0, |at| at + 2)
 }

@@ -179,7 +179,7 @@ async fn session(url: &str, to: &broadcast::Sender<LavaEvent>, up: &watch::Sende
 /// What a message says: `[topic, uuid, date, user, json]`. It comes over the
 /// network, so nothing about it is taken for granted; what is not of interest
 /// or makes no sense is `None`.
-fn parse(text: &str) -> Option<LavaEvent> {
+pub(crate) fn parse(text: &str) -> Option<LavaEvent> {
     let parts: Vec<String> = serde_json::from_str(text).ok()?;
     let [topic, _, _, _, data] = parts.as_slice() else { return None };
     let data: Value = serde_json::from_str(data).ok()?;

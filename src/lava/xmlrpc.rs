@@ -139,17 +139,19 @@ fn request(calls: &[Call]) -> String {
     xml
 }
 
+/// What became of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Outcome {
+pub(crate) enum Outcome {
     /// The scalars in it, in order.
     Value(Vec<String>),
+    /// The fault in words.
     Fault(String),
 }
 
 /// What became of each call. In the answer each one is a `value` of the
 /// outermost array: an array around its result, or a struct that is a fault.
 /// When the whole request failed, that fault is the only one.
-fn outcomes(xml: &[u8]) -> Result<Vec<Outcome>, String> {
+pub(crate) fn outcomes(xml: &[u8]) -> Result<Vec<Outcome>, String> {
     let mut reader = Reader::from_reader(xml);
     reader.config_mut().trim_text(false);
     let mut path: Vec<String> = Vec::new();

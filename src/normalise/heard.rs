@@ -19,7 +19,7 @@ pub enum Fit {
 }
 
 /// What telnet itself prints around the board's words.
-const TELNET: [&str; 4] = [
+pub(crate) const TELNET: [&str; 4] = [
     "Trying127.0.0.1...",
     "Connectedto127.0.0.1.",
     "Escapecharacteris'^]'.",
@@ -128,7 +128,7 @@ pub fn typed(ledger: &[Entry]) -> String {
 }
 
 /// Without blanks and control characters.
-fn squeeze(text: &str) -> String {
+pub(crate) fn squeeze(text: &str) -> String {
     text.chars().filter(|c| !c.is_whitespace() && !c.is_control()).collect()
 }
 

@@ -37,7 +37,7 @@ impl Normaliser<'_> {
     }
 
     /// [`Self::mask`] of untrusted text, on one line.
-    fn line(&self, scope: Scope, text: &str) -> String {
+    pub(crate) fn line(&self, scope: Scope, text: &str) -> String {
         self.mask(scope, &printable(text))
     }
 }

@@ -81,10 +81,21 @@ impl RunFile {
     /// [`Error::Usage`] when there is none, or it is not of this format.
     pub fn read(report: &Path) -> Result<Self> {
         let path = report.join("run.json");
+        let text = std::fs::read(&path).map_err(|error| {
+            Error::Usage(format!("{} is no report of a run: {}: {error}", report.display(), path.display()))
+        })?;
+        Self::parse(report, &text)
+    }
+
+    /// [`Self::read`] of the file's `text`.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn parse(report: &Path, text: &[u8]) -> Result<Self> {
+        let path = report.join("run.json");
         let not = |why: String| Error::Usage(format!("{} is no report of a run: {why}", report.display()));
-        let text = std::fs::read(&path).map_err(|error| not(format!("{}: {error}", path.display())))?;
         // The version first: of another one the rest may have another shape.
-        let version = serde_json::from_slice::<serde_json::Value>(&text)
+        let version = serde_json::from_slice::<serde_json::Value>(text)
             .map_err(|error| not(format!("{}: {error}", path.display())))?
             .get("version")
             .and_then(serde_json::Value::as_u64);
@@ -93,7 +104,7 @@ impl RunFile {
             return Err(not(format!("its run.json has version {found}, and {VERSION} is what is read here")));
         }
         let file: Self =
-            serde_json::from_slice(&text).map_err(|error| not(format!("{}: {error}", path.display())))?;
+            serde_json::from_slice(text).map_err(|error| not(format!("{}: {error}", path.display())))?;
         // They become paths.
         let is_name =
             |name: &str| !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']);

@@ -85,6 +85,17 @@ pub fn write(run: Run, settings: Settings) -> Summary {
     reporter.end()
 }
 
+/// All that [`write`] makes, for the fuzz target; `run.json` is handed back.
+///
+/// # Errors
+/// When one of them can't be made.
+pub(crate) fn texts(run: &Run) -> Result<String, String> {
+    let settings = Settings { root: run.report.clone(), look: Look::of_stderr(true, false), strict: true };
+    junit::write(run, &settings)?;
+    html::write(run, &settings)?;
+    json::write(run, &settings)
+}
+
 /// State of a run, as its events told it.
 #[derive(Debug)]
 pub struct Run {

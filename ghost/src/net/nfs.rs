@@ -366,6 +366,23 @@ fn wanted(offset: u64, size: u64) -> u32 {
 #[doc(hidden)]
 pub fn fuzz(bytes: &[u8]) {
     rpc::fuzz(bytes);
+    let Some((which, mut rest)) = bytes.split_first() else { return };
+    let node = |kind| Node { path: "a".into(), mode: 0, uid: 0, gid: 0, kind };
+    let nodes = vec![node(NodeKind::File(Vec::new())), node(NodeKind::Symlink(String::new()))];
+    let mut walk = Walk { nodes, ..Walk::default() };
+    let directory = Directory { path: String::new(), handle: Vec::new(), depth: 0 };
+    let mut task = Some(match which % 4 {
+        0 => Task::List { directory, cookie: 0, verifier: cookieverf3::default() },
+        1 => Task::Lookup { directory, name: "a".into() },
+        2 => Task::Link { node: 1, handle: Vec::new() },
+        _ => Task::Read { node: 0, handle: Vec::new(), size: 100 },
+    });
+    // What it then wants to know is answered by the rest.
+    while let Some(now) = task
+        && walk.answer(now, &mut rest).is_ok()
+    {
+        task = walk.todo.pop();
+    }
 }
 
 #[cfg(test)]

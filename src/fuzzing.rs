@@ -1,0 +1,290 @@
+//! What the fuzz targets call: each function hands any bytes to one of the readers,
+//! and panics where what came of them is not what the rest of the program counts on.
+//!
+//! A reader of several files takes them from one text, with a line `%%` between two.
+
+use std::path::Path;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+
+use crate::evidence::Evidence;
+use crate::filter::{FilterArgs, Partition};
+use crate::lava::{actions, events, xmlrpc};
+use crate::normalise::heard::{self, Heard};
+use crate::normalise::{
+    Artifacts, Context, Masks, Normaliser, ledger, log, masks, moment, pipeline, results,
+};
+use crate::report::{self, RunFile};
+use crate::scenario::Matrix;
+use crate::snapshot::{self, Kind};
+
+/// LAVA's log, without a board.
+pub fn lava_log(bytes: &[u8]) {
+    let (masks, context) = job();
+    is_printable(&log::normalise(bytes, None, Normaliser { masks: &masks, context: &context }));
+}
+
+/// All that comes back of a job: its details, metadata, results (as they are in a
+/// report's `raw/`), ledger, console and log.
+pub fn evidence(bytes: &[u8]) {
+    let evidence = evidence_of(bytes);
+    let (masks, context) = job();
+    let normaliser = Normaliser { masks: &masks, context: &context };
+    let mut artifacts = Artifacts::default();
+    for entries in evidence.ledgers.values() {
+        for entry in entries {
+            if let meta_lava_ghost::ledger::Event::Tree { root, source, entries } = &entry.event {
+                artifacts.add(root, source, Some(entries.clone()));
+            }
+        }
+    }
+    let console = evidence.consoles.values().next();
+    let console = console.map(|console| String::from_utf8_lossy(console).into_owned()).unwrap_or_default();
+    let typed = evidence.ledgers.values().next().map(|ledger| heard::typed(ledger)).unwrap_or_default();
+    let board = log::Board { console: console.clone(), typed };
+    for (kind, text) in [
+        (Kind::Results, results::normalise(&evidence, normaliser)),
+        (Kind::Ledger, ledger::normalise(&evidence, &artifacts, normaliser)),
+        (Kind::Log, log::normalise(&evidence.log, Some(&board), normaliser)),
+    ] {
+        is_printable(&text);
+        let last = text.lines().count().saturating_sub(1);
+        for at in [0, last / 2, last] {
+            let moment = moment::moment(&console, kind, &text, at, normaliser);
+            assert!(moment.at.is_none_or(|at| at < moment.lines.len()));
+            is_printable(&moment.lines.join("\n"));
+        }
+    }
+}
+
+/// The pipeline that LAVA made of a job.
+pub fn pipeline(bytes: &[u8]) {
+    let (masks, context) = job();
+    is_printable(&pipeline::normalise(bytes, Normaliser { masks: &masks, context: &context }));
+}
+
+/// What LAVA logged of a board, against its console and what was typed there.
+pub fn heard(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let [records, console, typed] = parts(&text);
+    let mut heard = Heard::default();
+    for record in records.lines() {
+        heard.target(record);
+    }
+    let _ = heard.fits(console, typed);
+    // A board whose every word was logged is always understood.
+    let mut all = Heard::default();
+    // As LAVA writes it.
+    all.target(&console.replace('"', "\\\""));
+    let printed = heard::squeeze(console);
+    if !heard::TELNET.iter().any(|words| printed.contains(words)) {
+        assert_eq!(all.fits(console, ""), heard::Fit::Same);
+    }
+}
+
+/// One line of untrusted text, masked.
+pub fn masks(text: &str) {
+    let (masks, context) = job();
+    let normaliser = Normaliser { masks: &masks, context: &context };
+    for scope in [masks::Scope::Lava, masks::Scope::Board, masks::Scope::Results, masks::Scope::File] {
+        let line = normaliser.line(scope, text);
+        assert!(!line.contains('\n'));
+        is_printable(&line);
+    }
+}
+
+/// A message of LAVA's publisher.
+pub fn event(text: &str) {
+    let _ = events::parse(text);
+}
+
+/// A piece of a job's log, as it grows.
+pub fn actions(bytes: &[u8]) {
+    let mut open = actions::Open::default();
+    open.take(bytes);
+    if let Some(current) = open.current() {
+        is_printable(&current);
+        assert!(current.len() < 2000 && !current.contains('\n'));
+    }
+}
+
+/// An answer of LAVA's XML-RPC.
+pub fn xmlrpc(bytes: &[u8]) {
+    if let Ok(outcomes) = xmlrpc::outcomes(bytes) {
+        assert!(outcomes.len() <= bytes.len());
+        for outcome in outcomes {
+            if let xmlrpc::Outcome::Fault(fault) = outcome {
+                is_printable(&fault);
+            }
+        }
+    }
+}
+
+/// `-E`, a name and `--partition`.
+pub fn filter(text: &str) {
+    static MATRIX: LazyLock<Matrix> = LazyLock::new(|| {
+        let folder = repository([SCENARIO, FAMILY, JOB, GHOST]);
+        Matrix::load(&folder).expect("the constants above are a matrix")
+    });
+    for args in [
+        FilterArgs { expressions: vec![text.into()], ..FilterArgs::default() },
+        FilterArgs { names: vec![text.into()], ..FilterArgs::default() },
+        FilterArgs { suites: vec![text.into()], ..FilterArgs::default() },
+    ] {
+        if let Err(error) = args.select(&MATRIX) {
+            let _ = error.to_string();
+        }
+    }
+    if let Ok(partition) = Partition::parse(text) {
+        assert!((1..=partition.of).contains(&partition.part));
+    }
+}
+
+/// A scenario with its family: `scenario.yaml`, `family.yaml`, the family's `job.yaml`,
+/// `ghost.yaml`. An empty family leaves the job to be a whole one.
+pub fn scenario(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let folder = repository(parts(&text));
+    let (matrix, problems) = Matrix::load_with_problems(&folder);
+    for problem in problems {
+        let _ = problem.to_string();
+    }
+    for scenario in &matrix.scenarios {
+        match matrix.render(scenario) {
+            Ok(rendered) => {
+                let job: serde_yaml::Value = serde_yaml::from_str(&rendered.job).expect("a job is YAML");
+                assert_eq!(job["tags"][0].as_str(), Some(rendered.boards[0].name.as_str()));
+            }
+            Err(problem) => drop(problem.to_string()),
+        }
+    }
+}
+
+/// A snapshot; and any text as one that is written and read again.
+pub fn snapshot(bytes: &[u8]) {
+    let folder = scratch();
+    let path = folder.join("log.snap");
+    std::fs::write(&path, bytes).expect("the scratch folder can be written");
+    if let Ok(Some(text)) = snapshot::read(&path) {
+        let header = snapshot::header_lines(&path);
+        assert!(
+            header >= 2 && header + text.lines().count() <= bytes.split(|byte| *byte == b'\n').count() + 1
+        );
+    }
+}
+
+/// `run.json` of one or more parts of a run, as `rerun` and `merge` read them.
+pub fn run_file(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let folder = Path::new("report");
+    let files: Vec<_> = text
+        .split("\n%%\n")
+        .filter_map(|text| RunFile::parse(folder, text.as_bytes()).ok())
+        .enumerate()
+        .map(|(number, file)| (Path::new("part").join(number.to_string()), file))
+        .collect();
+    if let Ok(run) = report::merge("all", Path::new("no-such-report"), files) {
+        let written = report::texts(&run).expect("what was read can be reported");
+        RunFile::parse(folder, written.as_bytes()).expect("what was written can be read");
+    }
+}
+
+/// A job's details, ledger and log, for its timeline.
+pub fn timeline(bytes: &[u8]) {
+    for span in crate::timeline::timeline(&evidence_of(bytes)) {
+        assert!(span.from.is_finite() && span.to.is_finite() && span.from <= span.to);
+        is_printable(&span.name);
+    }
+}
+
+/// A job of a run, with what is known of it exactly.
+fn job() -> (Masks, Context) {
+    let mut context = Context::new(Some("12"));
+    context.add("[DISPATCHER_IP]", "172.18.0.4").add("[WORKER]", "worker-1").add_port(21000);
+    (Masks::new(), context)
+}
+
+/// What goes to a snapshot or a terminal: nothing that either would act on, and lines that end.
+fn is_printable(text: &str) {
+    for line in text.lines() {
+        assert!(!line.chars().any(char::is_control), "{line:?}");
+        assert!(line.len() < 1 << 20, "a line of {} bytes", line.len());
+    }
+}
+
+fn parts<const N: usize>(text: &str) -> [&str; N] {
+    let mut parts = text.splitn(N, "\n%%\n");
+    std::array::from_fn(|_| parts.next().unwrap_or_default())
+}
+
+fn evidence_of(bytes: &[u8]) -> Evidence {
+    let text = String::from_utf8_lossy(bytes);
+    let [details, metadata, results, ledger, console, log] = parts(&text);
+    let json = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
+    let suite = |suite: &Value| {
+        let tests = suite.get("tests").and_then(Value::as_array).cloned().unwrap_or_default();
+        (suite.get("suite").and_then(Value::as_str).unwrap_or_default().to_owned(), tests)
+    };
+    Evidence {
+        job: Some("12".into()),
+        details: json(details),
+        metadata: json(metadata),
+        suites: json(results).as_array().into_iter().flatten().map(suite).collect(),
+        ledgers: [(
+            "b-01".to_owned(),
+            ledger.lines().filter_map(|line| serde_json::from_str(line).ok()).collect(),
+        )]
+        .into(),
+        blobs: [("aa".to_owned(), console.as_bytes().to_vec())].into(),
+        consoles: [("b-01".to_owned(), console.as_bytes().to_vec())].into(),
+        log: log.as_bytes().to_vec(),
+        ..Evidence::default()
+    }
+}
+
+const SCENARIO: &str = "family: f\ntags: [slow]\n";
+const FAMILY: &str = "about: x\n";
+const JOB: &str =
+    "job_name: x\ndevice_type: {{ device_type }}\nvisibility: public\ntimeouts: {}\nactions: []\n";
+const GHOST: &str = "model: x\nfirmware: {kind: u-boot, banner: U-Boot 2023.01, arch: arm, boot: [bootz]}\n";
+
+/// A folder of this process and, until it is dropped, of this caller.
+struct Scratch(MutexGuard<'static, tempfile::TempDir>);
+
+impl std::ops::Deref for Scratch {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+fn scratch() -> Scratch {
+    static FOLDER: LazyLock<Mutex<tempfile::TempDir>> =
+        LazyLock::new(|| Mutex::new(tempfile::tempdir().expect("a temporary folder can be made")));
+    Scratch(FOLDER.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// A repository with one scenario.
+fn repository([scenario, family, job, ghost]: [&str; 4]) -> Scratch {
+    let folder = scratch();
+    let write = |path: &str, text: &str| {
+        let path = folder.join("jobs").join(path);
+        std::fs::create_dir_all(path.parent().unwrap_or(&path))
+            .and_then(|()| std::fs::write(&path, text))
+            .expect("the scratch folder can be written");
+    };
+    write("s/suite.yaml", "about: x\n");
+    write("s/b/scenario.yaml", scenario);
+    write("s/b/ghost.yaml", ghost);
+    if family.is_empty() {
+        write("s/b/job.yaml", job);
+        let _ = std::fs::remove_dir_all(folder.join("jobs/families"));
+    } else {
+        write("families/f/family.yaml", family);
+        write("families/f/job.yaml", job);
+        let _ = std::fs::remove_file(folder.join("jobs/s/b/job.yaml"));
+    }
+    folder
+}
