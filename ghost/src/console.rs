@@ -589,7 +589,12 @@ struct Decoded {
 struct Telnet {
     parser: Parser,
     after_cr: bool,
+    /// Bytes taken in since anything came of them.
+    open: usize,
 }
+
+/// Longest subnegotiation that is waited for, in bytes. Those that clients send are below 100.
+const SUBNEGOTIATION: usize = 64 << 10;
 
 impl Telnet {
     fn new() -> Self {
@@ -599,14 +604,21 @@ impl Telnet {
         // assent needs no answer.
         parser.options.set_option(op_option::ECHO, CompatibilityEntry::new(true, false, true, false));
         parser.options.set_option(op_option::SGA, CompatibilityEntry::new(true, true, true, true));
-        Self { parser, after_cr: false }
+        Self { parser, after_cr: false, open: 0 }
     }
 
     fn decode(&mut self, bytes: &[u8]) -> Decoded {
         // What the parser says to an option that nobody supports.
         const DONT_MARK: [u8; 3] = [op_command::IAC, op_command::DONT, op_option::TM];
         let Decoded { mut data, mut reply, mut marks } = Decoded::default();
-        for event in self.parser.receive(bytes) {
+        let events = self.parser.receive(bytes);
+        // The parser keeps a subnegotiation until its end, and looks through all of it each
+        // time. One that does not end is forgotten.
+        self.open = if events.is_empty() { self.open + bytes.len() } else { 0 };
+        if self.open > SUBNEGOTIATION {
+            *self = Self::new();
+        }
+        for event in events {
             match event {
                 TelnetEvents::DataReceive(chunk) => {
                     for byte in chunk {
@@ -660,6 +672,8 @@ impl Pacer {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn ledger() -> (tempfile::TempDir, Ledger) {
@@ -730,6 +744,39 @@ mod tests {
         let mut seen = [0; 32];
         tokio::time::timeout(2 * HANDOVER, next.read_exact(&mut seen)).await.unwrap().unwrap();
         assert!(String::from_utf8_lossy(&seen).contains("flood\r\n"));
+    }
+
+    #[test]
+    fn a_subnegotiation_without_end_is_forgotten() {
+        let mut telnet = Telnet::new();
+        telnet.decode(b"\xff\xfa\x18");
+        for _ in 0..2 * SUBNEGOTIATION / 1024 {
+            telnet.decode(&[b'x'; 1024]);
+            assert!(telnet.open <= SUBNEGOTIATION);
+        }
+        assert_eq!(telnet.decode(b"boot").data, b"boot");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_in_any_pieces_are_read_without_a_panic(
+            pieces in prop::collection::vec(
+                prop::collection::vec(prop_oneof![Just(255_u8), 240_u8..=254, any::<u8>()], 0..20),
+                0..20,
+            )
+        ) {
+            let mut telnet = Telnet::new();
+            for piece in &pieces {
+                telnet.decode(piece);
+            }
+        }
+
+        #[test]
+        fn a_text_comes_through_however_it_is_cut(text in "[ -~]{0,60}", size in 1usize..9) {
+            let mut telnet = Telnet::new();
+            let found: Vec<u8> = text.as_bytes().chunks(size).flat_map(|piece| telnet.decode(piece).data).collect();
+            prop_assert_eq!(found, text.as_bytes());
+        }
     }
 
     #[test]
