@@ -38,6 +38,10 @@ const UNREAD: usize = 2;
 const LIMIT: usize = 16 << 20;
 /// Most ways to merge the two that are tried at once.
 const WAYS: usize = 4096;
+/// Most steps of all of them. Where a log is so long that this is too few, fewer ways
+/// are tried at once: a board that prints one character without end, and is typed the
+/// same one, has as many ways as characters.
+const STEPS: usize = 1 << 26;
 
 /// LAVA's side: what it logged of the board.
 #[derive(Debug, Clone, Default)]
@@ -77,6 +81,7 @@ impl Heard {
 
         // How much of what was typed may have been logged so far: as few or as many
         // as fit. The rest of what was logged is then what the board printed.
+        let most = most_ways(heard.len());
         let mut ways = vec![0_usize];
         for (at, c) in heard.iter().enumerate() {
             let mut next: Vec<usize> = Vec::with_capacity(ways.len() + 1);
@@ -88,7 +93,7 @@ impl Heard {
                     next.push(way + 1);
                 }
             }
-            next.truncate(WAYS);
+            next.truncate(most);
             if next.is_empty() {
                 let from = at.saturating_sub(60);
                 return Fit::Differs(heard[from..at].iter().collect());
@@ -102,6 +107,11 @@ impl Heard {
             Fit::Differs(heard[heard.len().saturating_sub(60)..].iter().collect())
         }
     }
+}
+
+/// Most ways that are tried at once where LAVA logged so many characters.
+fn most_ways(heard: usize) -> usize {
+    (STEPS / heard.max(1)).clamp(1, WAYS)
 }
 
 /// All that was typed at a board's first serial port, in order, by its ledger.
@@ -184,6 +194,19 @@ mod tests {
         heard.target("/ # poweroff");
         heard.target("poweroff");
         assert_eq!(heard.fits(console, "poweroff"), Fit::Same);
+    }
+
+    #[test]
+    fn a_board_that_echoes_one_character_without_end_is_compared_in_bounded_time() {
+        for length in [0, 1, 10_000, 100_000, LIMIT] {
+            assert!(most_ways(length) * length <= STEPS);
+        }
+        assert_eq!(most_ways(10_000), WAYS);
+        let endless = "a".repeat(100_000);
+        let mut heard = Heard::default();
+        heard.target(&endless);
+        heard.target(&endless);
+        assert_eq!(heard.fits(&endless, &endless), Fit::Same);
     }
 
     proptest! {
