@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use meta_lava_formats::tree::TreeEntry;
-use meta_lava_ghost::ledger::{Entry, Event, PowerAction, Protocol, Stage};
+use meta_lava_ghost::ledger::{Event, PowerAction, Protocol, Stage};
 
 use super::Normaliser;
 use super::artifacts::Artifacts;
 use super::masks::Scope;
-use super::text::quoted_if_unclear;
+use super::text::{printable, quoted_if_unclear};
 use crate::evidence::Evidence;
 
 /// Events of one board that are shown. A real job has some hundred.
@@ -26,7 +26,14 @@ const DIGITS: usize = 16;
 pub fn normalise(evidence: &Evidence, artifacts: &Artifacts, normaliser: Normaliser<'_>) -> String {
     let mut text = String::new();
     for (board, entries) in &evidence.ledgers {
-        let writer = Writer { artifacts, normaliser, blobs: &evidence.blobs, entries };
+        // Of equal ones the last.
+        let mut trees = BTreeMap::new();
+        for (position, entry) in entries.iter().enumerate() {
+            if let Event::Tree { source, .. } = &entry.event {
+                trees.insert(source.as_str(), position);
+            }
+        }
+        let writer = Writer { artifacts, normaliser, blobs: &evidence.blobs, trees };
         text.push_str(&format!("board {}\n", writer.line(board)));
         if entries.is_empty() {
             text.push_str("  nothing happened to it\n");
@@ -45,7 +52,8 @@ struct Writer<'a> {
     artifacts: &'a Artifacts,
     normaliser: Normaliser<'a>,
     blobs: &'a BTreeMap<String, Vec<u8>>,
-    entries: &'a [Entry],
+    /// What was unpacked, and when last.
+    trees: BTreeMap<&'a str, usize>,
 }
 
 impl Writer<'_> {
@@ -158,8 +166,7 @@ impl Writer<'_> {
     /// A ramdisk with LAVA's overlay in it differs in every run: it is judged by its
     /// content, which is what the board unpacked.
     fn is_tree_later(&self, position: usize, sha256: &str) -> bool {
-        let mut later = self.entries.iter().skip(position + 1).map(|entry| &entry.event);
-        later.any(|event| matches!(event, Event::Tree { source, .. } if source == sha256))
+        self.trees.get(sha256).is_some_and(|last| *last > position)
     }
 
     /// What was unpacked, as an artifact and what is different from it.
@@ -248,8 +255,9 @@ fn alike(a: &TreeEntry, b: &TreeEntry) -> bool {
     a.kind == b.kind && a.content == b.content && (a.mode == b.mode || a.kind == "symlink")
 }
 
-fn short(sha256: &str) -> &str {
-    sha256.get(..DIGITS).unwrap_or(sha256)
+/// The first digits of a checksum; nothing that a terminal would act on where it is none.
+fn short(sha256: &str) -> String {
+    printable(&sha256.chars().take(DIGITS).collect::<String>())
 }
 
 fn name(stage: Stage) -> &'static str {
@@ -273,6 +281,10 @@ fn protocol_name(protocol: Protocol) -> &'static str {
 
 #[cfg(test)]
 pub mod tests {
+    use proptest::prelude::*;
+
+    use meta_lava_ghost::ledger::Entry;
+
     use super::*;
     use crate::normalise::{Context, Masks};
 
@@ -434,5 +446,57 @@ pub mod tests {
     #[test]
     fn a_board_that_nothing_happened_to_says_so() {
         assert_eq!(ledger(vec![], &[]), "board bbb-01\n  nothing happened to it\n");
+    }
+
+    proptest! {
+        #[test]
+        fn any_ledger_is_lines_that_a_terminal_may_show(
+            (path, text, sha256, kind) in (".*", ".*", ".*", ".*"), mode: u32, parts in 0usize..3,
+        ) {
+            let mut tree = rootfs();
+            tree.push(entry(&path, mode, &kind, &text));
+            let events = vec![
+                Event::Line { uart: usize::MAX, stage: Stage::Userland, text: text.clone() },
+                Event::Key { uart: 0, text: path.clone() },
+                Event::File {
+                    protocol: Protocol::Nfs, path: path.clone(), size: u64::MAX, sha256: sha256.clone(), load: kind.clone(),
+                    parts: vec![text.clone(); parts],
+                },
+                Event::Boot { kernel: sha256.clone(), cmdline: text.clone(), ramdisk: Some(kind.clone()), dtb: None },
+                Event::Tree { root: path.clone(), source: sha256, entries: tree },
+                Event::Tool { tool: kind, args: vec![text, path] },
+            ];
+            prop_assert!(!ledger(events, &[]).chars().any(|c| c.is_control() && c != '\n'));
+        }
+    }
+
+    #[test]
+    fn what_stands_for_a_checksum_is_fit_for_a_terminal() {
+        let boot = Event::Boot {
+            kernel: "\0".into(),
+            cmdline: String::new(),
+            ramdisk: Some("\u{1b}[31m".into()),
+            dtb: Some("é".repeat(20)),
+        };
+        let text = ledger(vec![boot], &[]);
+        assert!(text.contains("kernel = unknown, \\x00\n"), "{text}");
+        assert!(text.contains("ramdisk = unknown, \\x1b[31m\n"), "{text}");
+        assert!(text.contains(&format!("dtb = unknown, {}\n", "é".repeat(DIGITS))), "{text}");
+    }
+
+    #[test]
+    fn a_ledger_of_files_that_nobody_knows_is_read_in_bounded_time() {
+        let unknown = Event::File {
+            protocol: Protocol::Tftp,
+            path: "x".into(),
+            size: 1,
+            sha256: "f0".into(),
+            load: String::new(),
+            parts: vec!["f1".into(); 100],
+        };
+        let mut events = vec![unknown; EVENTS];
+        events.push(Event::Tree { root: "x".into(), source: "f2".into(), entries: Vec::new() });
+        // Each part was once looked for in all that followed: it took many minutes.
+        assert!(ledger(events, &[]).contains("made of unknown, f1"));
     }
 }
