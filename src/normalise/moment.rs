@@ -14,6 +14,9 @@ const BEFORE: usize = 7;
 const BEHIND: usize = 4;
 /// Most lines of a console that are looked at, from its end.
 const LINES: usize = 20_000;
+/// Most lines of a snapshot that are looked for there, so that two long texts which have
+/// nothing in common don't take forever.
+const TRIES: usize = 200;
 
 /// What of a snapshot's line can be found on a console.
 #[derive(Debug, PartialEq, Eq)]
@@ -74,13 +77,15 @@ pub fn moment(console: &str, kind: Kind, found: &str, at: usize, normaliser: Nor
     let lines = &lines[lines.len().saturating_sub(LINES)..];
     let masked: Vec<String> = lines.iter().map(|line| normaliser.line(Scope::Board, line)).collect();
     let before: Vec<&str> = found.lines().take(at + 1).collect();
-    let closest = before.iter().enumerate().rev().find_map(|(at, line)| {
-        let needle = Needle::of(kind, line)?;
+    let needles =
+        before.iter().enumerate().rev().filter_map(|(at, line)| Some((at, Needle::of(kind, line)?)));
+    let closest = needles.take(TRIES).find_map(|(at, needle)| {
+        let all = || masked.iter().enumerate().filter(|(_, line)| needle.is_in(line)).map(|(at, _)| at);
+        let last = all().next_back()?;
         let same = |line: &&&str| Needle::of(kind, line).as_ref() == Some(&needle);
         // The same may be said more than once.
         let earlier = before[..at].iter().filter(same).count();
-        let all = || masked.iter().enumerate().filter(|(_, line)| needle.is_in(line)).map(|(at, _)| at);
-        all().nth(earlier).or_else(|| all().next_back())
+        Some(all().nth(earlier).unwrap_or(last))
     });
     let range = match closest {
         Some(at) => at.saturating_sub(BEFORE)..(at + 1 + BEHIND).min(lines.len()),
@@ -103,6 +108,8 @@ pub fn end(console: &str) -> Moment {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::normalise::{Context, Masks};
 
@@ -155,5 +162,31 @@ mod tests {
         assert_eq!(end.lines.last().map(String::as_str), Some("/ #"));
         assert_eq!(end.at, None);
         assert_eq!(super::end("").lines, Vec::<String>::new());
+    }
+
+    #[test]
+    fn two_long_texts_that_have_nothing_in_common_are_looked_through_in_bounded_time() {
+        let (masks, context) = (Masks::new(), Context::new(None));
+        let normaliser = Normaliser { masks: &masks, context: &context };
+        let found = "target   | something else\n".repeat(100_000);
+        // Each line was once compared with all before it and with the whole console.
+        let moment = moment(&"x\n".repeat(LINES), Kind::Log, &found, 99_999, normaliser);
+        assert_eq!(moment.at, None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_of_any_text_has_its_moment(
+            console in "([a-c]{0,2}\n|.{0,20}\n){0,30}", found in "(input    \\| [a-c]{1,3}\n|board    \\| [a-c]\n|.*\n){0,20}",
+            at in 0usize..30,
+        ) {
+            let (masks, context) = (Masks::new(), Context::new(Some("12")));
+            let normaliser = Normaliser { masks: &masks, context: &context };
+            for kind in Kind::ALL {
+                let moment = moment(&console, kind, &found, at, normaliser);
+                prop_assert!(moment.at.is_none_or(|at| at < moment.lines.len()));
+                prop_assert!(moment.lines.len() <= BEFORE + 1 + BEHIND);
+            }
+        }
     }
 }
