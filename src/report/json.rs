@@ -13,6 +13,9 @@ use crate::event::{Difference, Moment, Outcome, Phase, ScenarioInfo, Span, Verdi
 /// Version of the format.
 const VERSION: u32 = 1;
 
+/// Longest time that is believed, in seconds: some thirty years.
+const LONGEST: f64 = 1e9;
+
 /// The whole file. What `default` stands at was not in its first form.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunFile {
@@ -105,9 +108,10 @@ impl RunFile {
         }
         let file: Self =
             serde_json::from_slice(text).map_err(|error| not(format!("{}: {error}", path.display())))?;
-        // They become paths.
-        let is_name =
-            |name: &str| !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']);
+        // They become paths, and are shown.
+        let is_name = |name: &str| {
+            !matches!(name, "" | "." | "..") && !name.contains(|c: char| c == '/' || c.is_control())
+        };
         match file.scenarios.iter().find(|one| !is_name(&one.name) || !is_name(&one.suite)) {
             Some(bad) => Err(not(format!("{:?} in {:?} is no name of a scenario", bad.name, bad.suite))),
             None => Ok(file),
@@ -117,7 +121,8 @@ impl RunFile {
     /// The run as its reports know it, to be written to the folder `report`.
     #[must_use]
     pub fn into_run(self, report: &Path) -> Run {
-        let time = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        // No run takes longer than that; without a bound their sum is no time any more.
+        let time = |seconds: f64| Duration::try_from_secs_f64(seconds.min(LONGEST)).unwrap_or_default();
         let row = |entry: ScenarioEntry| Row {
             job: entry.job,
             outcome: Some(Outcome {
@@ -196,6 +201,8 @@ pub(super) fn write(run: &Run, _settings: &Settings) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use std::path::Path;
 
     use super::*;
@@ -325,5 +332,39 @@ mod tests {
             [{"name": "..", "suite": "s", "device_types": [], "verdict": "pass", "seconds": 0,
             "first_difference": null}]}"#;
         assert!(why(outside).ends_with("\"..\" in \"s\" is no name of a scenario"), "{}", why(outside));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_report_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            let _ = RunFile::parse(Path::new("r"), &bytes);
+        }
+
+        #[test]
+        fn any_times_and_words_of_a_report_can_be_merged_and_written_again(
+            (seconds, took, more) in (any::<f64>(), any::<f64>(), any::<f64>()), words in ".*",
+        ) {
+            let mut run = super::super::tests::run(Path::new("r"));
+            run.rows.truncate(3);
+            run.name.clone_from(&words);
+            run.lava = Some(words.clone());
+            let mut file: serde_json::Value = serde_json::from_str(
+                &write(&run, &super::super::tests::settings(Path::new("r"))).unwrap(),
+            ).unwrap();
+            let time = |seconds: f64| serde_json::Value::from(if seconds.is_finite() { seconds } else { f64::MAX });
+            file["seconds"] = time(seconds);
+            file["phases"]["jobs"] = time(took);
+            file["scenarios"][0]["seconds"] = time(more);
+            file["scenarios"][1]["reason"] = words.into();
+            let parse = |text: &str| RunFile::parse(Path::new("r"), text.as_bytes()).unwrap();
+            let file = parse(&file.to_string());
+            let mut other = file.clone();
+            for entry in &mut other.scenarios {
+                entry.name.push('x');
+            }
+            let parts = vec![("a".into(), file), ("b".into(), other)];
+            let all = super::super::merge("all", Path::new("r"), parts).unwrap();
+            parse(&super::super::texts(&all).unwrap());
+        }
     }
 }

@@ -50,9 +50,10 @@ pub fn merge(name: &str, report: &Path, parts: Vec<(PathBuf, RunFile)>) -> Resul
             all.rows.push(row);
         }
         for (phase, took) in part.phases {
-            *all.phases.entry(phase).or_default() += took;
+            let sum = all.phases.entry(phase).or_default();
+            *sum = sum.saturating_add(took);
         }
-        elapsed += part.elapsed.unwrap_or_default();
+        elapsed = elapsed.saturating_add(part.elapsed.unwrap_or_default());
         all.interrupted |= part.interrupted;
         for (lines, more) in [(&mut all.warnings, part.warnings), (&mut all.notes, part.notes)] {
             // What all parts say is said once.
@@ -64,6 +65,9 @@ pub fn merge(name: &str, report: &Path, parts: Vec<(PathBuf, RunFile)>) -> Resul
     all.elapsed = Some(elapsed);
     Ok(all)
 }
+
+/// Missing parts that are told by number.
+const SHOWN: usize = 20;
 
 /// That a part of a partition got lost must not look like a green run.
 fn complete(parts: &[(PathBuf, RunFile)]) -> Result<()> {
@@ -103,14 +107,19 @@ fn complete(parts: &[(PathBuf, RunFile)]) -> Result<()> {
             whole.display()
         )));
     }
-    let missing: Vec<String> =
-        (1..=of).filter(|part| !seen.contains_key(part)).map(|part| part.to_string()).collect();
-    if missing.is_empty() {
+    // A report may say that it is one of any number.
+    let mut missing = (1..=of).filter(|part| !seen.contains_key(part)).map(|part| part.to_string());
+    let shown: Vec<String> = missing.by_ref().take(SHOWN).collect();
+    if shown.is_empty() {
         return Ok(());
     }
+    let more = match of - seen.len() - shown.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
     Err(Error::Usage(format!(
-        "of {of} parts these are missing: {}; name the folders of all of them",
-        missing.join(", ")
+        "of {of} parts these are missing: {}{more}; name the folders of all of them",
+        shown.join(", ")
     )))
 }
 
@@ -174,6 +183,13 @@ mod tests {
         );
         let twice = vec![part(Some("slice:1/2"), 0..3), part(Some("slice:1/2"), 3..7)];
         assert_eq!(refused(twice), "part-0 and part-3 are both part 1 of 2");
+    }
+
+    #[test]
+    fn of_very_many_parts_that_are_missing_some_are_told() {
+        let text = refused(vec![part(Some("slice:2/18446744073709551615"), 0..3)]);
+        assert!(text.contains("missing: 1, 3, 4, "), "{text}");
+        assert!(text.contains(", 21 and 18446744073709551594 more; name"), "{text}");
     }
 
     #[test]
