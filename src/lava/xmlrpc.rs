@@ -9,6 +9,7 @@ use quick_xml::events::Event;
 
 use super::Api;
 use crate::error::{Error, Result};
+use crate::normalise::printable;
 
 /// A parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -214,7 +215,7 @@ pub(crate) fn outcomes(xml: &[u8]) -> Result<Vec<Outcome>, String> {
                 if path.len() == ONE + 1
                     && let Some(Outcome::Fault(said)) = outcomes.last_mut()
                 {
-                    *said = format!("fault {}: {}", code.trim(), text.trim());
+                    *said = fault(&code, &text);
                 }
                 path.pop();
             }
@@ -224,12 +225,17 @@ pub(crate) fn outcomes(xml: &[u8]) -> Result<Vec<Outcome>, String> {
         buffer.clear();
     }
     if whole_fault {
-        return Ok(vec![Outcome::Fault(format!("fault {}: {}", code.trim(), text.trim()))]);
+        return Ok(vec![Outcome::Fault(fault(&code, &text))]);
     }
     if !path.is_empty() {
         return Err("it ends in the middle".into());
     }
     Ok(outcomes)
+}
+
+/// A fault in words, fit for a terminal.
+fn fault(code: &str, text: &str) -> String {
+    printable(&format!("fault {}: {}", code.trim(), text.trim()))
 }
 
 fn append(path: &[String], content: &str, member: &mut String, code: &mut String, text: &mut String) {
@@ -256,6 +262,8 @@ fn append_scalar(path: &[String], content: &str, outcomes: &mut [Outcome]) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -302,5 +310,45 @@ mod tests {
         assert_eq!(outcomes(xml.as_bytes()).unwrap(), [Outcome::Fault("fault -32601: no".into())]);
         assert!(outcomes(b"<methodResponse><params>").is_err());
         assert!(outcomes(b"not xml at all < >").is_err() || outcomes(b"not xml at all < >") == Ok(vec![]));
+    }
+
+    #[test]
+    fn what_a_fault_says_is_fit_for_a_terminal() {
+        let xml = "<methodResponse><fault><value><struct><member><name>faultCode</name><value><int>1</int></value>\
+                   </member><member><name>faultString</name><value><string>a\u{1b}[31m&#27;\nb</string></value></member>\
+                   </struct></value></fault></methodResponse>";
+        let said = "fault 1: a\\x1b[31m\\x1b\\nb";
+        assert_eq!(outcomes(xml.as_bytes()).unwrap(), [Outcome::Fault(said.into())]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_answer_or_make_no_sense(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            let _ = outcomes(&bytes);
+        }
+
+        #[test]
+        fn anything_made_of_the_protocols_pieces_is_an_answer_or_makes_no_sense(
+            pieces in prop::collection::vec(
+                prop::sample::select(vec![
+                    "<methodResponse>", "<params>", "<param>", "<value>", "<array>", "<data>", "<struct>", "<member>",
+                    "<name>", "<int>", "<fault>", "</fault>", "</value>", "</array>", "</data>", "</struct>", "faultCode",
+                    "&lt;", "&#x41;", "&#xffffffff;", "&nobody;", "<![CDATA[x]]>", "<nil/>", "7",
+                ]),
+                0..60,
+            )
+        ) {
+            let _ = outcomes(pieces.concat().as_bytes());
+        }
+
+        #[test]
+        fn any_text_comes_back(text in "[^\r]*") {
+            let xml = format!(
+                "<methodResponse><params><param><value><array><data><value><array><data><value><string>{}</string>\
+                 </value></data></array></value></data></array></value></param></params></methodResponse>",
+                quick_xml::escape::escape(&text)
+            );
+            prop_assert_eq!(outcomes(xml.as_bytes()), Ok(vec![Outcome::Value(vec![text])]));
+        }
     }
 }
