@@ -31,6 +31,13 @@ const FAMILIES: &str = "families";
 /// How long a job may take when its scenario does not say.
 const TIMEOUT: Duration = Duration::from_secs(180);
 
+/// What a scenario may say instead, in seconds: at most a week.
+const TIMEOUTS: std::ops::RangeInclusive<u64> = 1..=7 * 24 * 3600;
+
+/// Most instructions that a template may take: a job's takes some hundred. Loops within
+/// loops would not end before the night does.
+const FUEL: u64 = 1_000_000;
+
 /// Names that a template knows besides the variables in `with`.
 pub(super) const CONTEXT: [&str; 6] = ["name", "suite", "board", "boards", "device_type", "world"];
 
@@ -127,6 +134,7 @@ fn environment() -> Environment<'static> {
     templates.set_trim_blocks(true);
     templates.set_lstrip_blocks(true);
     templates.set_keep_trailing_newline(true);
+    templates.set_fuel(Some(FUEL));
     templates
 }
 
@@ -354,6 +362,11 @@ impl Loader<'_> {
                 None
             }
         };
+        if let Some(timeout) = file.timeout.filter(|timeout| !TIMEOUTS.contains(timeout)) {
+            let message =
+                format!("timeout: {timeout} s; a job may take {} to {} s", TIMEOUTS.start(), TIMEOUTS.end());
+            self.problems.push(Problem::at(relative(self.root, &path), at("timeout"), message));
+        }
         with.extend(file.with);
         dictionary.extend(file.dictionary);
         let board = self.board(&format!("{name}-01"), &folder.join("ghost.yaml"));

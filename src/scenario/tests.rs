@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use proptest::prelude::*;
+
 use super::render::Board;
 use super::*;
 
@@ -232,4 +234,46 @@ fn templates_include_what_families_share() {
     // The other scenario of the family does not give it.
     let problem = matrix.render(get(&matrix, "juno")).unwrap_err().to_string();
     assert!(problem.starts_with("jobs/families/shared/test.yaml:1:20: for health-checks/juno"), "{problem}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_damage_to_a_scenarios_files_is_loaded_or_told(
+        at in any::<prop::sample::Index>(), cut in 0usize..9, text in "[:{}%\\[\\]&*!|>#'\"\\-\n a-e0-9]{0,12}",
+    ) {
+        let files = [
+            "family: f\ntags: [slow]\nwith: {k: 1}\ndictionary: {usb: 'x-{{ board }}'}\ntimeout: 60\n",
+            "about: x\nwith: {k: 2}\ndictionary: {p: '=>'}\n",
+            FAMILY_JOB,
+            GHOST,
+        ]
+        .join("\n%%\n");
+        let from = at.index(files.len());
+        let to = (from + cut).min(files.len());
+        crate::fuzzing::scenario(format!("{}{text}{}", &files[..from], &files[to..]).as_bytes());
+    }
+}
+
+#[test]
+fn a_timeout_that_no_clock_can_count_to_is_refused() {
+    for timeout in ["0", "18446744073709551615"] {
+        let folder = folder();
+        write(folder.path(), "jobs/lab/whole/scenario.yaml", &format!("timeout: {timeout}\n"));
+        let error = Matrix::load(folder.path()).unwrap_err().to_string();
+        let told =
+            format!("jobs/lab/whole/scenario.yaml:1:1: timeout: {timeout} s; a job may take 1 to 604800 s");
+        assert_eq!(error, told);
+    }
+}
+
+#[test]
+fn a_template_that_would_not_end_is_refused() {
+    let folder = folder();
+    let text = "{% for a in range(9999) %}{% for b in range(9999) %}{{ a }}{% endfor %}{% endfor %}";
+    write(folder.path(), "jobs/families/uboot/job.yaml", &format!("{FAMILY_JOB}{text}"));
+    let matrix = Matrix::load(folder.path()).unwrap();
+    let error = matrix.render(&matrix.scenarios[0]).unwrap_err().to_string();
+    assert!(error.contains("ran out of fuel"), "{error}");
 }
