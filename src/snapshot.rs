@@ -292,6 +292,11 @@ pub fn read(path: &Path) -> Result<Option<String>, Problem> {
         let message = "a snapshot begins with a line `---`, its metadata and another line `---`";
         return Err(Problem::at(path, Some((1, 1)), message));
     }
+    // insta would take all of it for metadata, and nothing would be expected.
+    if header_of(&bytes) == 0 {
+        let message = "the metadata of a snapshot ends with a line `---`, and these have no end";
+        return Err(Problem::at(path, Some((1, 1)), message));
+    }
     let snapshot = insta::Snapshot::from_file(path)
         .map_err(|error| Problem::at(path, Some((1, 1)), format!("is no snapshot: {error}")))?;
     match snapshot.as_text() {
@@ -302,8 +307,12 @@ pub fn read(path: &Path) -> Result<Option<String>, Problem> {
 
 /// Lines of the header of a snapshot, its two `---` included.
 pub(crate) fn header_lines(path: &Path) -> usize {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines().skip(1).position(|line| line.trim_end() == "---").map_or(0, |at| at + 2)
+    header_of(&fs::read(path).unwrap_or_default())
+}
+
+fn header_of(bytes: &[u8]) -> usize {
+    let mut lines = bytes.split(|byte| *byte == b'\n').skip(1);
+    lines.position(|line| line.trim_ascii_end() == b"---").map_or(0, |at| at + 2)
 }
 
 /// Writes a snapshot with insta's header, all of it or nothing.
@@ -347,6 +356,8 @@ pub fn in_ci() -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::scenario::tests::{folder, write as write_file};
 
@@ -448,5 +459,36 @@ mod tests {
         let without: Vec<&str> =
             store.without(&matrix).iter().map(|scenario| scenario.name.as_str()).collect();
         assert_eq!(without, ["bbb", "whole"]);
+    }
+
+    #[test]
+    fn a_snapshot_that_is_cut_in_its_header_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.snap");
+        fs::write(&path, "---\nsource: x\n  console 0 firmware> dhcp\n").unwrap();
+        assert!(read(&path).unwrap_err().message.contains("have no end"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_that_is_written_is_read_back(text in "(.*\n){0,6}.*") {
+            static MATRIX: std::sync::LazyLock<Matrix> = std::sync::LazyLock::new(crate::scenario::tests::matrix);
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("log.snap");
+            // A snapshot is of lines that are printable.
+            let text: Vec<String> = text.lines().map(crate::normalise::printable).collect();
+            write(&path, &MATRIX.scenarios[0], Kind::Log, &text.join("\n")).unwrap();
+            let expected = text.join("\n").trim_end().to_owned();
+            prop_assert_eq!(read(&path).unwrap(), Some(expected));
+            prop_assert_eq!(header_lines(&path), 4);
+        }
+
+        #[test]
+        fn any_bytes_are_a_snapshot_or_a_problem(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("log.snap");
+            fs::write(&path, [b"---\n", bytes.as_slice()].concat()).unwrap();
+            let _ = (read(&path), header_lines(&path));
+        }
     }
 }
