@@ -132,6 +132,8 @@ fn seconds(text: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn told(evidence: &Evidence) -> Vec<String> {
@@ -197,5 +199,26 @@ mod tests {
         odd.details["definition"] = "][".into();
         odd.details["start_time"] = "yesterday".into();
         assert_eq!(told(&odd), Vec::<String>::new());
+    }
+
+    proptest! {
+        #[test]
+        fn any_times_are_stretches_that_end_after_they_began(
+            (submit, start, definition) in ("[0-9T:.Z+-]{0,30}", ".*", ".*"),
+            marks in prop::collection::vec(("[0-9:.]{1,6}", "(start|end): [0-9]{0,20} .{0,10}"), 0..8),
+            at in prop::collection::vec(any::<u64>(), 0..4),
+        ) {
+            let marks: Vec<(&str, &str)> = marks.iter().map(|(time, text)| (time.as_str(), text.as_str())).collect();
+            let stages: Vec<_> = at.iter().map(|at| (at >> 12, ledger::Stage::Kernel)).collect();
+            let mut evidence = evidence(&marks, &stages);
+            evidence.details["definition"] = definition.into();
+            for (submit, start) in [("2026-11-23T20:24:36Z", "2026-11-23T20:24:36Z"), (submit.as_str(), start.as_str())] {
+                evidence.details["submit_time"] = submit.into();
+                evidence.details["start_time"] = start.into();
+                for span in timeline(&evidence) {
+                    prop_assert!(span.from.is_finite() && span.from <= span.to);
+                }
+            }
+        }
     }
 }

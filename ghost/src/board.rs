@@ -126,3 +126,48 @@ fn at_least_one<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<usi
         count => Err(serde::de::Error::custom(format!("uarts is {count}, a board has 1 to 16"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use crate::firmware::{KINDS, load};
+
+    /// Pieces of board files, one a line.
+    fn lines() -> impl Strategy<Value = String> {
+        let line = prop_oneof![
+            "(model|memory|uarts|kernel|userland|firmware): ?.{0,12}",
+            "  ?(kind|base|mib|lines|banner|steps|prompt|user|boot|arch): ?.{0,12}",
+            "- ?(print|expect|fetch|key|sleep|line): ?.{0,12}",
+            ".{0,20}",
+        ];
+        prop::collection::vec(line, 0..12).prop_map(|lines| lines.join("\n"))
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_board_or_an_error(text in ".*") {
+            let _ = load("b", &text).map_err(|error| error.to_string());
+        }
+
+        #[test]
+        fn any_settings_of_any_firmware_are_a_board_or_an_error(
+            kind in prop::sample::select(KINDS.iter().map(|kind| kind.name).collect::<Vec<_>>()),
+            rest in lines(),
+        ) {
+            let text = format!("model: x\nfirmware:\n  kind: {kind}\n{rest}\n");
+            let _ = load("b", &text).map_err(|error| error.to_string());
+        }
+
+        #[test]
+        fn a_board_has_as_many_serial_ports_as_its_file_says_within_reason(uarts in any::<u64>(), few in 0u64..20) {
+            for uarts in [uarts, few] {
+                let text = format!("model: x\nuarts: {uarts}\nfirmware: {{kind: minimal}}\n");
+                match super::parse::<serde_yaml::Value>("b", &text) {
+                    Ok((board, _)) => prop_assert!(board.uarts as u64 == uarts && (1..=16).contains(&uarts)),
+                    Err(_) => prop_assert!(!(1..=16).contains(&uarts)),
+                }
+            }
+        }
+    }
+}

@@ -121,6 +121,8 @@ pub async fn news(api: &Api, jobs: &[(String, usize)]) -> Result<Vec<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn line(message: &str) -> Vec<u8> {
@@ -165,5 +167,21 @@ mod tests {
         assert_eq!(mark(&line("restart: 1 name")), None);
         assert_eq!(mark(b"- {\"msg\": \"start: "), None);
         assert_eq!(mark(&line(&format!("start: 1 {}", "x".repeat(3000)))), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_log_leaves_an_action_that_is_fit_for_a_terminal(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            messages in prop::collection::vec("(start|end): [0-9.]{0,4} .{0,80}", 0..20),
+        ) {
+            let mut log = bytes;
+            for message in messages {
+                let record = serde_json::json!({"dt": "x", "lvl": "info"}).to_string();
+                let message = serde_json::Value::from(message);
+                log.extend(format!("\n- {},\"msg\": {message}}}\n", record.trim_end_matches('}')).bytes());
+            }
+            crate::fuzzing::actions(&log);
+        }
     }
 }

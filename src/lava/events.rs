@@ -214,6 +214,8 @@ pub(crate) fn parse(text: &str) -> Option<LavaEvent> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn message(topic: &str, data: &str) -> String {
@@ -265,5 +267,20 @@ mod tests {
             assert!(matches!(listener.next().await, LavaEvent::Job(event) if event.job == number));
         }
         server.await.unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_an_event_or_left_out(text in ".*", topic in "[a-z.]{0,20}", data in ".*") {
+            let _ = parse(&text);
+            let _ = parse(&message(&topic, &data));
+        }
+
+        #[test]
+        fn what_is_announced_is_understood(job in any::<u64>(), state in ".*", health in ".*") {
+            let data = serde_json::json!({"job": job, "state": state, "health": health}).to_string();
+            let Some(LavaEvent::Job(event)) = parse(&message("x.testjob", &data)) else { panic!("{data}") };
+            prop_assert_eq!((event.job, event.state, event.health), (job.to_string(), state, health));
+        }
     }
 }

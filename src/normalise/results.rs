@@ -174,6 +174,8 @@ fn short_decimal(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use serde_json::json;
 
     use super::*;
@@ -262,6 +264,22 @@ mod tests {
             [("42.0000000000", "42"), ("0.1000", "0.1"), ("100", "100"), ("x.0y", "x.0y"), ("-1.50", "-1.5")]
         {
             assert_eq!(short_decimal(text), short);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_results_are_lines_that_a_terminal_may_show(
+            name in ".*", result in ".*", metadata in ".*", suite in ".*", message in ".*",
+        ) {
+            let test = json!({"id": 1, "name": name, "result": result, "metadata": metadata, "test_set": message});
+            let evidence = Evidence {
+                details: json!({"message": message, "health": [result], "failure_comment": {&name: metadata}}),
+                metadata: json!([{"name": name, "value": metadata}, 1, null]),
+                suites: vec![(suite, vec![test, json!(null), json!({"metadata": {&name: 1}})])],
+                ..Evidence::default()
+            };
+            prop_assert!(!results(&evidence).chars().any(|c| c.is_control() && c != '\n'));
         }
     }
 }

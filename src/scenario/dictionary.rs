@@ -78,6 +78,8 @@ fn quote(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn dictionary(yaml: &str) -> Result<String, String> {
@@ -111,5 +113,16 @@ mod tests {
         assert!(dictionary("1: 1").unwrap_err().contains("`1` is no name"));
         assert!(dictionary("a: .nan").unwrap_err().contains("a: Jinja2 has no literal"));
         assert!(dictionary("a: !x 1").unwrap_err().contains("!x"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_string_stays_inside_of_its_literal(text in ".*") {
+            let quoted = quote(&text);
+            let environment = minijinja::Environment::new();
+            let value = environment.compile_expression(&quoted).unwrap().eval(()).unwrap();
+            prop_assert_eq!(value.as_str(), Some(text.as_str()));
+            prop_assert_eq!(quoted.lines().count(), 1);
+        }
     }
 }

@@ -98,6 +98,8 @@ pub fn relative(root: &Path, path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -129,5 +131,15 @@ mod tests {
         let error = refuse(&problems).unwrap_err().to_string();
         assert!(error.contains("a: one") && error.contains("b: two"), "{error}");
         assert!(refuse(&[]).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn the_place_of_any_key_is_in_the_text(text in "([a-c]{0,2}[:{, '\"]{0,3}|.{0,9}\n){0,12}", key in "[a-c]{0,2}|.{0,3}") {
+            if let Some((line, column)) = key_position(&text, &key) {
+                let line = text.lines().nth(line - 1).unwrap();
+                prop_assert!(line.chars().skip(column - 1).collect::<String>().starts_with(&key));
+            }
+        }
     }
 }

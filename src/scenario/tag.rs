@@ -58,6 +58,8 @@ fn insert(text: &str, tag: &str, had_some: bool) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn tagged(text: &str) -> String {
@@ -92,5 +94,23 @@ mod tests {
     fn tags_that_are_no_list_are_refused() {
         let text = "tags: x\n";
         assert!(add(text, &serde_yaml::from_str(text).unwrap(), "t").unwrap_err().contains("list"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_job_gets_the_tag_first_and_keeps_its_meaning(
+            before in "(a: [x-z]\n|# .{0,9}\n|b:\n  - c: d\n){0,2}",
+            tags in "(tags:\n?|tags: \\[x(, y)?\\]\n|tags: \\[\\]\n|tags:\n- x\n|tags:\n  - 'x: \\[' # z\n|)",
+            after in "(e: [x-z]\n|f: \"\\\\ntags: \\[\"\n)?",
+        ) {
+            let text = format!("{before}{tags}{after}");
+            let Ok(job) = serde_yaml::from_str::<Mapping>(&text) else { return Ok(()) };
+            let mut found: Mapping = serde_yaml::from_str(&add(&text, &job, "bbb-01").unwrap()).unwrap();
+            let Some(Value::Sequence(mut tags)) = found.remove("tags") else { panic!("{text}") };
+            prop_assert_eq!(tags.remove(0), Value::from("bbb-01"));
+            let mut job = job;
+            let had = job.remove("tags").and_then(|tags| tags.as_sequence().cloned()).unwrap_or_default();
+            prop_assert_eq!((tags, found), (had, job));
+        }
     }
 }
