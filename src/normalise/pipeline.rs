@@ -45,7 +45,8 @@ pub fn normalise(description: &[u8], normaliser: Normaliser<'_>) -> String {
     };
     match parsed {
         Ok(description) => {
-            text.push_str(&format!("compatibility {}\n", description.compatibility));
+            let compatibility = line(&plain(&description.compatibility), normaliser);
+            text.push_str(&format!("compatibility {compatibility}\n"));
             let mut left = ACTIONS;
             pipeline(&description.pipeline, DEPTH, &mut left, normaliser, &mut text);
             if left == 0 {
@@ -166,6 +167,13 @@ pipeline:
     fn what_is_no_pipeline_is_told() {
         assert!(pipeline(b" \n").ends_with("LAVA has none\n"));
         assert!(pipeline(b"[1").contains("what LAVA has is none"));
+    }
+
+    #[test]
+    fn a_compatibility_that_is_no_number_is_fit_for_a_terminal_and_bounded() {
+        let text = pipeline(format!("compatibility: \"\\x7f\\u202e{}\"\n", "x".repeat(100_000)).as_bytes());
+        assert!(text.contains("compatibility \\x7f\\u{202e}xxx"), "{}", &text[..200]);
+        assert!(text.len() < 10_000, "{}", text.len());
     }
 
     proptest! {
