@@ -173,7 +173,7 @@ impl Sabotage {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
     fn change(replace: Option<&str>, with: &str, times: usize) -> Change {
@@ -193,6 +193,54 @@ mod tests {
         assert_eq!(change(None, "x", 1).apply("abc").unwrap(), "x");
         let error = change(Some("\n  b\n"), "x", 1).apply("abc").unwrap_err();
         assert_eq!(error, "the text to replace, which begins with `b`, stands 0 times in a.py, not 1");
+    }
+
+    /// A sabotage that `noticed_by` must notice, by a lost `dhcp`.
+    pub fn sabotage(noticed_by: &str) -> Sabotage {
+        Sabotage {
+            name: "no-dhcp".into(),
+            about: "no dhcp".into(),
+            change: vec![change(Some("dhcp"), "", 1)],
+            noticed_by: Filter::parse(noticed_by).unwrap(),
+            run: None,
+            slow: false,
+            first_difference: vec![Hint {
+                of: None,
+                snapshot: "ledger".into(),
+                expected: Some("dhcp".into()),
+                found: Some("tftp".into()),
+            }],
+        }
+    }
+
+    /// How a scenario ended whose ledger has `found` instead of `dhcp`.
+    pub fn outcome(verdict: crate::event::Verdict, found: &str) -> Outcome {
+        Outcome {
+            first_difference: Some(Difference {
+                snapshot: "ledger".into(),
+                line: 9,
+                expected: Some("firmware> dhcp".into()),
+                found: Some(found.into()),
+            }),
+            ..Outcome::without_evidence(verdict, "ledger not as expected".into(), 1.0)
+        }
+    }
+
+    #[test]
+    fn a_sabotage_is_noticed_by_exactly_those_that_must_and_for_the_right_reason() {
+        use crate::event::Verdict::{Differs, Error, Pass};
+        let folder = crate::scenario::tests::folder();
+        let matrix = crate::scenario::Matrix::load(folder.path()).unwrap();
+        let scenario = &matrix.scenarios[0];
+        let objection =
+            |by: &str, verdict, found: &str| sabotage(by).objection(scenario, &outcome(verdict, found));
+        assert_eq!(objection("all()", Differs, "firmware> tftp"), None);
+        assert_eq!(objection("none()", Pass, ""), None);
+        assert_eq!(objection("all()", Pass, "").unwrap(), "not noticed");
+        assert!(objection("all()", Differs, "power off").unwrap().starts_with("another first difference"));
+        assert!(objection("none()", Differs, "firmware> tftp").unwrap().starts_with("a false alarm"));
+        assert!(objection("all()", Error, "").unwrap().starts_with("error: "));
+        assert!(objection("none()", Error, "").unwrap().starts_with("error: "));
     }
 
     #[test]

@@ -164,3 +164,46 @@ impl Row {
         objections.collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{outcome, sabotage};
+    use super::*;
+    use crate::event::Verdict::{Differs, Pass};
+
+    fn tried(must_notice: bool, verdict: crate::event::Verdict, objection: Option<&str>) -> Tried {
+        Tried {
+            scenario: "juno".into(),
+            must_notice,
+            verdict,
+            first_difference: outcome(verdict, "x").first_difference,
+            objection: objection.map(str::to_owned),
+            seconds: 1.0,
+        }
+    }
+
+    #[test]
+    fn a_row_is_noticed_when_all_its_trials_are_as_they_must_be() {
+        let mut table = Table::default();
+        table.plan("no-dhcp", &sabotage("all()").about, 2);
+        let row = &mut table.sabotages[0];
+        assert_eq!(row.verdict(), Verdict::NotRun);
+        row.trials.push(tried(true, Differs, None));
+        assert_eq!((row.verdict(), row.counts().as_str()), (Verdict::NotRun, "1 of 1 notice"));
+        row.trials.push(tried(false, Pass, None));
+        assert_eq!(row.verdict(), Verdict::Noticed);
+        assert_eq!(row.counts(), "1 of 1 notice, 1 of 1 others do not");
+        row.trials.push(tried(true, Pass, Some("not \u{1b}[1mnoticed")));
+        assert_eq!(row.verdict(), Verdict::Wrong);
+        assert_eq!(row.objections(), "           juno: not \\x1b[1mnoticed\n");
+        assert_eq!((table.count(Verdict::Wrong), table.count(Verdict::Noticed)), (1, 0));
+        assert!(table.text().starts_with("WRONG    no-dhcp  1 of 2 notice, 1 of 1 others do not\n"));
+    }
+
+    #[test]
+    fn a_sabotage_without_any_trial_shows_nothing() {
+        let mut table = Table::default();
+        table.plan("no-dhcp", "", 0);
+        assert_eq!(table.sabotages[0].verdict(), Verdict::NotRun);
+    }
+}

@@ -197,11 +197,7 @@ pub fn choose(sabotage: &Arc<Sabotage>, scenarios: &[Ready], all: bool) -> Vec<T
         scenarios.iter().filter(wanted).partition(|ready| sabotage.must_notice(&ready.scenario));
     let most = |most: usize| if all { usize::MAX } else { most };
     let noticing_most = if sabotage.slow { NOTICING_SLOWLY } else { NOTICING };
-    spread(&sabotage.name, &noticing, most(noticing_most))
-        .into_iter()
-        .chain(spread(&sabotage.name, &others, most(OTHERS)))
-        .map(|ready| Trial { sabotage: Some(Arc::clone(sabotage)), ready: ready.clone() })
-        .collect()
+    some(sabotage, &noticing, most(noticing_most)).chain(some(sabotage, &others, most(OTHERS))).collect()
 }
 
 /// At most `most` trials of a sabotage by scenarios that must notice it, after the first
@@ -210,32 +206,42 @@ pub fn choose(sabotage: &Arc<Sabotage>, scenarios: &[Ready], all: bool) -> Vec<T
 pub fn few(sabotage: &Arc<Sabotage>, scenarios: &[Ready], tried: usize, most: usize) -> Vec<Trial> {
     let noticing: Vec<&Ready> =
         scenarios.iter().filter(|ready| sabotage.must_notice(&ready.scenario)).collect();
-    spread(&sabotage.name, &noticing, tried + most)
-        .into_iter()
-        .skip(tried)
-        .map(|ready| Trial { sabotage: Some(Arc::clone(sabotage)), ready: ready.clone() })
-        .collect()
+    some(sabotage, &noticing, tried + most).skip(tried).collect()
 }
 
-/// At most `most` of `scenarios`: first one of each kind, the quick ones before the slow
-/// ones, else by a hash, so that a choice does not depend on what else there is.
-fn spread<'r>(salt: &str, scenarios: &[&'r Ready], most: usize) -> Vec<&'r Ready> {
+/// At most `most` of `scenarios`, by their places: first one of each kind, the quick ones
+/// before the slow ones, else by a hash, so that a choice does not depend on what else
+/// there is.
+fn spread(salt: &str, scenarios: &[&Scenario], most: usize) -> Vec<usize> {
     let hash = |name: &str| meta_lava_formats::sha256(format!("{salt} {name}").as_bytes());
-    let mut left: Vec<&Ready> = scenarios.to_vec();
-    left.sort_by_cached_key(|ready| (ready.scenario.timeout, hash(&ready.scenario.name)));
-    let mut chosen: Vec<&Ready> = Vec::new();
+    let mut left: Vec<usize> = (0..scenarios.len()).collect();
+    left.sort_by_cached_key(|at| (scenarios[*at].timeout, hash(&scenarios[*at].name)));
+    let mut chosen = Vec::new();
     while chosen.len() < most && !left.is_empty() {
         let mut kinds: BTreeSet<String> = BTreeSet::new();
         // One of each kind in every round.
-        left.retain(|ready| {
-            let fresh = chosen.len() < most && kinds.insert(kind(&ready.scenario));
+        left.retain(|at| {
+            let fresh = chosen.len() < most && kinds.insert(kind(scenarios[*at]));
             if fresh {
-                chosen.push(ready);
+                chosen.push(*at);
             }
             !fresh
         });
     }
     chosen
+}
+
+/// Trials of `sabotage` by some of `ready`, see [`spread`].
+fn some<'r>(
+    sabotage: &Arc<Sabotage>,
+    ready: &[&'r Ready],
+    most: usize,
+) -> impl Iterator<Item = Trial> + use<'r> {
+    let scenarios: Vec<&Scenario> = ready.iter().map(|ready| &ready.scenario).collect();
+    let chosen: Vec<&Ready> =
+        spread(&sabotage.name, &scenarios, most).into_iter().map(|at| ready[at]).collect();
+    let sabotage = Arc::clone(sabotage);
+    chosen.into_iter().map(move |ready| Trial { sabotage: Some(Arc::clone(&sabotage)), ready: ready.clone() })
 }
 
 /// What makes LAVA go other ways: the boot method, and where the root comes from.
@@ -246,4 +252,31 @@ fn kind(scenario: &Scenario) -> String {
     };
     let family = scenario.family.as_deref().unwrap_or(&scenario.name);
     format!("{family} {} {}", setting("root"), setting("login"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Matrix;
+    use crate::scenario::tests::folder;
+
+    #[test]
+    fn some_of_each_kind_are_chosen_and_the_same_ones_whatever_else_there_is() {
+        let folder = folder();
+        let matrix = Matrix::load(folder.path()).unwrap();
+        let all: Vec<&Scenario> = matrix.scenarios.iter().collect();
+        let names = |scenarios: &[&Scenario], most| -> BTreeSet<String> {
+            spread("salt", scenarios, most).into_iter().map(|at| scenarios[at].name.clone()).collect()
+        };
+        assert_eq!(names(&all, usize::MAX).len(), all.len());
+        assert_eq!(names(&all, 0).len(), 0);
+        let kinds: BTreeSet<String> = all.iter().map(|scenario| kind(scenario)).collect();
+        let chosen: BTreeSet<String> =
+            spread("salt", &all, kinds.len()).into_iter().map(|at| kind(all[at])).collect();
+        assert_eq!(chosen, kinds);
+        let few = names(&all, 2);
+        let without_one: Vec<&Scenario> =
+            all.iter().copied().filter(|scenario| few.contains(&scenario.name)).collect();
+        assert_eq!(names(&without_one, 2), few);
+    }
 }
