@@ -42,6 +42,8 @@ enum Command {
     Review(commands::review::Args),
     /// Accept pending snapshots
     Accept(commands::accept::Args),
+    /// Measure the harness itself
+    Bench(commands::bench::Args),
     /// Print a shell's completions
     Completions(commands::completions::Args),
     /// Print the manual page
@@ -79,6 +81,7 @@ pub fn main() -> ExitCode {
             Command::Clean(args) => commands::clean::run(args).await,
             Command::Review(args) => commands::review::run(args).await,
             Command::Accept(args) => commands::accept::run(args).await,
+            Command::Bench(args) => commands::bench::run(args).await,
             Command::Completions(args) => commands::completions::run(args),
             Command::Man(args) => commands::man::run(args),
         }

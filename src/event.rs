@@ -112,7 +112,7 @@ pub struct Span {
     /// Whose.
     pub lane: Lane,
     /// `queued`, `starting`, `validate`, the key of the job's action (`deploy`, `boot`, `test`),
-    /// `finalize`; or a board's stage.
+    /// `finalize`, `ending`; or a board's stage.
     pub kind: String,
     /// In LAVA's words.
     pub name: String,

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 mod activity;
 mod base_image;
+mod bench;
 mod cli;
 mod collector;
 mod commands;

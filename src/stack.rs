@@ -474,6 +474,12 @@ impl Stack {
         &self.engine
     }
 
+    /// Its containers.
+    #[must_use]
+    pub fn containers(&self) -> &[Container] {
+        &self.containers
+    }
+
     /// Address of LAVA's web pages.
     #[must_use]
     pub fn url(&self) -> String {

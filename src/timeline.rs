@@ -29,7 +29,12 @@ pub fn timeline(evidence: &Evidence) -> Vec<Span> {
             spans.push(span(Lane::Lava, "starting", "starting", started, first.from));
         }
     }
+    let last = actions.iter().map(|action| action.to).reduce(f64::max);
     spans.extend(actions);
+    // Until LAVA has told the server, and the server everybody else.
+    if let (Some(ended), Some(last)) = (at("end_time"), last) {
+        spans.push(span(Lane::Lava, "ending", "ending", last, ended - submitted));
+    }
     spans.extend(stages(evidence, submitted));
     spans.retain(|span| span.from.is_finite() && span.to >= span.from);
     spans
@@ -155,6 +160,7 @@ mod tests {
             details: serde_json::json!({
                 "submit_time": "2026-11-23T20:24:36.000000Z",
                 "start_time": "2026-11-23T20:24:37.500000Z",
+                "end_time": "2026-11-23T20:24:46.000000Z",
                 "definition": "actions:\n- deploy: {to: tftp}\n- boot: {method: u-boot}\n- test: {}\n",
             }),
             log: log.iter().map(line).collect::<String>().into_bytes(),
@@ -186,6 +192,7 @@ mod tests {
                 "Lava deploy 1 tftp-deploy 4..5.25",
                 "Lava boot 2 uboot-action 5.5..7",
                 "Lava finalize 4 finalize 8..8.5",
+                "Lava ending ending 8.5..10",
                 "Board firmware firmware 5..6",
                 "Board kernel kernel 6..8.5",
             ]

@@ -119,13 +119,21 @@ pub fn called_as_tool(name: &str, args: &[String]) -> Option<ExitCode> {
         return Some(sandbox::main());
     }
     let tool = tools::find(name)?;
-    Some(report((tool.run)(name, args.get(1..).unwrap_or_default().to_vec())))
+    let done = report((tool.run)(name, args.get(1..).unwrap_or_default().to_vec()));
+    control::account(&tools::socket());
+    Some(done)
 }
 
 /// Does one command.
 #[must_use]
 pub fn main(command: Command) -> ExitCode {
-    report(match command {
+    // Those that LAVA calls; the others are their own or the harness's.
+    let called_by_lava = match &command {
+        Command::Power { socket, .. } | Command::Flash { socket, .. } => Some(socket.clone()),
+        Command::Tool { .. } => Some(tools::socket()),
+        _ => None,
+    };
+    let done = report(match command {
         Command::Daemon { lab, state, socket, server, pace, seed } => {
             let server = server.unwrap_or_else(own_address);
             let pace = pace.map(|baud| Pace { baud, seed });
@@ -158,7 +166,11 @@ pub fn main(command: Command) -> ExitCode {
             }
             Ok(ExitCode::SUCCESS)
         }
-    })
+    });
+    if let Some(socket) = called_by_lava {
+        control::account(&socket);
+    }
+    done
 }
 
 /// The address of this host that others reach it by, as its own name says;

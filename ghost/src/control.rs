@@ -4,16 +4,22 @@
 //! One JSON line asks, one JSON line answers. After a granted [`Request::Attach`]
 //! the stream is the board's serial port, raw.
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::PowerAction;
 
 /// Where the socket is, unless told otherwise.
 pub const SOCKET: &str = "/run/ghost/control.sock";
+
+/// The file beside the socket in which [`account`] adds up; whoever wants to know makes it.
+pub const ACCOUNT: &str = "tools.cpu";
 
 /// What can be asked of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,5 +89,35 @@ pub fn ask(socket: &Path, request: &Request) -> io::Result<UnixStream> {
     match reply.error {
         None => Ok(stream),
         Some(error) => Err(io::Error::other(error)),
+    }
+}
+
+/// Writes down what this process has spent, in microseconds of processor time, where
+/// somebody asks for it: LAVA waits for its tools, so the kernel counts their time as
+/// LAVA's, and only they know better. Called at the end of a process.
+pub fn account(socket: &Path) {
+    let Ok(mut file) = File::options().append(true).open(socket.with_file_name(ACCOUNT)) else { return };
+    let Ok(used) = getrusage(UsageWho::RUSAGE_SELF) else { return };
+    let spent = (used.user_time() + used.system_time()).num_microseconds();
+    // One write, so that lines of processes that end together do not mix.
+    let _ = file.write_all(format!("{spent}\n").as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_tells_what_it_spent_only_where_somebody_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("control.sock");
+        account(&socket);
+        assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+        let file = folder.path().join(ACCOUNT);
+        File::create(&file).unwrap();
+        account(&socket);
+        account(&socket);
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(text.lines().filter_map(|line| line.parse::<u64>().ok()).count(), 2, "{text}");
     }
 }

@@ -2,9 +2,15 @@
 //!
 //! To add one, add its file and its line in [`TOOLS`].
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::control;
+
 pub mod qemu;
+
+/// Where tools find the control socket, if not at the usual place.
+const SOCKET_VARIABLE: &str = "GHOST_SOCKET";
 
 /// A tool that a ghost plays.
 pub struct Tool {
@@ -21,4 +27,10 @@ pub const TOOLS: &[Tool] = &[qemu::TOOL];
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Tool> {
     TOOLS.iter().find(|tool| name.starts_with(tool.prefix))
+}
+
+/// The control socket that tools use.
+#[must_use]
+pub fn socket() -> PathBuf {
+    std::env::var_os(SOCKET_VARIABLE).map_or_else(|| control::SOCKET.into(), PathBuf::from)
 }

@@ -1,6 +1,7 @@
 //! The commands, a file each: its options, and what it does with them.
 
 pub mod accept;
+pub mod bench;
 pub mod check;
 pub mod clean;
 pub mod completions;

@@ -158,7 +158,7 @@ fn accept_of(root: &Path, scenarios: &[&Scenario]) -> Result<()> {
 /// first, so that none is left alone at the end. With one: by a hash of seed and
 /// name, so that a scenario's place among others does not depend on what else runs,
 /// nor on a library's version.
-fn in_order<'s>(scenarios: &[&'s Scenario], seed: Option<u64>) -> Vec<&'s Scenario> {
+pub(super) fn in_order<'s>(scenarios: &[&'s Scenario], seed: Option<u64>) -> Vec<&'s Scenario> {
     let mut scenarios = scenarios.to_vec();
     match seed {
         None => scenarios.sort_by_key(|scenario| std::cmp::Reverse(scenario.timeout)),

@@ -1,12 +1,13 @@
 //! Containers, networks, volumes and images: finding, watching, removing.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
 
 use bollard::models::{ContainerSummaryStateEnum, EventMessage};
 use bollard::query_parameters::{
     EventsOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder,
     ListVolumesOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder,
-    RemoveVolumeOptionsBuilder,
+    RemoveVolumeOptionsBuilder, StatsOptionsBuilder,
 };
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -368,6 +369,25 @@ impl Engine {
         let found = self.docker.inspect_container(container, None).await.map_err(failed)?;
         let environment = found.config.and_then(|config| config.env).unwrap_or_default();
         Ok(without_secrets(log.text(), &environment))
+    }
+
+    /// Processor time that all processes of a container have spent since it was started.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when the engine refuses, or counts nothing.
+    pub async fn cpu_time(&self, container: &str) -> Result<Duration> {
+        let what = || format!("ask for the statistics of container {container}");
+        let options = StatsOptionsBuilder::default().stream(false).one_shot(true).build();
+        let mut stream = std::pin::pin!(self.docker.stats(container, Some(options)));
+        let stats = match stream.next().await {
+            Some(stats) => stats.map_err(|error| fault(&what(), &error))?,
+            None => return Err(Error::Infrastructure(format!("could not {}: there are none", what()))),
+        };
+        stats
+            .cpu_stats
+            .and_then(|cpu| cpu.cpu_usage?.total_usage)
+            .map(Duration::from_nanos)
+            .ok_or_else(|| Error::Infrastructure(format!("could not {}: no processor time", what())))
     }
 
     /// The engine's events on containers with a label, from now on.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use nix::sys::termios::{self, SetArg, Termios};
@@ -20,8 +20,6 @@ pub const TOOL: Tool = Tool { prefix: "qemu-system-", run };
 /// LAVA reads the fourth word.
 const VERSION: &str = "QEMU emulator version 7.2.11 (Debian 1:7.2+dfsg-7+deb12u6)\n\
     Copyright (c) 2003-2022 Fabrice Bellard and the QEMU Project developers\n";
-/// Where the control socket is, if not at the usual place.
-const SOCKET_VARIABLE: &str = "GHOST_SOCKET";
 
 fn run(name: &str, args: Vec<String>) -> Result<ExitCode, String> {
     if args.iter().any(|arg| matches!(arg.trim_start_matches('-'), "version")) {
@@ -31,14 +29,13 @@ fn run(name: &str, args: Vec<String>) -> Result<ExitCode, String> {
     let parsed = qemu::parse(&args);
     let board = board(&parsed, &args)?;
     let cwd = std::env::current_dir().map_err(|error| format!("{name}: {error}"))?;
-    let socket = std::env::var_os(SOCKET_VARIABLE).map_or_else(|| control::SOCKET.into(), PathBuf::from);
     let failed = |error: io::Error| format!("{name}: {error}");
     // The descriptors themselves: std's own handles hold back what has no line end.
     let input = File::from(io::stdin().as_fd().try_clone_to_owned().map_err(failed)?);
     let output = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?);
     let _raw = Raw::enter();
     let request = Request::Attach { board, tool: name.to_owned(), args, cwd };
-    relay(&socket, &request, input, output).map_err(failed)?;
+    relay(&super::socket(), &request, input, output).map_err(failed)?;
     // The board said what is wrong with the command line, if anything is.
     Ok(if parsed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

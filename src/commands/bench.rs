@@ -1,0 +1,211 @@
+//! `meta-lava bench`: what the harness itself costs, and where the time of a run goes.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::mpsc::unbounded_channel;
+
+use crate::bench::cpu::{self, Snapshot};
+use crate::bench::ghosts;
+use crate::bench::run::Record;
+use crate::bench::table::{Figures, VERSION, Wall, Whole};
+use crate::commands::run::{JOBS_PER_CORE, REPORTS, in_order};
+use crate::commands::up::lab;
+use crate::commands::{matrix, print};
+use crate::compose;
+use crate::docker::Engine;
+use crate::error::{Error, Result};
+use crate::event::{Event, Phase};
+use crate::exit_code::Exit;
+use crate::filter::FilterArgs;
+use crate::images::LavaArgs;
+use crate::interrupt::Interrupt;
+use crate::report::{self, Look, Settings};
+use crate::runner::{self, Limits};
+use crate::scenario::{Matrix, Scenario};
+use crate::session::{Session, Up};
+use crate::snapshot::{self, write_whole};
+use crate::sweep;
+use crate::verdict::Judge;
+
+/// Options of `bench`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Measure the harness and the ghosts in one run; what LAVA bears is not there yet
+    #[arg(long = "self")]
+    harness: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
+    #[command(flatten)]
+    lava: LavaArgs,
+    /// Jobs at once [default: what this machine's cores bear]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// Folder of the report [default: target/meta-lava/<run>]
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+}
+
+/// Does it.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn run(args: Args) -> Result<Exit> {
+    if !args.harness {
+        return Err(Error::Usage(
+            "`bench` measures only the harness itself so far: say `bench --self`; LAVA's throughput against \
+             boards that cost nothing is not there yet"
+                .into(),
+        ));
+    }
+    let root = crate::root::root()?;
+    let matrix = matrix()?;
+    let selected = args.filter.select(&matrix)?;
+    let wanted: Vec<&Scenario> = selected.iter().copied().filter(|one| one.skip.is_none()).collect();
+    if wanted.is_empty() {
+        return Err(Error::NoMatch(
+            "all scenarios that match are skipped; there is nothing to measure".into(),
+        ));
+    }
+    compose::check(&root).map_err(|problem| Error::Usage(problem.to_string()))?;
+    let lava = args.lava.lava()?;
+    let run = sweep::new_run_name();
+    let report = args.report.clone().unwrap_or_else(|| root.join(REPORTS).join(&run));
+    let left = format!("run {run} may have left something behind; `meta-lava clean` removes it");
+    let interrupt = Interrupt::listen(move || left.clone())?;
+
+    let look = Look::of_stderr(false, false);
+    let settings = Settings { root: root.clone(), look, strict: snapshot::in_ci() };
+    let (reports, reporter) = report::start(settings);
+    // All that the reports are told is recorded on its way.
+    let record = Arc::new(Mutex::new(Record::default()));
+    let (events, mut told) = unbounded_channel();
+    let recorder = tokio::spawn({
+        let record = Arc::clone(&record);
+        async move {
+            while let Some(event) = told.recv().await {
+                record.lock().unwrap_or_else(PoisonError::into_inner).take(&event);
+                let _ = reports.send(event);
+            }
+        }
+    });
+    let _ = events.send(Event::Started {
+        run: run.clone(),
+        report: report.clone(),
+        partition: args.filter.partition.clone(),
+        scenarios: wanted.iter().map(|scenario| scenario.info()).collect(),
+    });
+    let begun = Instant::now();
+    let session = Session {
+        root: &root,
+        run: &run,
+        lava: &lava,
+        report: &report,
+        events: &events,
+        interrupt: &interrupt,
+        keep: false,
+    };
+    let mut counted = None;
+    let result = match lab(&matrix, &wanted, 1) {
+        Ok(lab) => {
+            let work = async |up: Up| {
+                let limits = Limits {
+                    at_once: args.jobs.map_or(up.cpus * JOBS_PER_CORE, usize::from),
+                    max_fail: None,
+                    strict: snapshot::in_ci(),
+                    looks: look.bars,
+                };
+                counted = Some(jobs(&session, &matrix, &wanted, up, limits).await?);
+                Ok(())
+            };
+            session.with_stack(1, lab, work).await
+        }
+        Err(error) => Err(error),
+    };
+    let _ = events.send(Event::Ended { interrupted: interrupt.is_asked(), elapsed: begun.elapsed() });
+    drop(events);
+    let _ = recorder.await;
+    let summary = reporter
+        .await
+        .map_err(|error| Error::Infrastructure(format!("the report was not written: {error}")))?;
+    // Before the figures of ghosts alone, which are no part of the run.
+    let harness = cpu::own().as_secs_f64();
+    result?;
+    if let Some(error) = summary.failed.into_iter().next() {
+        return Err(error);
+    }
+    let counted = counted.ok_or_else(|| Error::Infrastructure("nothing was counted".into()))?;
+    let ghosts = interrupt.or(ghosts::measure(&matrix)).await?;
+    let figures = {
+        let record = record.lock().unwrap_or_else(PoisonError::into_inner);
+        figures(&record, counted, run, harness, ghosts)
+    };
+    let json = figures
+        .json()
+        .map_err(|error| Error::Infrastructure(format!("could not make bench.json: {error}")))?;
+    let path = report.join("bench.json");
+    write_whole(&path, json.as_bytes())?;
+    print(&format!("\n{}\n  {}\n", figures.text(), path.display()));
+    Ok(Exit::Ok)
+}
+
+/// What was counted while the stack was up.
+struct Counted {
+    before: Snapshot,
+    after: Snapshot,
+    lava: String,
+    cores: usize,
+    local: bool,
+}
+
+/// The phase of the jobs, counted before and after.
+async fn jobs(
+    session: &Session<'_>,
+    matrix: &Matrix,
+    wanted: &[&Scenario],
+    up: Up,
+    limits: Limits,
+) -> Result<Counted> {
+    let Session { root, report, interrupt, events, .. } = session;
+    let ready = runner::ready(matrix, &in_order(wanted, None), &up)?;
+    let judge = Arc::new(Judge::new(root, up.stack.version(), up.artifacts, report));
+    let (engine, containers): (Engine, _) = (up.stack.engine().clone(), up.stack.containers().to_vec());
+    interrupt.or(cpu::account(&engine, &containers)).await?;
+    let before = interrupt.or(cpu::snapshot(&engine, &containers)).await?;
+    let lava = up.stack.version().to_owned();
+    let jobs = runner::run(ready, up.stack, judge, limits, interrupt, events);
+    session.phase(Phase::Jobs, jobs).await?;
+    let after = interrupt.or(cpu::snapshot(&engine, &containers)).await?;
+    Ok(Counted { before, after, lava, cores: up.cpus, local: engine.host().is_local() })
+}
+
+fn figures(record: &Record, counted: Counted, run: String, harness: f64, ghosts: ghosts::Ghosts) -> Figures {
+    let Counted { before, after, lava, cores, local } = counted;
+    let all = after.since(&Snapshot::default(), local);
+    Figures {
+        version: VERSION,
+        run,
+        lava,
+        cores,
+        local,
+        jobs: record.jobs(),
+        red: record.red,
+        wall: Wall {
+            run: record.elapsed(),
+            images: record.phase(Phase::Images),
+            stack: record.phase(Phase::Stack),
+            jobs: record.phase(Phase::Jobs),
+            cleanup: record.phase(Phase::Cleanup),
+        },
+        spent: after.since(&before, local),
+        whole: Whole {
+            lava: all.lava(),
+            ghosts: all.ghosts(),
+            harness: harness + all.harness() - all.harness,
+        },
+        steps: record.steps(),
+        concurrency: record.concurrency(),
+        ghosts,
+    }
+}
