@@ -17,7 +17,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use procfs::process::Process;
 use rustix::termios::LocalModes;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 /// How often a board that is busy is looked at. The kernel does not tell when a
 /// terminal is read, nor when its settings change.
@@ -95,11 +95,10 @@ impl Typing {
             return;
         }
         let since = self.since.unwrap_or_else(Instant::now);
-        let mut look = tokio::time::interval(LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut rest: Option<(Instant, Threads)> = None;
+        let mut look = Instant::now();
+        let mut rest: Option<Threads> = None;
         loop {
-            look.tick().await;
+            tokio::time::sleep_until(look).await;
             let patience = match terminal.mode() {
                 // Whoever asks for a password, or takes in a file: nothing is echoed at all.
                 Mode::Silent => return,
@@ -110,15 +109,15 @@ impl Typing {
                 return;
             }
             let now = if self.unanswered { None } else { terminal.at_rest() };
-            rest = match (now, rest) {
-                (Some(now), Some((begun, before))) if now == before => {
-                    if begun.elapsed() >= REST {
-                        return;
-                    }
-                    Some((begun, before))
+            match (now, &rest) {
+                // Whoever has had a processor in between shows in the counts.
+                (Some(now), Some(before)) if now == *before => return,
+                (now, _) => {
+                    let next = if now.is_some() { REST } else { LOOK };
+                    look = Instant::now() + next;
+                    rest = now;
                 }
-                (now, _) => now.map(|now| (Instant::now(), now)),
-            };
+            }
         }
     }
 }
