@@ -13,10 +13,11 @@ use crate::evidence::{Announced, Evidence};
 use crate::lava::api::{Api, Job, Submission};
 use crate::lava::events::{Events, LavaEvent, Listener};
 
-/// How often a job is asked about while the event stream is silent. Events tell
-/// of the end at once; this is for a stream that broke.
-const POLL: Duration = Duration::from_secs(5);
-/// The same while there is no stream at all.
+/// How often a job is asked about while the event stream is there. Events tell of
+/// the end at once, and each question costs LAVA's server processor time that its jobs
+/// want; this is for an event that was lost.
+const POLL: Duration = Duration::from_secs(20);
+/// The same while there is no stream.
 const POLL_BLIND: Duration = Duration::from_secs(1);
 /// How often, and how many times, LAVA is asked whether a job is what its event said.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -89,10 +90,10 @@ impl Watch<'_> {
         hearing: &mut Hearing,
         on_state: &mut (dyn FnMut(&str, &str) + Send),
     ) -> Result<()> {
-        let poll = if self.events.is_connected() { POLL } else { POLL_BLIND };
-        let mut tick = tokio::time::interval(poll);
+        let mut tick = tokio::time::interval(POLL_BLIND);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tick.tick().await;
+        let mut asked = Instant::now();
         loop {
             let state = tokio::select! {
                 heard = hearing.next(id) => match heard {
@@ -100,7 +101,13 @@ impl Watch<'_> {
                     Heard::Gap => self.api.job(id).await?.state,
                     Heard::Other => continue,
                 },
-                _ = tick.tick() => self.api.job(id).await?.state,
+                _ = tick.tick() => {
+                    if self.events.is_connected() && asked.elapsed() < POLL {
+                        continue;
+                    }
+                    asked = Instant::now();
+                    self.api.job(id).await?.state
+                }
             };
             on_state(id, &state);
             if state == "Finished" {

@@ -33,6 +33,8 @@ pub struct Session<'a> {
     pub interrupt: &'a Interrupt,
     /// Whether the stack stays up at the end.
     pub keep: bool,
+    /// Whether somebody looks at what jobs do while they do it.
+    pub looks: bool,
 }
 
 /// A stack that is up, and all that must be known before its first job.
@@ -109,6 +111,7 @@ impl Session<'_> {
             workers,
             lab,
             password: None,
+            looks: self.looks || self.keep,
         };
         let up = self.phase(Phase::Stack, async {
             let stack = Arc::new(Stack::up(&engine, &spec, self.events).await?);

@@ -105,6 +105,7 @@ pub async fn run(args: Args) -> Result<Exit> {
         events: &events,
         interrupt: &interrupt,
         keep: false,
+        looks: look.bars,
     };
     let mut counted = None;
     let result = match lab(&matrix, &wanted, 1) {

@@ -99,11 +99,8 @@ pub(super) async fn run_selected(args: &Args, matrix: &Matrix, selected: &[&Scen
     let left = format!("run {run} may have left something behind; `meta-lava clean` removes it");
     let interrupt = Interrupt::listen(move || left.clone())?;
 
-    let settings = Settings {
-        root: root.clone(),
-        look: Look::of_stderr(args.quiet, args.verbose),
-        strict: snapshot::in_ci(),
-    };
+    let look = Look::of_stderr(args.quiet, args.verbose);
+    let settings = Settings { root: root.clone(), look, strict: snapshot::in_ci() };
     let (events, reporter) = report::start(settings);
     let _ = events.send(Event::Started {
         run: run.clone(),
@@ -123,6 +120,7 @@ pub(super) async fn run_selected(args: &Args, matrix: &Matrix, selected: &[&Scen
         events: &events,
         interrupt: &interrupt,
         keep: args.keep,
+        looks: look.bars,
     };
     let result = Run { args, matrix, session }.go(selected).await;
     let _ = events.send(Event::Ended { interrupted: interrupt.is_asked(), elapsed: begun.elapsed() });
@@ -215,7 +213,7 @@ impl Run<'_> {
             at_once: self.args.jobs.map_or(up.cpus * JOBS_PER_CORE, usize::from),
             max_fail: self.args.max_fail.map(usize::from),
             strict: snapshot::in_ci(),
-            looks: Look::of_stderr(self.args.quiet, self.args.verbose).bars,
+            looks: self.session.looks,
         };
         let jobs = runner::run(ready, up.stack, Arc::clone(&judge), limits, interrupt, events);
         let result = self.session.phase(Phase::Jobs, jobs).await;

@@ -97,6 +97,7 @@ pub async fn run(args: Args) -> Result<Exit> {
         events: &events,
         interrupt: &interrupt,
         keep: false,
+        looks: false,
     };
     let mut test = Test { args: &args, session, found: Found { version: 1, ..Found::default() } };
     let begun = Instant::now();

@@ -168,6 +168,7 @@ async fn bring_up(
         workers,
         lab,
         password: Some(password.clone()),
+        looks: true,
     };
     Stack::up(engine, &spec, events).await
 }
