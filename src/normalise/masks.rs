@@ -76,7 +76,7 @@ pub const TABLE: &[Mask] = &[
     Mask {
         name: "qemu-package",
         scopes: &[Lava],
-        pattern: r"\bqemu(?:-system-\w+)?(, installed at version: [^,]+, host architecture: )\S+",
+        pattern: r"\bqemu(?:-system-\w+)?(, installed at version: [^,]+, host architecture: )[a-z0-9_]+",
         replacement: "[QEMU_PACKAGE]${1}[ARCHITECTURE]",
     },
     // boot/qemu.py: the same in the results.

@@ -109,13 +109,21 @@ def mutations(source):
 
 
 def class_lines(source, run):
-    """Lines of a class itself, where one of its functions is run through."""
-    lines = set()
+    """Lines of a class itself, with the scenarios that run through one of its functions.
+
+    `accepts` is no such function: each strategy is asked for each job, and one is chosen.
+    """
+    lines = {}
     for node in ast.walk(source.tree):
         if not isinstance(node, ast.ClassDef):
             continue
-        if any(node.lineno <= line <= node.end_lineno for line in run):
-            lines.update(s.lineno for s in node.body if isinstance(s, ast.Assign))
+        inside = set()
+        for function in node.body:
+            if isinstance(function, ast.FunctionDef) and function.name != "accepts":
+                inside.update(range(function.lineno, function.end_lineno + 1))
+        scenarios = set().union(*(run[line] for line in inside & run.keys()))
+        if scenarios:
+            lines.update((s.lineno, scenarios) for s in node.body if isinstance(s, ast.Assign))
     return lines
 
 
@@ -131,9 +139,8 @@ def main():
     for path in sorted(through):
         source = Source(asked["root"], path)
         run = through[path]
-        whole = set().union(*run.values())
-        for number in class_lines(source, run):
-            run.setdefault(number, whole)
+        for number, scenarios in class_lines(source, run).items():
+            run.setdefault(number, scenarios)
         by_line = {}
         for number, kind, text in mutations(source):
             if number in run and text is not None and text != source.text:
