@@ -86,6 +86,13 @@ pub const TABLE: &[Mask] = &[
         pattern: r#"("host_arch": ")[^"]*(", "job_arch": "[^"]*", "qemu_version": ")[^"]*"#,
         replacement: "${1}[ARCHITECTURE]${2}[VERSION]",
     },
+    // Python's tracebacks: where LAVA is installed, and its lines, which move with every change.
+    Mask {
+        name: "traceback",
+        scopes: &[Lava, Results],
+        pattern: r#"(File ")[^"]*(/lava_(?:common|dispatcher)/[^"]+", line )\d+"#,
+        replacement: "${1}[PACKAGES]${2}[LINE]",
+    },
     // action.py: "start: %s %s (timeout %s)": what is left of the time. Others have it in prose.
     Mask {
         name: "timeout",

@@ -56,7 +56,10 @@ exec "$real" "$@"
 "#;
 
 /// Ends the server's programs that hold its code, and has them started again.
-const RESTART_SERVER: &str = r#"cd /run/meta-lava || exit 1
+const RESTART_SERVER: &str = r#"cd /run/meta-lava 2> /dev/null || {
+    echo "only the server's image of this repository can start LAVA's programs again" >&2
+    exit 1
+}
 for name in gunicorn scheduler; do
     touch "down/$name"
     old="$old $(cat "pid/$name")"

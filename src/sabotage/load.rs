@@ -105,6 +105,9 @@ fn parse(name: &str, path: &Path, text: &str) -> Result<Sabotage, Vec<Problem>> 
             ));
         }
     }
+    if !is_path(name) || name.contains('/') {
+        problem("its name is more than letters, digits, `-`, `_` and `.`".into());
+    }
     if file.change.is_empty() {
         problem("change: a sabotage changes something".into());
     }
@@ -112,9 +115,8 @@ fn parse(name: &str, path: &Path, text: &str) -> Result<Sabotage, Vec<Problem>> 
         problem("about: say in a line what is broken".into());
     }
     for change in &file.change {
-        let leads_out = change.file.starts_with('/') || change.file.split('/').any(|part| part == "..");
-        if change.file.is_empty() || leads_out {
-            problem(format!("change: file: `{}` is no path below its place", change.file));
+        if !is_path(&change.file) {
+            problem(format!("change: file: `{}` is no plain path below its place", change.file));
         }
         if change.replace.as_deref() == Some("") || change.times == 0 {
             problem("change: an empty text can't be replaced, nor can any be replaced no times".into());
@@ -132,6 +134,12 @@ fn parse(name: &str, path: &Path, text: &str) -> Result<Sabotage, Vec<Problem>> 
         }),
         _ => Err(problems),
     }
+}
+
+/// Whether it is a path that leads nowhere else, of names that a shell takes as they are.
+fn is_path(path: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    path.split('/').all(|part| !part.trim_matches('.').is_empty() && part.chars().all(plain))
 }
 
 #[cfg(test)]
@@ -166,6 +174,6 @@ mod tests {
              first_difference:\n- {snapshot: console}\n",
         );
         let said = said.unwrap_err().join("\n");
-        assert!(said.contains("`../x` is no path") && said.contains("`console` is none of"), "{said}");
+        assert!(said.contains("`../x` is no plain path") && said.contains("`console` is none of"), "{said}");
     }
 }

@@ -30,6 +30,9 @@ const NOTICING_SLOWLY: usize = 3;
 /// How many jobs more at once where LAVA only waits.
 const WAITING: usize = 36;
 
+/// Tag of scenarios that LAVA refuses: they go through too little of it to show a sabotage.
+const REFUSED: &str = "refused";
+
 /// Name of what has no sabotage: LAVA as it is.
 pub const CONTROL: &str = "as-it-is";
 
@@ -192,7 +195,10 @@ pub fn control(scenarios: &[Ready]) -> Vec<Trial> {
 /// not, the same ones each time, of as many kinds as there are. With `all`, all of them.
 #[must_use]
 pub fn choose(sabotage: &Arc<Sabotage>, scenarios: &[Ready], all: bool) -> Vec<Trial> {
-    let wanted = |ready: &&Ready| sabotage.run.as_ref().is_none_or(|run| run.matches(&ready.scenario));
+    let wanted = |ready: &&Ready| {
+        let is_refused = ready.scenario.tags.iter().any(|tag| tag == REFUSED);
+        !is_refused && sabotage.run.as_ref().is_none_or(|run| run.matches(&ready.scenario))
+    };
     let (noticing, others): (Vec<&Ready>, Vec<&Ready>) =
         scenarios.iter().filter(wanted).partition(|ready| sabotage.must_notice(&ready.scenario));
     let most = |most: usize| if all { usize::MAX } else { most };
