@@ -119,7 +119,8 @@ impl Repository {
         self.write(path, &text.replace(old, new));
     }
 
-    /// What is still in the folder for temporary files, but for the lock that runs share.
+    /// What is still in the folder for temporary files, but for what a test has put there
+    /// itself (`*.lock`).
     pub fn left_temporary(&self) -> Vec<String> {
         fs::read_dir(self.temporary())
             .unwrap()
