@@ -1,20 +1,95 @@
 //! The time of a stack: what every command that needs one does before its own work
 //! and after it, whatever becomes of that.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::collector::Collector;
-use crate::compose::Compose;
+use crate::compose::{self, Compose};
 use crate::docker::Engine;
 use crate::error::{Error, Result};
 use crate::event::{Event, EventSender, Phase};
-use crate::images::{self, Lava};
+use crate::images::{self, Lava, LavaArgs};
 use crate::interrupt::Interrupt;
 use crate::normalise::Artifacts;
 use crate::stack::{self, Lab, Spec, Stack};
 use crate::sweep::{self, Purpose};
+
+/// Where reports go by default, below the repository's root; a folder for each run.
+pub const REPORTS: &str = "target/meta-lava";
+
+/// Jobs at once on each core. A job waits for its board and for LAVA's own
+/// pauses most of its time; with more of them than this none ends sooner.
+const JOBS_PER_CORE: usize = 6;
+
+/// Options of every command that runs jobs on a stack.
+#[derive(Debug, clap::Args)]
+pub struct StackArgs {
+    #[command(flatten)]
+    lava: LavaArgs,
+    /// Jobs at once [default: what this machine's cores bear]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// Folder of the report [default: target/meta-lava/<run>]
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+}
+
+impl StackArgs {
+    /// How many jobs at once, on an engine with so many processors.
+    #[must_use]
+    pub fn at_once(&self, cpus: usize) -> usize {
+        self.jobs.map_or(cpus * JOBS_PER_CORE, usize::from)
+    }
+
+    /// Begins a run: checks what can be checked at once, gives it a name and a folder, and
+    /// listens to the user from now on.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the repository or what is asked for is none.
+    pub fn begin(&self) -> Result<Beginning> {
+        let root = crate::root::root()?;
+        compose::check(&root).map_err(|problem| Error::Usage(problem.to_string()))?;
+        let lava = self.lava.lava()?;
+        let run = sweep::new_run_name();
+        let report = self.report.clone().unwrap_or_else(|| root.join(REPORTS).join(&run));
+        let left = format!("run {run} may have left something behind; `meta-lava clean` removes it");
+        let interrupt = Interrupt::listen(move || left.clone())?;
+        Ok(Beginning { root, run, report, lava, interrupt })
+    }
+}
+
+/// A run that has a name, and nothing else yet.
+pub struct Beginning {
+    /// Root of the repository.
+    pub root: PathBuf,
+    /// Its name, see [`sweep::new_run_name`].
+    pub run: String,
+    /// The report's folder.
+    pub report: PathBuf,
+    /// Which LAVA.
+    pub lava: Lava,
+    /// Whether the user has had enough.
+    pub interrupt: Interrupt,
+}
+
+impl Beginning {
+    /// Its session, of which `events` is told; for people where somebody `looks`.
+    #[must_use]
+    pub fn session<'a>(&'a self, events: &'a EventSender, looks: bool) -> Session<'a> {
+        Session {
+            root: &self.root,
+            run: &self.run,
+            lava: &self.lava,
+            report: &self.report,
+            events,
+            interrupt: &self.interrupt,
+            keep: false,
+            looks,
+        }
+    }
+}
 
 /// What a command does with a stack is done in one of these.
 #[derive(Clone, Copy)]

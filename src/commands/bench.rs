@@ -1,6 +1,5 @@
 //! `meta-lava bench`: what the harness itself costs, and where the time of a run goes.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -10,23 +9,19 @@ use crate::bench::cpu::{self, Snapshot};
 use crate::bench::ghosts;
 use crate::bench::run::Record;
 use crate::bench::table::{Figures, VERSION, Wall, Whole};
-use crate::commands::run::{JOBS_PER_CORE, REPORTS, in_order};
+use crate::commands::run::in_order;
 use crate::commands::up::lab;
 use crate::commands::{matrix, print};
-use crate::compose;
 use crate::docker::Engine;
 use crate::error::{Error, Result};
 use crate::event::{Event, Phase};
 use crate::exit_code::Exit;
 use crate::filter::FilterArgs;
-use crate::images::LavaArgs;
-use crate::interrupt::Interrupt;
 use crate::report::{self, Look, Settings};
 use crate::runner::{self, Limits};
 use crate::scenario::{Matrix, Scenario};
-use crate::session::{Session, Up};
+use crate::session::{Session, StackArgs, Up};
 use crate::snapshot::{self, write_whole};
-use crate::sweep;
 use crate::verdict::Judge;
 
 /// Options of `bench`.
@@ -38,13 +33,7 @@ pub struct Args {
     #[command(flatten)]
     filter: FilterArgs,
     #[command(flatten)]
-    lava: LavaArgs,
-    /// Jobs at once [default: what this machine's cores bear]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    jobs: Option<u16>,
-    /// Folder of the report [default: target/meta-lava/<run>]
-    #[arg(long, value_name = "DIR")]
-    report: Option<PathBuf>,
+    stack: StackArgs,
 }
 
 /// Does it.
@@ -59,7 +48,6 @@ pub async fn run(args: Args) -> Result<Exit> {
                 .into(),
         ));
     }
-    let root = crate::root::root()?;
     let matrix = matrix()?;
     let selected = args.filter.select(&matrix)?;
     let wanted: Vec<&Scenario> = selected.iter().copied().filter(|one| one.skip.is_none()).collect();
@@ -68,15 +56,10 @@ pub async fn run(args: Args) -> Result<Exit> {
             "all scenarios that match are skipped; there is nothing to measure".into(),
         ));
     }
-    compose::check(&root).map_err(|problem| Error::Usage(problem.to_string()))?;
-    let lava = args.lava.lava()?;
-    let run = sweep::new_run_name();
-    let report = args.report.clone().unwrap_or_else(|| root.join(REPORTS).join(&run));
-    let left = format!("run {run} may have left something behind; `meta-lava clean` removes it");
-    let interrupt = Interrupt::listen(move || left.clone())?;
+    let begun = args.stack.begin()?;
 
     let look = Look::of_stderr(false, false);
-    let settings = Settings { root: root.clone(), look, strict: snapshot::in_ci() };
+    let settings = Settings { root: begun.root.clone(), look, strict: snapshot::in_ci() };
     let (reports, reporter) = report::start(settings);
     // All that the reports are told is recorded on its way.
     let record = Arc::new(Mutex::new(Record::default()));
@@ -91,28 +74,19 @@ pub async fn run(args: Args) -> Result<Exit> {
         }
     });
     let _ = events.send(Event::Started {
-        run: run.clone(),
-        report: report.clone(),
+        run: begun.run.clone(),
+        report: begun.report.clone(),
         partition: args.filter.partition.clone(),
         scenarios: wanted.iter().map(|scenario| scenario.info()).collect(),
     });
-    let begun = Instant::now();
-    let session = Session {
-        root: &root,
-        run: &run,
-        lava: &lava,
-        report: &report,
-        events: &events,
-        interrupt: &interrupt,
-        keep: false,
-        looks: look.bars,
-    };
+    let since = Instant::now();
+    let session = begun.session(&events, look.bars);
     let mut counted = None;
     let result = match lab(&matrix, &wanted, 1) {
         Ok(lab) => {
             let work = async |up: Up| {
                 let limits = Limits {
-                    at_once: args.jobs.map_or(up.cpus * JOBS_PER_CORE, usize::from),
+                    at_once: args.stack.at_once(up.cpus),
                     max_fail: None,
                     strict: snapshot::in_ci(),
                     looks: look.bars,
@@ -124,7 +98,7 @@ pub async fn run(args: Args) -> Result<Exit> {
         }
         Err(error) => Err(error),
     };
-    let _ = events.send(Event::Ended { interrupted: interrupt.is_asked(), elapsed: begun.elapsed() });
+    let _ = events.send(Event::Ended { interrupted: begun.interrupt.is_asked(), elapsed: since.elapsed() });
     drop(events);
     let _ = recorder.await;
     let summary = reporter
@@ -137,15 +111,15 @@ pub async fn run(args: Args) -> Result<Exit> {
         return Err(error);
     }
     let counted = counted.ok_or_else(|| Error::Infrastructure("nothing was counted".into()))?;
-    let ghosts = interrupt.or(ghosts::measure(&matrix)).await?;
+    let ghosts = begun.interrupt.or(ghosts::measure(&matrix)).await?;
     let figures = {
         let record = record.lock().unwrap_or_else(PoisonError::into_inner);
-        figures(&record, counted, run, harness, ghosts)
+        figures(&record, counted, begun.run.clone(), harness, ghosts)
     };
     let json = figures
         .json()
         .map_err(|error| Error::Infrastructure(format!("could not make bench.json: {error}")))?;
-    let path = report.join("bench.json");
+    let path = begun.report.join("bench.json");
     write_whole(&path, json.as_bytes())?;
     print(&format!("\n{}\n  {}\n", figures.text(), path.display()));
     Ok(Exit::Ok)

@@ -4,11 +4,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::commands::run::REPORTS;
 use crate::error::{Error, Result};
 use crate::exit_code::Exit;
 use crate::report::{self, Look, RunFile, Settings};
 use crate::root::root;
+use crate::session::REPORTS;
 use crate::{snapshot, sweep};
 
 /// Options of `merge`.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::commands::run::{self, REPORTS};
+use crate::commands::run;
 use crate::commands::{matrix, print};
 use crate::error::{Error, Result};
 use crate::event::Verdict;
@@ -11,6 +11,7 @@ use crate::exit_code::Exit;
 use crate::report::RunFile;
 use crate::root::root;
 use crate::scenario::{Matrix, Scenario};
+use crate::session::REPORTS;
 
 /// Options of `rerun`.
 #[derive(Debug, clap::Args)]

@@ -1,6 +1,6 @@
 //! `meta-lava run`: the main job. Images, stack, jobs, verdicts, report, cleanup.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,19 +9,15 @@ use meta_lava_ghost::console::Pace;
 use crate::commands::accept;
 use crate::commands::matrix;
 use crate::commands::up::lab;
-use crate::compose;
 use crate::error::{Error, Result};
 use crate::event::{Event, Outcome, Phase, Verdict};
 use crate::exit_code::Exit;
 use crate::filter::FilterArgs;
-use crate::images::LavaArgs;
-use crate::interrupt::Interrupt;
 use crate::report::{self, Look, Settings};
 use crate::runner::{self, Limits};
 use crate::scenario::{Matrix, Scenario};
-use crate::session::{Session, Up};
+use crate::session::{Session, StackArgs, Up};
 use crate::snapshot::{self, Store};
-use crate::sweep;
 use crate::verdict::Judge;
 
 /// Options of `run`.
@@ -30,16 +26,10 @@ pub struct Args {
     #[command(flatten)]
     pub(super) filter: FilterArgs,
     #[command(flatten)]
-    lava: LavaArgs,
+    stack: StackArgs,
     /// Workers
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
-    /// Jobs at once [default: what this machine's cores bear]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    jobs: Option<u16>,
-    /// Folder of the report [default: target/meta-lava/<run>]
-    #[arg(long, value_name = "DIR")]
-    report: Option<PathBuf>,
     /// Leave the stack up
     #[arg(long)]
     keep: bool,
@@ -66,13 +56,6 @@ pub struct Args {
     verbose: bool,
 }
 
-/// Where reports go by default, below the repository's root; a folder for each run.
-pub(super) const REPORTS: &str = "target/meta-lava";
-
-/// Jobs at once on each core. A job waits for its board and for LAVA's own
-/// pauses most of its time; with more of them than this none ends sooner.
-pub(super) const JOBS_PER_CORE: usize = 6;
-
 /// Does it.
 ///
 /// # Errors
@@ -91,46 +74,30 @@ pub(super) async fn run_selected(args: &Args, matrix: &Matrix, selected: &[&Scen
     if args.accept && snapshot::in_ci() {
         return Err(Error::Usage("--accept is for people: in CI (`CI` is set) nothing is accepted".into()));
     }
-    let root = crate::root::root()?;
-    compose::check(&root).map_err(|problem| Error::Usage(problem.to_string()))?;
-    let lava = args.lava.lava()?;
-    let run = sweep::new_run_name();
-    let report = args.report.clone().unwrap_or_else(|| root.join(REPORTS).join(&run));
-    let left = format!("run {run} may have left something behind; `meta-lava clean` removes it");
-    let interrupt = Interrupt::listen(move || left.clone())?;
-
+    let begun = args.stack.begin()?;
     let look = Look::of_stderr(args.quiet, args.verbose);
-    let settings = Settings { root: root.clone(), look, strict: snapshot::in_ci() };
+    let settings = Settings { root: begun.root.clone(), look, strict: snapshot::in_ci() };
     let (events, reporter) = report::start(settings);
     let _ = events.send(Event::Started {
-        run: run.clone(),
-        report: report.clone(),
+        run: begun.run.clone(),
+        report: begun.report.clone(),
         partition: args.filter.partition.clone(),
         scenarios: selected.iter().map(|scenario| scenario.info()).collect(),
     });
     if let Some(seed) = args.shuffle {
         let _ = events.send(Event::Note(format!("scenarios begin in the order of --shuffle {seed}")));
     }
-    let begun = Instant::now();
-    let session = Session {
-        root: &root,
-        run: &run,
-        lava: &lava,
-        report: &report,
-        events: &events,
-        interrupt: &interrupt,
-        keep: args.keep,
-        looks: look.bars,
-    };
+    let since = Instant::now();
+    let session = Session { keep: args.keep, ..begun.session(&events, look.bars) };
     let result = Run { args, matrix, session }.go(selected).await;
-    let _ = events.send(Event::Ended { interrupted: interrupt.is_asked(), elapsed: begun.elapsed() });
+    let _ = events.send(Event::Ended { interrupted: begun.interrupt.is_asked(), elapsed: since.elapsed() });
     drop(events);
     let summary = reporter
         .await
         .map_err(|error| Error::Infrastructure(format!("the report was not written: {error}")))?;
 
     if args.accept {
-        accept_of(&root, selected)?;
+        accept_of(&begun.root, selected)?;
     }
     // The stack's own trouble outweighs what scenarios found, and a report that
     // could not be written outweighs a green one.
@@ -210,7 +177,7 @@ impl Run<'_> {
         let ready = runner::ready(self.matrix, &in_order(wanted, self.args.shuffle), &up)?;
         let judge = Arc::new(Judge::new(root, up.stack.version(), up.artifacts, report));
         let limits = Limits {
-            at_once: self.args.jobs.map_or(up.cpus * JOBS_PER_CORE, usize::from),
+            at_once: self.args.stack.at_once(up.cpus),
             max_fail: self.args.max_fail.map(usize::from),
             strict: snapshot::in_ci(),
             looks: self.session.looks,

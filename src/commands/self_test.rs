@@ -1,30 +1,26 @@
 //! `meta-lava self-test`: breaks LAVA on purpose, and shows that it is noticed.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use globset::Glob;
 use serde::Serialize;
 
-use crate::commands::run::{JOBS_PER_CORE, REPORTS};
 use crate::commands::up::lab;
 use crate::commands::{matrix, print};
 use crate::error::{Error, Result};
 use crate::event::{Event, Phase, Verdict as OfScenario};
 use crate::exit_code::Exit;
-use crate::images::LavaArgs;
-use crate::interrupt::Interrupt;
-use crate::print::err;
+use crate::report;
 use crate::runner::{self, Ready};
 use crate::sabotage::{
-    CONTROL, Court, Mutation, Sabotage, Table, Trial, Verdict, choose, control, draw, few, load, traced,
+    CONTROL, Court, Mutation, Sabotage, Table, Trial, Verdict, choose, control, draw, few, is_refused, load,
+    traced,
 };
 use crate::scenario::Scenario;
-use crate::session::{Session, Up};
+use crate::session::{Session, StackArgs, Up};
 use crate::snapshot::write_whole;
-use crate::sweep;
 
 /// Options of `self-test`.
 #[derive(Debug, clap::Args)]
@@ -45,13 +41,7 @@ pub struct Args {
     #[arg(long)]
     list: bool,
     #[command(flatten)]
-    lava: LavaArgs,
-    /// Jobs at once [default: what this machine's cores bear]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    jobs: Option<u16>,
-    /// Folder of the report [default: target/meta-lava/<run>]
-    #[arg(long, value_name = "DIR")]
-    report: Option<PathBuf>,
+    stack: StackArgs,
 }
 
 /// How many scenarios try a mutant, in each round; the next round is for those that nobody
@@ -74,39 +64,16 @@ pub async fn run(args: Args) -> Result<Exit> {
         return Ok(list(&sabotages, &scenarios));
     }
     let lab = lab(&matrix, &scenarios, 1)?;
-    let lava = args.lava.lava()?;
-    let run = sweep::new_run_name();
-    let report = args.report.clone().unwrap_or_else(|| root.join(REPORTS).join(&run));
-    let left = format!("run {run} may have left something behind; `meta-lava clean` removes it");
-    let interrupt = Interrupt::listen(move || left.clone())?;
-    let (events, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let teller = tokio::spawn(async move {
-        while let Some(event) = told.recv().await {
-            match event {
-                Event::Progress(_, line) => err(&format!("{line}\n")),
-                Event::Warning(line) => err(&format!("warning: {line}\n")),
-                _ => {}
-            }
-        }
-    });
-    let session = Session {
-        root: &root,
-        run: &run,
-        lava: &lava,
-        report: &report,
-        events: &events,
-        interrupt: &interrupt,
-        keep: false,
-        looks: false,
-    };
+    let begun = args.stack.begin()?;
+    let (events, teller) = report::lines();
+    let session = begun.session(&events, false);
     let mut test = Test { args: &args, session, found: Found { version: 1, ..Found::default() } };
-    let begun = Instant::now();
+    let since = Instant::now();
     let result = session
         .with_stack(1, lab, async |up: Up| {
             test.found.lava = up.stack.version().to_owned();
             let ready = runner::ready(&matrix, &scenarios, &up)?;
-            let at_once = args.jobs.map_or(up.cpus * JOBS_PER_CORE, usize::from);
-            let court = Court::open(&up, root.clone(), report.clone(), interrupt.clone(), at_once).await?;
+            let court = Court::open(&up, &begun, args.stack.at_once(up.cpus)).await?;
             match args.mutate {
                 None => session.phase(Phase::Jobs, test.sabotage(&court, &sabotages, &ready)).await,
                 Some(count) => {
@@ -118,12 +85,12 @@ pub async fn run(args: Args) -> Result<Exit> {
     let mut found = std::mem::take(&mut test.found);
     drop(events);
     let _ = teller.await;
-    found.seconds = begun.elapsed().as_secs_f64();
+    found.seconds = since.elapsed().as_secs_f64();
     let written = serde_json::to_vec_pretty(&found)
         .map_err(|error| Error::Infrastructure(error.to_string()))
-        .and_then(|json| write_whole(&report.join("self-test.json"), &json));
+        .and_then(|json| write_whole(&begun.report.join("self-test.json"), &json));
     print(&found.text(&args));
-    print(&format!("  {}\n", report.join("self-test.json").display()));
+    print(&format!("  {}\n", begun.report.join("self-test.json").display()));
     result.and(written).map(|()| found.exit())
 }
 
@@ -243,6 +210,7 @@ impl Test<'_> {
         self.say(format!("tracing what {} scenarios run through", ready.len()));
         let trials: Vec<Trial> = ready
             .iter()
+            .filter(|ready| !is_refused(&ready.scenario))
             .map(|ready| Trial { sabotage: Some(Arc::clone(&tracer)), ready: ready.clone() })
             .collect();
         let mut red = Vec::new();
@@ -255,7 +223,8 @@ impl Test<'_> {
             .await?;
         // Those that are red by themselves, or by being traced, can't notice anything.
         let mut ready: Vec<Ready> =
-            ready.iter().filter(|ready| !red.contains(&ready.scenario.name)).cloned().collect();
+            ready.iter().filter(|ready| !is_refused(&ready.scenario)).cloned().collect();
+        ready.retain(|ready| !red.contains(&ready.scenario.name));
         for name in red {
             self.session.say(Event::Warning(format!("{name} is red without any mutant, and is left out")));
         }

@@ -3,17 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc::unbounded_channel;
 
 use crate::commands::{matrix, print};
 use crate::compose::Compose;
 use crate::docker::Engine;
 use crate::error::{Error, Result};
-use crate::event::{Event, EventSender};
+use crate::event::EventSender;
 use crate::exit_code::Exit;
 use crate::filter::FilterArgs;
 use crate::images::{self, LavaArgs};
 use crate::interrupt::Interrupt;
+use crate::report;
 use crate::scenario::{Matrix, Scenario};
 use crate::secret::Secret;
 use crate::stack::{ADMIN, BoardFile, Lab, Spec, Stack, clean_up};
@@ -91,16 +91,7 @@ pub async fn run(args: Args) -> Result<Exit> {
     // Known now, before minutes are spent on images.
     Compose::find().await?;
     let engine = interrupt.or(Engine::connect()).await?;
-    let (events, mut told) = unbounded_channel();
-    let teller = tokio::spawn(async move {
-        while let Some(event) = told.recv().await {
-            match event {
-                Event::Progress(_, line) => crate::print::err(&format!("{line}\n")),
-                Event::Warning(line) => crate::print::err(&format!("warning: {line}\n")),
-                _ => {}
-            }
-        }
-    });
+    let (events, teller) = report::lines();
     let password = Secret::random();
     let brought = interrupt.or(bring_up(&engine, &root, &lava, &run, workers, lab, &password, &events)).await;
     drop(events);

@@ -77,6 +77,22 @@ pub fn start(settings: Settings) -> (EventSender, JoinHandle<Summary>) {
     (sender, task)
 }
 
+/// Tells of progress and warnings, a line each, and makes no report: until all senders are gone.
+#[must_use]
+pub fn lines() -> (EventSender, JoinHandle<()>) {
+    let (sender, mut receiver) = unbounded_channel();
+    let task = tokio::spawn(async move {
+        while let Some(event) = receiver.recv().await {
+            match event {
+                Event::Progress(_, line) => crate::print::err(&format!("{line}\n")),
+                Event::Warning(line) => crate::print::err(&format!("warning: {line}\n")),
+                _ => {}
+            }
+        }
+    });
+    (sender, task)
+}
+
 /// Writes all reports of a run that is over, and shows its summary.
 #[must_use]
 pub fn write(run: Run, settings: Settings) -> Summary {

@@ -14,7 +14,7 @@ mod trial;
 pub use load::{load, load_with_problems};
 pub use mutant::{Mutation, draw, traced};
 pub use report::{Table, Verdict};
-pub use trial::{CONTROL, Court, Trial, choose, control, few};
+pub use trial::{CONTROL, Court, Trial, choose, control, few, is_refused};
 
 use serde::Deserialize;
 

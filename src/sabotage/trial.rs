@@ -18,7 +18,7 @@ use crate::lava::provision::DeviceSpec;
 use crate::normalise::Artifacts;
 use crate::runner::{self, Ready};
 use crate::scenario::Scenario;
-use crate::session::Up;
+use crate::session::{Beginning, Up};
 use crate::stack::Stack;
 use crate::verdict::Judge;
 
@@ -32,6 +32,12 @@ const WAITING: usize = 36;
 
 /// Tag of scenarios that LAVA refuses: they go through too little of it to show a sabotage.
 const REFUSED: &str = "refused";
+
+/// Whether LAVA refuses the job of `scenario`.
+#[must_use]
+pub fn is_refused(scenario: &Scenario) -> bool {
+    scenario.tags.iter().any(|tag| tag == REFUSED)
+}
 
 /// Name of what has no sabotage: LAVA as it is.
 pub const CONTROL: &str = "as-it-is";
@@ -84,21 +90,15 @@ impl Court {
     ///
     /// # Errors
     /// See [`Overlay::new`].
-    pub async fn open(
-        up: &Up,
-        root: PathBuf,
-        report: PathBuf,
-        interrupt: Interrupt,
-        at_once: usize,
-    ) -> Result<Self> {
+    pub async fn open(up: &Up, run: &Beginning, at_once: usize) -> Result<Self> {
         Ok(Self {
             overlay: Arc::new(Overlay::new(Arc::clone(&up.stack)).await?),
             stack: Arc::clone(&up.stack),
             devices: Arc::new(up.lab.devices.clone()),
             artifacts: up.artifacts.clone(),
-            root,
-            report,
-            interrupt,
+            root: run.root.clone(),
+            report: run.report.clone(),
+            interrupt: run.interrupt.clone(),
             at_once: at_once.max(1),
         })
     }
@@ -196,8 +196,7 @@ pub fn control(scenarios: &[Ready]) -> Vec<Trial> {
 #[must_use]
 pub fn choose(sabotage: &Arc<Sabotage>, scenarios: &[Ready], all: bool) -> Vec<Trial> {
     let wanted = |ready: &&Ready| {
-        let is_refused = ready.scenario.tags.iter().any(|tag| tag == REFUSED);
-        !is_refused && sabotage.run.as_ref().is_none_or(|run| run.matches(&ready.scenario))
+        !is_refused(&ready.scenario) && sabotage.run.as_ref().is_none_or(|run| run.matches(&ready.scenario))
     };
     let (noticing, others): (Vec<&Ready>, Vec<&Ready>) =
         scenarios.iter().filter(wanted).partition(|ready| sabotage.must_notice(&ready.scenario));
