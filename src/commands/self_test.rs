@@ -45,8 +45,8 @@ pub struct Args {
 }
 
 /// How many scenarios try a mutant, in each round; the next round is for those that nobody
-/// has noticed yet.
-const ROUNDS: [usize; 3] = [1, 2, 5];
+/// has noticed yet. There are some twenty kinds of them.
+const ROUNDS: [usize; 3] = [1, 2, 20];
 /// How long a job may take in which LAVA may hang by chance.
 const MUTANT: Duration = Duration::from_secs(60);
 

@@ -202,7 +202,8 @@ pub fn choose(sabotage: &Arc<Sabotage>, scenarios: &[Ready], all: bool) -> Vec<T
         scenarios.iter().filter(wanted).partition(|ready| sabotage.must_notice(&ready.scenario));
     let most = |most: usize| if all { usize::MAX } else { most };
     let noticing_most = if sabotage.slow { NOTICING_SLOWLY } else { NOTICING };
-    some(sabotage, &noticing, most(noticing_most)).chain(some(sabotage, &others, most(OTHERS))).collect()
+    let noticing = some(sabotage, &noticing, most(noticing_most), kind);
+    noticing.chain(some(sabotage, &others, most(OTHERS), kind)).collect()
 }
 
 /// At most `most` trials of a sabotage by scenarios that must notice it, after the first
@@ -211,13 +212,13 @@ pub fn choose(sabotage: &Arc<Sabotage>, scenarios: &[Ready], all: bool) -> Vec<T
 pub fn few(sabotage: &Arc<Sabotage>, scenarios: &[Ready], tried: usize, most: usize) -> Vec<Trial> {
     let noticing: Vec<&Ready> =
         scenarios.iter().filter(|ready| sabotage.must_notice(&ready.scenario)).collect();
-    some(sabotage, &noticing, tried + most).skip(tried).collect()
+    some(sabotage, &noticing, tried + most, kind_or_name).skip(tried).collect()
 }
 
 /// At most `most` of `scenarios`, by their places: first one of each kind, the quick ones
 /// before the slow ones, else by a hash, so that a choice does not depend on what else
 /// there is.
-fn spread(salt: &str, scenarios: &[&Scenario], most: usize) -> Vec<usize> {
+fn spread(salt: &str, scenarios: &[&Scenario], most: usize, kind: Kind) -> Vec<usize> {
     let hash = |name: &str| meta_lava_formats::sha256(format!("{salt} {name}").as_bytes());
     let mut left: Vec<usize> = (0..scenarios.len()).collect();
     left.sort_by_cached_key(|at| (scenarios[*at].timeout, hash(&scenarios[*at].name)));
@@ -241,12 +242,22 @@ fn some<'r>(
     sabotage: &Arc<Sabotage>,
     ready: &[&'r Ready],
     most: usize,
+    kind: Kind,
 ) -> impl Iterator<Item = Trial> + use<'r> {
     let scenarios: Vec<&Scenario> = ready.iter().map(|ready| &ready.scenario).collect();
     let chosen: Vec<&Ready> =
-        spread(&sabotage.name, &scenarios, most).into_iter().map(|at| ready[at]).collect();
+        spread(&sabotage.name, &scenarios, most, kind).into_iter().map(|at| ready[at]).collect();
     let sabotage = Arc::clone(sabotage);
     chosen.into_iter().map(move |ready| Trial { sabotage: Some(Arc::clone(&sabotage)), ready: ready.clone() })
+}
+
+/// What scenarios have in common that go the same way through LAVA.
+type Kind = fn(&Scenario) -> String;
+
+/// [`kind`], but for scenarios that are not just a device-type: each of these is there for
+/// something of its own.
+fn kind_or_name(scenario: &Scenario) -> String {
+    if scenario.name == scenario.device_type { kind(scenario) } else { scenario.name.clone() }
 }
 
 /// What makes LAVA go other ways: the boot method, and where the root comes from.
@@ -271,13 +282,13 @@ mod tests {
         let matrix = Matrix::load(folder.path()).unwrap();
         let all: Vec<&Scenario> = matrix.scenarios.iter().collect();
         let names = |scenarios: &[&Scenario], most| -> BTreeSet<String> {
-            spread("salt", scenarios, most).into_iter().map(|at| scenarios[at].name.clone()).collect()
+            spread("salt", scenarios, most, kind).into_iter().map(|at| scenarios[at].name.clone()).collect()
         };
         assert_eq!(names(&all, usize::MAX).len(), all.len());
         assert_eq!(names(&all, 0).len(), 0);
         let kinds: BTreeSet<String> = all.iter().map(|scenario| kind(scenario)).collect();
         let chosen: BTreeSet<String> =
-            spread("salt", &all, kinds.len()).into_iter().map(|at| kind(all[at])).collect();
+            spread("salt", &all, kinds.len(), kind).into_iter().map(|at| kind(all[at])).collect();
         assert_eq!(chosen, kinds);
         let few = names(&all, 2);
         let without_one: Vec<&Scenario> =
