@@ -15,6 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::normalise::printable;
 use crate::scenario::{Matrix, Problem, Scenario};
 
 /// The series of LAVA whose snapshots lie directly in a scenario's folder: Debian's.
@@ -297,11 +298,31 @@ pub fn read(path: &Path) -> Result<Option<String>, Problem> {
         let message = "the metadata of a snapshot ends with a line `---`, and these have no end";
         return Err(Problem::at(path, Some((1, 1)), message));
     }
+    metadata(&bytes)
+        .map_err(|why| Problem::at(path, Some((2, 1)), format!("is no snapshot: its metadata: {why}")))?;
     let snapshot = insta::Snapshot::from_file(path)
         .map_err(|error| Problem::at(path, Some((1, 1)), format!("is no snapshot: {error}")))?;
     match snapshot.as_text() {
         Some(text) => Ok(Some(text.to_string().trim_end().to_owned())),
         None => Err(Problem::at(path, Some((1, 1)), "is no text snapshot")),
+    }
+}
+
+/// Whether the metadata are some that insta may be given: it panics where YAML has `.nan`.
+fn metadata(bytes: &[u8]) -> Result<(), String> {
+    let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
+    let text = lines[1..header_of(bytes) - 1].join(&b'\n');
+    let metadata: serde_yaml::Mapping = match text.trim_ascii() {
+        [] => serde_yaml::Mapping::new(),
+        text => serde_yaml::from_slice(text).map_err(|error| error.to_string())?,
+    };
+    let simple = |value: &serde_yaml::Value| value.is_string() || value.is_i64() || value.is_bool();
+    match metadata.iter().find(|(key, value)| !key.is_string() || !simple(value)) {
+        None => Ok(()),
+        Some((key, _)) => {
+            let key = serde_yaml::to_string(key).unwrap_or_default();
+            Err(format!("`{}` is not a name with a text or a whole number", printable(key.trim_end())))
+        }
     }
 }
 
@@ -360,6 +381,19 @@ mod tests {
 
     use super::*;
     use crate::scenario::tests::{folder, write as write_file};
+
+    #[test]
+    fn metadata_that_no_snapshot_has_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.snap");
+        for metadata in [".NAN: 1", "source: .nan", "source: .inf", "source: [x]", "x", "a: b: c", "1.5: x"] {
+            fs::write(&path, format!("---\n{metadata}\n---\ntext\n")).unwrap();
+            let problem = read(&path).unwrap_err();
+            assert!(problem.message.contains("metadata"), "{metadata}: {problem}");
+        }
+        fs::write(&path, "---\nsource: a\nexpression: b\nassertion_line: 12\n---\ntext\n").unwrap();
+        assert_eq!(read(&path).unwrap().as_deref(), Some("text"));
+    }
 
     #[test]
     fn a_series_is_the_first_part_of_a_version() {
