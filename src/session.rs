@@ -186,7 +186,6 @@ impl Session<'_> {
             workers,
             lab,
             password: None,
-            looks: self.looks || self.keep,
         };
         let up = self.phase(Phase::Stack, async {
             let stack = Arc::new(Stack::up(&engine, &spec, self.events).await?);

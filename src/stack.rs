@@ -86,8 +86,6 @@ pub struct Spec {
     pub lab: Lab,
     /// The administrator's password for the web pages, if anybody shall log in.
     pub password: Option<Secret>,
-    /// Whether somebody looks at what jobs do while they do it.
-    pub looks: bool,
 }
 
 /// A LAVA that runs. Dropping it leaves its containers: [`clean_up`] takes them
@@ -639,8 +637,6 @@ fn project(spec: &Spec, files: &Path, token: &Secret) -> Result<Project> {
         ("META_LAVA_WORKER_TOKEN", ""),
         // Nobody looks at Docker's idea of health, and to find it out costs a process each time.
         ("META_LAVA_HEALTH_INTERVAL", "1h"),
-        // Each time a job sends of its log costs processor time on both sides.
-        ("META_LAVA_JOB_LOG_INTERVAL", if spec.looks { "1" } else { "5" }),
         ("META_LAVA_ADMIN_PASSWORD", password.as_ref().map_or("", Secret::reveal)),
     ]
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -825,7 +821,6 @@ mod tests {
             workers: 1,
             lab: Lab::default(),
             password: None,
-            looks: false,
         };
         let token = Secret::random();
         let project = project(&spec, root.path(), &token).unwrap();

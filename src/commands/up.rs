@@ -159,7 +159,6 @@ async fn bring_up(
         workers,
         lab,
         password: Some(password.clone()),
-        looks: true,
     };
     Stack::up(engine, &spec, events).await
 }
