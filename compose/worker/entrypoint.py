@@ -10,8 +10,10 @@ done while the gate is closed; then the unchanged program runs.
 """
 import importlib
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, "/usr/lib/meta-lava/common")
@@ -63,6 +65,8 @@ def main():
         *("lighttpd", "-D", "-f", str(HERE / "worker/lighttpd.conf")),
         log="/var/log/meta-lava-http-error.log",
     )
+    # nfs-ganesha registers itself there, and ends where nobody answers.
+    answers(111)
     container.service(
         "nfs",
         *("ganesha.nfsd", "-F", "-L", "/var/log/meta-lava-nfs-ganesha.log"),
@@ -92,6 +96,18 @@ def main():
     else:
         container.step("gate", lambda: GATE.read_text(), opened)
     container.run()
+
+
+def answers(port):
+    """Waits until something listens on a port of this container, for ten seconds at most."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.01)
+    say(f"nothing listens on port {port}")
 
 
 def imported_and_known():
