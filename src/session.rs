@@ -75,9 +75,9 @@ pub struct Beginning {
 }
 
 impl Beginning {
-    /// Its session, of which `events` is told; for people where somebody `looks`.
+    /// Its session, of which `events` is told.
     #[must_use]
-    pub fn session<'a>(&'a self, events: &'a EventSender, looks: bool) -> Session<'a> {
+    pub fn session<'a>(&'a self, events: &'a EventSender) -> Session<'a> {
         Session {
             root: &self.root,
             run: &self.run,
@@ -86,7 +86,6 @@ impl Beginning {
             events,
             interrupt: &self.interrupt,
             keep: false,
-            looks,
         }
     }
 }
@@ -108,8 +107,6 @@ pub struct Session<'a> {
     pub interrupt: &'a Interrupt,
     /// Whether the stack stays up at the end.
     pub keep: bool,
-    /// Whether somebody looks at what jobs do while they do it.
-    pub looks: bool,
 }
 
 /// A stack that is up, and all that must be known before its first job.

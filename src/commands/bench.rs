@@ -80,7 +80,7 @@ pub async fn run(args: Args) -> Result<Exit> {
         scenarios: wanted.iter().map(|scenario| scenario.info()).collect(),
     });
     let since = Instant::now();
-    let session = begun.session(&events, look.bars);
+    let session = begun.session(&events);
     let mut counted = None;
     let result = match lab(&matrix, &wanted, 1) {
         Ok(lab) => {

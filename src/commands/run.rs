@@ -88,7 +88,7 @@ pub(super) async fn run_selected(args: &Args, matrix: &Matrix, selected: &[&Scen
         let _ = events.send(Event::Note(format!("scenarios begin in the order of --shuffle {seed}")));
     }
     let since = Instant::now();
-    let session = Session { keep: args.keep, ..begun.session(&events, look.bars) };
+    let session = Session { keep: args.keep, ..begun.session(&events) };
     let result = Run { args, matrix, session }.go(selected).await;
     let _ = events.send(Event::Ended { interrupted: begun.interrupt.is_asked(), elapsed: since.elapsed() });
     drop(events);
@@ -180,7 +180,7 @@ impl Run<'_> {
             at_once: self.args.stack.at_once(up.cpus),
             max_fail: self.args.max_fail.map(usize::from),
             strict: snapshot::in_ci(),
-            looks: self.session.looks,
+            looks: Look::of_stderr(self.args.quiet, self.args.verbose).bars,
         };
         let jobs = runner::run(ready, up.stack, Arc::clone(&judge), limits, interrupt, events);
         let result = self.session.phase(Phase::Jobs, jobs).await;

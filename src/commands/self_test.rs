@@ -66,7 +66,7 @@ pub async fn run(args: Args) -> Result<Exit> {
     let lab = lab(&matrix, &scenarios, 1)?;
     let begun = args.stack.begin()?;
     let (events, teller) = report::lines();
-    let session = begun.session(&events, false);
+    let session = begun.session(&events);
     let mut test = Test { args: &args, session, found: Found { version: 1, ..Found::default() } };
     let since = Instant::now();
     let result = session
