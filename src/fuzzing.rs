@@ -10,12 +10,13 @@ use serde_json::Value;
 
 use crate::evidence::Evidence;
 use crate::filter::{FilterArgs, Partition};
-use crate::lava::{actions, events, xmlrpc};
+use crate::lava::{actions, api, events, xmlrpc};
 use crate::normalise::heard::{self, Heard};
 use crate::normalise::{
     Artifacts, Context, Masks, Normaliser, ledger, log, masks, moment, pipeline, results,
 };
 use crate::report::{self, RunFile};
+use crate::sabotage;
 use crate::scenario::Matrix;
 use crate::snapshot::{self, Kind};
 
@@ -118,6 +119,35 @@ pub fn xmlrpc(bytes: &[u8]) {
                 is_printable(&fault);
             }
         }
+    }
+}
+
+/// An answer of LAVA's REST API, taken for each thing that it is asked for.
+pub fn rest(bytes: &[u8]) {
+    fn take<T: serde::de::DeserializeOwned>(bytes: &[u8]) {
+        if let Err(error) = api::parse::<T>("ask", bytes) {
+            is_printable(&error.to_string());
+        }
+    }
+    take::<api::Page>(bytes);
+    take::<api::Device>(bytes);
+    take::<api::Worker>(bytes);
+}
+
+/// A sabotage. What is taken of one names files below their places, and no others.
+pub fn sabotage(bytes: &[u8]) {
+    let folder = scratch();
+    let path = folder.join("sabotages");
+    std::fs::create_dir_all(&path)
+        .and_then(|()| std::fs::write(path.join("x.yaml"), bytes))
+        .expect("the scratch folder can be written");
+    let (sabotages, problems) = sabotage::load_with_problems(&folder);
+    assert_eq!(sabotages.is_empty(), !problems.is_empty());
+    for problem in problems {
+        let _ = problem.to_string();
+    }
+    for file in sabotages.iter().flat_map(|sabotage| &sabotage.change).map(|change| Path::new(&change.file)) {
+        assert!(file.components().all(|part| matches!(part, std::path::Component::Normal(_))), "{file:?}");
     }
 }
 

@@ -125,7 +125,7 @@ fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Se
 
 /// A list that comes in pages.
 #[derive(Deserialize)]
-struct Page {
+pub(crate) struct Page {
     #[serde(default)]
     next: Option<String>,
     results: Vec<Value>,
@@ -483,7 +483,8 @@ fn typed<T: DeserializeOwned>(what: &str, values: Vec<Value>) -> Result<Vec<T>> 
         .collect()
 }
 
-fn parse<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T> {
+/// Reads an answer to the request to do `what`.
+pub(crate) fn parse<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T> {
     serde_json::from_slice(body).map_err(|error| {
         Error::Infrastructure(format!(
             "could not {what}: LAVA's answer is not what was expected ({error}): {}",

@@ -144,7 +144,25 @@ fn is_path(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_damage_to_a_sabotage_is_loaded_or_told(
+            at in any::<prop::sample::Index>(), cut in 0usize..9, text in "[:{}%\\[\\]&*!|>#'\"./\\-\n a-e0-9]{0,12}",
+        ) {
+            let file = "about: x\nchange:\n- in: template\n  file: base.jinja2\n  replace: a\n  with: b\n\
+                        noticed_by: family(u-boot) - name(juno)\nrun: all()\nslow: true\n\
+                        first_difference:\n- {of: all(), snapshot: log, expected: x, found: y}\n";
+            let from = at.index(file.len());
+            let to = (from + cut).min(file.len());
+            crate::fuzzing::sabotage(format!("{}{text}{}", &file[..from], &file[to..]).as_bytes());
+        }
+    }
 
     fn sabotage(text: &str) -> Result<Sabotage, Vec<String>> {
         parse("x", Path::new("sabotages/x.yaml"), text)
