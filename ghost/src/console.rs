@@ -23,16 +23,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::ledger::{Event, Ledger, Stage};
+use crate::patience::PATIENCE;
 
 /// Chunks of input that wait for a board that does not read; more are lost, as
 /// in the FIFO of a real UART.
 const FIFO_CHUNKS: usize = 1024;
-/// How long a new connection waits for the previous one to be gone.
-const HANDOVER: Duration = Duration::from_secs(1);
-/// How long the other side of a connection may take to end it too.
-const GOODBYE: Duration = Duration::from_secs(2);
-/// How long a client may take to answer a timing mark.
-const MARK: Duration = Duration::from_secs(2);
 /// Most bytes of a console kept for humans.
 const TRANSCRIPT_LIMIT: u64 = 8 << 20;
 /// Longest line that a ledger keeps, in bytes.
@@ -178,7 +173,7 @@ impl Socket {
                 _ = open.wait_for(Option::is_none) => {}
             }
         };
-        if tokio::time::timeout(MARK, answered).await.is_err() {
+        if tokio::time::timeout(PATIENCE, answered).await.is_err() {
             tracing::warn!(uart = self.port.uart, "a console's client does not answer timing marks");
         }
     }
@@ -235,7 +230,7 @@ impl Socket {
     async fn hand_over(&self, number: u64) {
         let mut open = self.port.open.subscribe();
         let gone = open.wait_for(|current| current.is_none());
-        if tokio::time::timeout(HANDOVER, gone).await.is_err() {
+        if tokio::time::timeout(PATIENCE, gone).await.is_err() {
             self.port.ledger.violation(
                 "console-still-open",
                 format!("connection {number} came before the last one ended"),
@@ -374,7 +369,7 @@ impl Console {
     pub async fn hang_up(&mut self) {
         let mut open = self.port.open.subscribe();
         if end(&self.port).await {
-            let _ = tokio::time::timeout(GOODBYE, open.wait_for(Option::is_none)).await;
+            let _ = tokio::time::timeout(PATIENCE, open.wait_for(Option::is_none)).await;
         }
         self.port.open.send_replace(None);
     }
@@ -732,7 +727,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_nothing_does_not_hold_up_the_power() {
         let (_dir, socket, _theirs) = a_flood_that_nobody_reads().await;
-        tokio::time::timeout(2 * MARK, socket.settle()).await.unwrap();
+        tokio::time::timeout(2 * PATIENCE, socket.settle()).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
@@ -742,7 +737,7 @@ mod tests {
         let (read, write) = tokio::io::split(ours);
         tokio::spawn(socket.attach(read, write));
         let mut seen = [0; 32];
-        tokio::time::timeout(2 * HANDOVER, next.read_exact(&mut seen)).await.unwrap().unwrap();
+        tokio::time::timeout(2 * PATIENCE, next.read_exact(&mut seen)).await.unwrap().unwrap();
         assert!(String::from_utf8_lossy(&seen).contains("flood\r\n"));
     }
 

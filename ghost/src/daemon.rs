@@ -25,7 +25,7 @@ use crate::net::Lease;
 const REQUEST_LIMIT: u64 = 1 << 20;
 
 /// Longest wait for a listener before power is switched on.
-const SLOW_START: Duration = Duration::from_secs(3);
+const SLOW_START: Duration = Duration::from_secs(10);
 
 /// Which boards a worker has: `lab.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]

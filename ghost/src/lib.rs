@@ -18,4 +18,5 @@ pub mod linux;
 pub mod machine;
 pub mod memory;
 pub mod net;
+pub mod patience;
 pub mod tools;

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::ops::Range;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use meta_lava_formats::{compress, fdt, fit, kernel, uimage};
@@ -19,6 +18,7 @@ use super::{BootImage, Firmware, Kind, Next};
 use crate::console::Input;
 use crate::machine::Machine;
 use crate::net::FetchError;
+use crate::patience::countdown;
 
 /// This kind of firmware.
 pub const KIND: Kind = Kind {
@@ -287,7 +287,7 @@ impl Session<'_> {
         self.print(format!("\n{message} {delay:4}")).await;
         let start = tokio::time::Instant::now();
         for second in 1..=delay {
-            let end = start + Duration::from_secs(second.into());
+            let end = start + countdown(second);
             loop {
                 let left = end.saturating_duration_since(tokio::time::Instant::now());
                 match self.machine.console().key(left).await {

@@ -23,6 +23,7 @@ use crate::console::Input;
 use crate::ledger::Event;
 use crate::machine::Machine;
 use crate::net::FetchError;
+use crate::patience::countdown;
 
 /// GRUB, as the first thing that speaks on the serial port.
 pub const KIND: Kind = Kind {
@@ -285,7 +286,7 @@ impl Session<'_> {
     /// Goes through the menu of the UEFI, until GRUB was chosen.
     async fn uefi(&mut self, uefi: &Uefi) {
         self.print(format!("{} {} seconds\n", uefi.countdown, uefi.delay)).await;
-        let wait = Duration::from_secs(uefi.delay.into());
+        let wait = countdown(uefi.delay);
         if self.machine.console().key(wait).await.is_none() {
             match uefi.menu.first() {
                 Some(first) if *first == uefi.grub => return,
@@ -332,7 +333,7 @@ impl Session<'_> {
         if counting {
             let seconds = grub.timeout;
             let _ = writeln!(text, "   The highlighted entry will be executed automatically in {seconds}s.");
-            end = Some(Instant::now() + Duration::from_secs(seconds.into()));
+            end = Some(Instant::now() + countdown(seconds));
         }
         self.print(text).await;
         let mut chosen = 0;

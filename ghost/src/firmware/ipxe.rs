@@ -18,6 +18,7 @@ use crate::board::BoardError;
 use crate::console::Input;
 use crate::machine::Machine;
 use crate::net::FetchError;
+use crate::patience::countdown;
 
 /// This kind of firmware.
 pub const KIND: Kind = Kind {
@@ -255,7 +256,7 @@ impl Session<'_> {
     async fn wants_shell(&mut self) -> bool {
         const TEXT: &str = "Press Ctrl-B for the iPXE command line...";
         self.print(format!("\n{TEXT}")).await;
-        let wait = Duration::from_secs(self.ipxe.timeout.into());
+        let wait = countdown(self.ipxe.timeout);
         let key = self.machine.console().key(wait).await;
         self.print("\x08 \x08".repeat(TEXT.len())).await;
         key == Some(0x02)

@@ -15,6 +15,7 @@ use super::{BootImage, Firmware, Kind, Next};
 use crate::board::BoardError;
 use crate::console::Input;
 use crate::machine::Machine;
+use crate::patience::countdown;
 
 /// This kind of firmware.
 pub const KIND: Kind = Kind {
@@ -336,7 +337,7 @@ impl Session<'_> {
     }
 
     async fn key(&mut self, key: &Key) -> Result<(), Next> {
-        let end = tokio::time::Instant::now() + Duration::from_secs(key.within.into());
+        let end = tokio::time::Instant::now() + countdown(key.within);
         loop {
             let left = end.saturating_duration_since(tokio::time::Instant::now());
             match self.machine.console().key(left).await {
@@ -361,8 +362,7 @@ impl Session<'_> {
     }
 
     async fn expect(&mut self, expect: &Expect) -> Result<(), Next> {
-        let end =
-            expect.within.map(|within| tokio::time::Instant::now() + Duration::from_secs(within.into()));
+        let end = expect.within.map(|within| tokio::time::Instant::now() + countdown(within));
         loop {
             let prompt = self.fill(&expect.prompt);
             let line = self.machine.console().read_line(&prompt);

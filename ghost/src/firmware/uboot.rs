@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use meta_lava_formats::{compress, fdt, fit, kernel, uimage};
@@ -18,6 +17,7 @@ use crate::board::BoardError;
 use crate::console::Input;
 use crate::machine::Machine;
 use crate::net::FetchError;
+use crate::patience::countdown;
 
 /// This kind of firmware.
 pub const KIND: Kind = Kind {
@@ -208,7 +208,7 @@ impl Session<'_> {
             return true;
         }
         self.print(format!("{message} {delay:2} ")).await;
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(delay.into());
+        let deadline = tokio::time::Instant::now() + countdown(delay);
         loop {
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
             match self.machine.console().key(left).await {

@@ -5,8 +5,6 @@
 //! Behaviour and messages follow EDK2's `ShellPkg/Application/Shell/` and Linux's
 //! `drivers/firmware/efi/libstub/`.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use serde::Deserialize;
 
@@ -14,6 +12,7 @@ use super::uefi_menu::{self, Answer, Arch, Flash, Flow, Never};
 use super::{BootImage, Firmware, Kind, Next};
 use crate::console::Input;
 use crate::machine::Machine;
+use crate::patience::countdown;
 
 /// This kind of firmware.
 pub const KIND: Kind = Kind {
@@ -140,7 +139,7 @@ pub(super) async fn shell(
     ));
     machine.console().print(&text).await;
     // There is no startup.nsh: whatever happens, the prompt is next.
-    machine.console().key(Duration::from_secs(settings.delay.into())).await;
+    machine.console().key(countdown(settings.delay)).await;
     machine.console().print("\n").await;
     let mut drive = None;
     loop {

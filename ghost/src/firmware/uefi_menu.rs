@@ -10,7 +10,6 @@
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use meta_lava_formats::{fdt, kernel};
@@ -22,6 +21,7 @@ use super::{BootImage, Firmware, Kind, Next};
 use crate::console::Input;
 use crate::ledger::Event;
 use crate::machine::Machine;
+use crate::patience;
 
 /// This kind of firmware.
 pub const KIND: Kind = Kind {
@@ -160,7 +160,7 @@ pub(super) async fn countdown(machine: &mut Machine, lines: &[String], seconds: 
     let mut stopped = false;
     for left in (1..=seconds).rev() {
         machine.console().print(&format!("{left:3} seconds")).await;
-        let until = start + Duration::from_secs(u64::from(seconds - left + 1));
+        let until = start + patience::countdown(seconds - left + 1);
         if machine.console().key(until.saturating_duration_since(Instant::now())).await.is_some() {
             stopped = true;
             break;
