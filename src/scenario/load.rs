@@ -135,7 +135,16 @@ fn environment() -> Environment<'static> {
     templates.set_lstrip_blocks(true);
     templates.set_keep_trailing_newline(true);
     templates.set_fuel(Some(FUEL));
+    templates.add_filter("yaml", yaml);
     templates
+}
+
+/// The filter `yaml`: a value as the lines of a block. Those after the first want
+/// `indent` where the block stands deeper.
+fn yaml(value: &minijinja::Value) -> std::result::Result<String, minijinja::Error> {
+    serde_yaml::to_string(value)
+        .map(|text| text.trim_end().to_owned())
+        .map_err(|error| minijinja::Error::new(minijinja::ErrorKind::BadSerialization, error.to_string()))
 }
 
 fn file_name(path: &Path) -> String {

@@ -236,6 +236,23 @@ fn templates_include_what_families_share() {
     assert!(problem.starts_with("jobs/families/shared/test.yaml:1:20: for health-checks/juno"), "{problem}");
 }
 
+#[test]
+fn a_scenario_gives_actions_as_yaml() {
+    let folder = folder();
+    let job =
+        format!("{FAMILY_JOB}{{% for action in then %}}\n- {{{{ action|yaml|indent(2) }}}}\n{{% endfor %}}");
+    write(folder.path(), "jobs/families/uboot/job.yaml", &job);
+    let action = "test: {interactive: [{name: sh, prompts: ['/ # ', '<\"&'], script: [{command: 'it''s'}]}]}";
+    let with = format!("family: uboot\nwith:\n  then:\n  - {action}\n  - command: {{name: lamp}}\n");
+    write(folder.path(), "jobs/health-checks/bbb/scenario.yaml", &with);
+    let (matrix, problems) = Matrix::load_with_problems(folder.path());
+    assert_eq!(problems, []);
+    let job = matrix.render(get(&matrix, "bbb")).unwrap().job;
+    let job: serde_yaml::Value = serde_yaml::from_str(&job).unwrap();
+    assert_eq!(job["actions"][1], serde_yaml::from_str::<serde_yaml::Value>(action).unwrap());
+    assert_eq!(job["actions"][2]["command"]["name"], "lamp");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
