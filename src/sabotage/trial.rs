@@ -39,6 +39,15 @@ pub fn is_refused(scenario: &Scenario) -> bool {
     scenario.tags.iter().any(|tag| tag == REFUSED)
 }
 
+/// Tag of scenarios that are there for one feature, with tests of their own: sabotages are
+/// shown with whole jobs, of which it is plain which must notice them. Mutants know by the
+/// traces, and use all.
+const FEATURE: &str = "feature";
+
+fn is_of_a_feature(scenario: &Scenario) -> bool {
+    scenario.tags.iter().any(|tag| tag == FEATURE)
+}
+
 /// Name of what has no sabotage: LAVA as it is.
 pub const CONTROL: &str = "as-it-is";
 
@@ -196,7 +205,10 @@ pub fn control(scenarios: &[Ready]) -> Vec<Trial> {
 #[must_use]
 pub fn choose(sabotage: &Arc<Sabotage>, scenarios: &[Ready], all: bool) -> Vec<Trial> {
     let wanted = |ready: &&Ready| {
-        !is_refused(&ready.scenario) && sabotage.run.as_ref().is_none_or(|run| run.matches(&ready.scenario))
+        let scenario = &ready.scenario;
+        !is_refused(scenario)
+            && !is_of_a_feature(scenario)
+            && sabotage.run.as_ref().is_none_or(|run| run.matches(scenario))
     };
     let (noticing, others): (Vec<&Ready>, Vec<&Ready>) =
         scenarios.iter().filter(wanted).partition(|ready| sabotage.must_notice(&ready.scenario));
