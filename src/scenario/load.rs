@@ -135,6 +135,8 @@ fn environment() -> Environment<'static> {
     templates.set_lstrip_blocks(true);
     templates.set_keep_trailing_newline(true);
     templates.set_fuel(Some(FUEL));
+    // Errors name the variable and its place, in a release build too.
+    templates.set_debug(true);
     templates.add_filter("yaml", yaml);
     templates
 }
