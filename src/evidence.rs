@@ -27,7 +27,7 @@ pub struct Evidence {
     /// `GET /scheduler/job/ID/description`: the pipeline that LAVA made of the job, YAML
     /// as it was sent; empty where LAVA has none.
     pub pipeline: Vec<u8>,
-    /// `GET jobs/ID/suites/` and each one's `tests/`: suite name to tests, JSON as it was sent.
+    /// `GET jobs/ID/suites/` and `jobs/ID/tests/`: suite name to tests, JSON as it was sent.
     pub suites: Vec<(String, Vec<serde_json::Value>)>,
     /// `GET jobs/ID/metadata/`.
     pub metadata: serde_json::Value,

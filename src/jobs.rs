@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use meta_lava_ghost::ledger::Entry;
+use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::collector::Collector;
@@ -30,8 +31,8 @@ const CANCEL: Duration = Duration::from_secs(20);
 /// How a job ended, as far as the harness waited for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    /// LAVA finished it.
-    Finished,
+    /// LAVA finished it: what it tells of it since.
+    Finished(Value),
     /// LAVA refused it: why.
     Refused(String),
     /// It did not finish in time, and was cancelled.
@@ -73,7 +74,7 @@ impl Watch<'_> {
         on_state(&id, "Submitted");
         let deadline = Instant::now() + timeout;
         let end = tokio::select! {
-            result = self.finished(&id, &mut hearing, on_state) => result.map(|()| End::Finished)?,
+            result = self.finished(&id, &mut hearing, on_state) => End::Finished(result?.raw),
             () = tokio::time::sleep_until(deadline) => {
                 self.api.cancel(&id).await?;
                 // What there is of its log is worth more than nothing.
@@ -89,7 +90,7 @@ impl Watch<'_> {
         id: &str,
         hearing: &mut Hearing,
         on_state: &mut (dyn FnMut(&str, &str) + Send),
-    ) -> Result<()> {
+    ) -> Result<Job> {
         let mut tick = tokio::time::interval(POLL_BLIND);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tick.tick().await;
@@ -111,53 +112,56 @@ impl Watch<'_> {
             };
             on_state(id, &state);
             if state == "Finished" {
-                self.settled(id).await?;
+                let job = self.settled(id).await?;
                 // The last words on job and devices are said in one transaction; where one
                 // is missing, so it is in the verdict.
                 let _ = tokio::time::timeout(LAST_EVENTS, hearing.end(id)).await;
-                return Ok(());
+                return Ok(job);
             }
         }
     }
 
     /// Waits until LAVA's database says what its event said: the event goes out
     /// before the transaction is over, and nothing announces that.
-    async fn settled(self, id: &str) -> Result<()> {
+    async fn settled(self, id: &str) -> Result<Job> {
         let mut tick = tokio::time::interval(SETTLE);
-        for _ in 0..SETTLE_TRIES {
-            tick.tick().await;
-            if self.api.job(id).await?.state == "Finished" {
+        tick.tick().await;
+        let mut job = self.api.job(id).await?;
+        for _ in 1..SETTLE_TRIES {
+            if job.state == "Finished" {
                 break;
             }
+            tick.tick().await;
+            job = self.api.job(id).await?;
         }
         // The verdict tells if it never was.
-        Ok(())
+        Ok(job)
     }
 
-    /// Everything LAVA knows of job `id`.
+    /// Everything LAVA knows of job `id`; `details` where they were asked for already.
     ///
     /// # Errors
     /// When LAVA can't be reached.
-    pub async fn gather(self, id: &str) -> Result<Evidence> {
-        let (job, log, pipeline, suites, metadata) = tokio::try_join!(
-            self.api.job(id),
+    pub async fn gather(self, id: &str, details: Option<Value>) -> Result<Evidence> {
+        let details = async {
+            match details {
+                Some(details) => Ok(details),
+                None => Ok(self.api.job(id).await?.raw),
+            }
+        };
+        let (details, log, pipeline, suites, metadata) = tokio::try_join!(
+            details,
             self.api.logs(id),
             self.api.pipeline(id),
-            self.api.suites(id),
+            self.api.results(id),
             self.api.metadata(id),
         )?;
-        let Job { raw, .. } = job;
-        let mut all = Vec::with_capacity(suites.len());
-        for suite in suites {
-            let tests = self.api.tests(id, &suite.id).await?;
-            all.push((suite.name, tests));
-        }
         Ok(Evidence {
             job: Some(id.to_owned()),
-            details: raw,
+            details,
             log: log.unwrap_or_default(),
             pipeline,
-            suites: all,
+            suites,
             metadata,
             ..Evidence::default()
         })

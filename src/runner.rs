@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::activity::Activity;
@@ -207,11 +208,15 @@ impl One {
             self.interrupt.or(self.stack.guard(work)).await
         };
         let (job, end, announced) = ended?;
-        let (mut evidence, context) = self.stack.guard(self.evidence(job.as_deref())).await?;
+        let details = match &end {
+            End::Finished(details) => Some(details.clone()),
+            _ => None,
+        };
+        let (mut evidence, context) = self.stack.guard(self.evidence(job.as_deref(), details)).await?;
         evidence.announced = announced;
         let seconds = begun.elapsed().as_secs_f64();
         match end {
-            End::Finished => self.judge.judge(scenario, &evidence, &context, seconds),
+            End::Finished(_) => self.judge.judge(scenario, &evidence, &context, seconds),
             // LAVA's schema refused what it took before: its behaviour, not ours.
             End::Refused(why) => {
                 evidence.details = serde_json::json!({ "message": why });
@@ -232,7 +237,7 @@ impl One {
             if let Err(error) = self.stack.api().cancel(&id).await {
                 tracing::debug!(%error, "not cancelled");
             }
-            self.watch().gather(&id).await
+            self.watch().gather(&id, None).await
         };
         let mut boards = Evidence::default();
         let (lava, of_boards) = tokio::join!(
@@ -264,9 +269,9 @@ impl One {
         }
     }
 
-    async fn evidence(&self, job: Option<&str>) -> Result<(Evidence, Context)> {
+    async fn evidence(&self, job: Option<&str>, details: Option<Value>) -> Result<(Evidence, Context)> {
         let mut evidence = match job {
-            Some(id) => self.watch().gather(id).await?,
+            Some(id) => self.watch().gather(id, details).await?,
             None => Evidence::default(),
         };
         self.boards(&mut evidence).await?;

@@ -80,11 +80,14 @@ impl Job {
 /// A suite of a job's results.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Suite {
-    /// Id, for [`Api::tests`].
+    /// Id.
     pub id: String,
     /// Name: `lava`, `0_smoke`.
     pub name: String,
 }
+
+/// A suite's name, and its tests as LAVA tells them.
+pub type Results = Vec<(String, Vec<Value>)>;
 
 /// A device.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -404,15 +407,30 @@ impl Api {
         Ok(suites)
     }
 
-    /// The tests of a suite, as LAVA tells them, in the order of their making.
+    /// A job's suites, and the tests of each in the order of their making: all tests in one
+    /// request, since each request costs LAVA's server time that its jobs want.
     ///
     /// # Errors
-    /// [`Error::Infrastructure`] when they could not be had.
-    pub async fn tests(&self, id: &str, suite: &str) -> Result<Vec<Value>> {
+    /// [`Error::Infrastructure`] when they could not be had, or one belongs to no suite.
+    pub async fn results(&self, id: &str) -> Result<Results> {
         let what = format!("fetch the results of job {id}");
-        let mut tests = self.list(&what, &format!("jobs/{id}/suites/{suite}/tests/")).await?;
+        let mut tests = self.list(&what, &format!("jobs/{id}/tests/")).await?;
+        // After the tests: where the job still runs, each one's suite is there by now.
+        let suites = self.suites(id).await?;
         tests.sort_by_key(|test| test.get("id").and_then(Value::as_u64).unwrap_or(u64::MAX));
-        Ok(tests)
+        let mut results: Results = suites.iter().map(|suite| (suite.name.clone(), Vec::new())).collect();
+        for test in tests {
+            let of = test.get("suite").and_then(id_text);
+            let suite = suites.iter().position(|suite| Some(&suite.id) == of.as_ref());
+            let Some((_, of_suite)) = suite.and_then(|at| results.get_mut(at)) else {
+                let test = excerpt(test.to_string().as_bytes());
+                return Err(Error::Infrastructure(format!(
+                    "could not {what}: a test is of no suite: {test}"
+                )));
+            };
+            of_suite.push(test);
+        }
+        Ok(results)
     }
 
     /// A job's metadata.
@@ -598,6 +616,28 @@ mod tests {
         let names: Vec<_> = api.suites("7").await.unwrap().into_iter().map(|suite| suite.name).collect();
         assert_eq!(names, ["b", "a"]);
         assert!(task.await.unwrap()[1].starts_with("GET /api/v0.2/jobs/7/suites/?limit=1000&offset=1 "));
+    }
+
+    #[tokio::test]
+    async fn each_test_is_put_into_its_suite() {
+        let page = |results: Value| ("200 OK", json!({ "next": null, "results": results }).to_string());
+        let suites = || page(json!([{"id": 5, "name": "lava"}, {"id": 6, "name": "0_none"}]));
+        let tests = json!([{"id": 9, "suite": 5}, {"id": 8, "suite": 5}]);
+        let (api, task) = server(vec![page(tests), suites()]).await;
+        let results = api.results("7").await.unwrap();
+        let ids: Vec<(&str, Vec<u64>)> = results
+            .iter()
+            .map(|(name, tests)| {
+                (name.as_str(), tests.iter().filter_map(|test| test["id"].as_u64()).collect())
+            })
+            .collect();
+        assert_eq!(ids, [("lava", vec![8, 9]), ("0_none", vec![])]);
+        assert!(task.await.unwrap()[0].starts_with("GET /api/v0.2/jobs/7/tests/?limit=1000&offset=0 "));
+        for lost in [json!({"id": 1, "suite": 4}), json!({"id": 1})] {
+            let (api, _task) = server(vec![page(json!([lost])), suites()]).await;
+            let error = api.results("7").await.unwrap_err().to_string();
+            assert!(error.contains("a test is of no suite"), "{error}");
+        }
     }
 
     #[tokio::test]
