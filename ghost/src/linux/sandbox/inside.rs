@@ -113,6 +113,7 @@ fn report(to: BorrowedFd<'_>, status: &Status) {
 fn supervise() -> Result<Status, Refusal> {
     // Whatever the daemon had open and did not mark as its own.
     close_from(3);
+    unistd::chdir("/").while_("/")?;
     // When memory runs out, a board goes before the daemon does.
     let _ = fs::write("/proc/self/oom_score_adj", "800");
     // Away from the daemon's terminal. Its child, PID 1, will lead no session, as

@@ -164,8 +164,9 @@ impl Guest {
         let mut child = Command::new("/proc/self/exe")
             .arg0("ghost")
             .arg(ARGUMENT)
+            // No folder is set: with one, the standard library forks (and copies the daemon's
+            // page tables), and without it spawns. The process sees to that itself.
             .env_clear()
-            .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(slave.try_clone()?)
             .stderr(Stdio::piped())
