@@ -11,11 +11,12 @@
 //! typist waited for the board to be ready.
 
 use std::fs::File;
+use std::io::Read as _;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use procfs::process::Process;
 use rustix::termios::LocalModes;
 use tokio::time::Instant;
 
@@ -176,27 +177,67 @@ impl Terminal<'_> {
         }
         let mut threads = Vec::new();
         let mut processes = vec![self.process];
+        // Read for each line that is typed, of each process: nothing is opened or taken
+        // apart that is not needed.
+        let mut text = String::new();
         while let Some(process) = processes.pop() {
             // One that is gone meanwhile: something is going on.
-            for task in Process::new(i32::try_from(process).ok()?).ok()?.tasks().ok()? {
-                let task = task.ok()?;
-                // Running, or about to: `proc_pid_stat(5)`.
-                if matches!(task.stat().ok()?.state, 'R' | 'D') {
-                    return None;
+            for task in std::fs::read_dir(format!("/proc/{process}/task")).ok()? {
+                let task = task.ok()?.path();
+                let thread = task.file_name()?.to_str()?.parse().ok()?;
+                read(&task.join("status"), &mut text)?;
+                threads.push((thread, sleeping(&text)?));
+                read(&task.join("children"), &mut text)?;
+                for child in text.split_ascii_whitespace() {
+                    processes.push(child.parse().ok()?);
                 }
-                let status = task.status().ok()?;
-                let switches = status.voluntary_ctxt_switches? + status.nonvoluntary_ctxt_switches?;
-                threads.push((task.tid, switches));
-                processes.extend(task.children().ok()?);
             }
         }
         Some(threads)
     }
 }
 
+fn read(path: &Path, into: &mut String) -> Option<()> {
+    into.clear();
+    File::open(path).ok()?.read_to_string(into).ok().map(drop)
+}
+
+/// How often a thread has had a processor that sleeps now, as its `status` says; nothing
+/// for one that is running, or about to (`proc_pid_status(5)`).
+fn sleeping(status: &str) -> Option<u64> {
+    let (mut asleep, mut switches) = (false, None);
+    for line in status.lines() {
+        match line.split_once(':') {
+            Some(("State", state)) => asleep = !state.trim_start().starts_with(['R', 'D']),
+            Some(("voluntary_ctxt_switches" | "nonvoluntary_ctxt_switches", count)) => {
+                *switches.get_or_insert(0) += count.trim().parse::<u64>().ok()?;
+            }
+            _ => {}
+        }
+    }
+    switches.filter(|_| asleep)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_who_sleeps_is_at_rest() {
+        let status = |state: &str| {
+            format!(
+                "Name:\tsh\nState:\t{state}\nvoluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t5\n"
+            )
+        };
+        assert_eq!(sleeping(&status("S (sleeping)")), Some(12));
+        assert_eq!(sleeping(&status("T (stopped)")), Some(12));
+        assert_eq!(sleeping(&status("R (running)")), None);
+        assert_eq!(sleeping(&status("D (disk sleep)")), None);
+        assert_eq!(sleeping("State:\tS (sleeping)\n"), None);
+        assert_eq!(sleeping(""), None);
+        // This test runs.
+        assert_eq!(sleeping(&std::fs::read_to_string("/proc/thread-self/status").unwrap()), None);
+    }
 
     #[test]
     fn one_line_at_a_time_is_let_through() {
