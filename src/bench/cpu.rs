@@ -5,7 +5,7 @@
 //! nothing to sample: a job's `lava-run`, and all that it calls, is in lava-worker's
 //! count of its children; a board's userland is in the ghost daemon's. LAVA waits for
 //! `ghost power` and the tools, too, so these write down themselves what they spent
-//! ([`meta_lava_ghost::control::account`]), and it is taken away from LAVA's.
+//! ([`meta_lava_ghost::control::Account`]), and it is taken away from LAVA's.
 //!
 //! The engine counts each container as a whole. What its processes do not explain is
 //! shown as [`Part::Rest`]: commands run in it from outside that have ended, and the
@@ -77,7 +77,16 @@ pub struct Snapshot {
     containers: BTreeMap<String, Count>,
     machine: Machine,
     harness: f64,
+    here: Here,
+}
+
+/// What this machine's processes have spent up to now that are in no container, where the
+/// engine is on it, in seconds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Here {
     engine: f64,
+    kernel: f64,
+    others: f64,
 }
 
 /// What the engine's machine did up to now, in seconds of one processor.
@@ -99,8 +108,12 @@ pub struct Spent {
     /// The engine itself, as far as it is on this machine: its daemons, and the file system
     /// of its containers where that is a process.
     pub engine: f64,
-    /// What the engine's machine did that is in none of the above: the kernel's own, and
-    /// whatever else runs there.
+    /// The kernel's own threads, as far as they are on this machine.
+    pub kernel: f64,
+    /// What else runs on this machine.
+    pub others: f64,
+    /// What the engine's machine did that is in none of the above: interrupts, processes
+    /// that nobody waited for, and all that runs there where it is not this machine.
     pub elsewhere: f64,
     /// The engine's machine did nothing.
     pub idle: f64,
@@ -182,25 +195,38 @@ pub async fn snapshot(engine: &Engine, containers: &[Container]) -> Result<Snaps
     .await?;
     let machine = counts.iter().find_map(|(_, _, machine)| *machine).unwrap_or_default();
     let containers = counts.into_iter().map(|(name, count, _)| (name, count)).collect();
-    let here = if engine.host().is_local() { of_engine() } else { 0.0 };
-    Ok(Snapshot { containers, machine, harness: own().as_secs_f64(), engine: here })
+    let here = if engine.host().is_local() { here() } else { Here::default() };
+    Ok(Snapshot { containers, machine, harness: own().as_secs_f64(), here })
 }
 
-/// What the engine's processes on this machine have spent, in seconds.
-fn of_engine() -> f64 {
-    let all = procfs::process::all_processes();
-    let stats = all.into_iter().flatten().filter_map(|process| process.ok()?.stat().ok());
-    let spent = stats.map(|stat| {
-        let (_, process) = process(stat);
+/// What this machine's processes have spent that are in no container, without this one's
+/// and its children's.
+fn here() -> Here {
+    /// `PF_KTHREAD` of the kernel's `sched.h`.
+    const KERNEL_THREAD: u32 = 0x0020_0000;
+    let us = i32::try_from(std::process::id()).unwrap_or_default();
+    let mut spent = Here::default();
+    for one in procfs::process::all_processes().into_iter().flatten().flatten() {
+        let Ok(stat) = one.stat() else { continue };
+        let of_kernel = stat.flags & KERNEL_THREAD != 0;
+        let (pid, process) = process(stat);
+        let all = process.own + process.waited;
         match process.name.as_str() {
             // With what they call for a moment.
-            "dockerd" | "containerd" => process.own + process.waited,
+            "dockerd" | "containerd" => spent.engine += all,
             // A shim waits for the processes of its container, which are counted there.
-            "containerd-shim" | "docker-proxy" | "fuse-overlayfs" => process.own,
-            _ => 0.0,
+            "containerd-shim" | "docker-proxy" | "fuse-overlayfs" => spent.engine += process.own,
+            _ if of_kernel => spent.kernel += all,
+            _ if pid == us || process.parent == us || contained(&one) => {}
+            _ => spent.others += all,
         }
-    });
-    spent.sum()
+    }
+    spent
+}
+
+/// Whether a process has another id in a PID namespace below ours, as in a container.
+fn contained(process: &procfs::process::Process) -> bool {
+    process.status().is_ok_and(|status| status.nspid.is_some_and(|ids| ids.len() > 1))
 }
 
 impl Snapshot {
@@ -222,13 +248,19 @@ impl Snapshot {
             *parts.entry(Part::Rest).or_default() += total - explained;
             contained += total;
         }
-        let (harness, engine) = (self.harness - before.harness, self.engine - before.engine);
+        let harness = self.harness - before.harness;
+        let engine = self.here.engine - before.here.engine;
+        let kernel = self.here.kernel - before.here.kernel;
+        let others = self.here.others - before.here.others;
+        let here = engine + kernel + others;
         let busy = self.machine.busy - before.machine.busy;
         Spent {
             parts,
             harness,
             engine,
-            elsewhere: busy - contained - engine - if local { harness } else { 0.0 },
+            kernel,
+            others,
+            elsewhere: busy - contained - here - if local { harness } else { 0.0 },
             idle: self.machine.idle - before.machine.idle,
             stolen: self.machine.stolen - before.machine.stolen,
         }
@@ -428,11 +460,12 @@ mod tests {
             containers: [("w".to_owned(), Count { parts: [(Part::LavaRun, run)].into(), total })].into(),
             machine: Machine { busy, idle: busy, stolen: 0.0 },
             harness,
-            engine: harness,
+            here: Here { engine: harness, kernel: 2.0 * harness, others: 3.0 * harness },
         };
         let spent = at(20.0, 17.0, 50.0, 3.0).since(&at(10.0, 8.0, 20.0, 1.0), true);
         assert_eq!((spent.parts[&Part::LavaRun], spent.parts[&Part::Rest]), (9.0, 1.0));
-        assert_eq!((spent.harness, spent.elsewhere, spent.idle), (2.0, 16.0, 30.0));
+        assert_eq!((spent.harness, spent.engine, spent.kernel, spent.others), (2.0, 2.0, 4.0, 6.0));
+        assert_eq!((spent.elsewhere, spent.idle), (6.0, 30.0));
         assert_eq!(spent.lava(), 9.0);
     }
 

@@ -198,7 +198,9 @@ impl Figures {
         row("harness: the world", of(Part::World));
         row("containers, not told by their processes", of(Part::Rest));
         row("engine: its daemons and its file system", spent.engine);
-        row("kernel, and others on the machine", spent.elsewhere);
+        row("kernel: its threads", spent.kernel);
+        row("others on the machine", spent.others);
+        row("told by no process", spent.elsewhere);
         row("taken by the hypervisor", spent.stolen);
         row("idle", spent.idle);
     }
@@ -272,7 +274,9 @@ mod tests {
                 parts: parts.into(),
                 harness: 0.2,
                 engine: 0.5,
-                elsewhere: 1.5,
+                kernel: 0.5,
+                others: 0.25,
+                elsewhere: 0.75,
                 idle: 11.8,
                 stolen: 0.0,
             },
