@@ -6,7 +6,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use meta_lava_ghost::cli as ghost;
-use meta_lava_ghost::control::Account;
 use meta_lava_world::cli as world;
 use tracing_subscriber::EnvFilter;
 
@@ -29,10 +28,9 @@ enum Command {
 /// When the executable was not called as `meta-lava`: does what that other name
 /// does, and returns its exit code.
 pub fn other_than_meta_lava() -> Option<ExitCode> {
-    let account = Account::begin();
     let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let name = Path::new(args.first()?).file_name()?.to_str()?.to_owned();
-    if let Some(code) = ghost::called_as_tool(&name, &args, account) {
+    if let Some(code) = ghost::called_as_tool(&name, &args) {
         return Some(code);
     }
     if name != "ghost" {
@@ -45,7 +43,7 @@ pub fn other_than_meta_lava() -> Option<ExitCode> {
         .with_ansi(false)
         .init();
     Some(match cli.command {
-        Command::Ghost(command) => ghost::main(command, account),
+        Command::Ghost(command) => ghost::main(command),
         Command::World(command) => {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
             let done = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(world::run(command)));

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Subcommand, ValueEnum};
 
 use crate::console::Pace;
-use crate::control::{self, Account, Request};
+use crate::control::{self, Request};
 use crate::daemon::{self, Settings};
 use crate::ledger::PowerAction;
 use crate::linux::sandbox;
@@ -114,19 +114,19 @@ impl From<Action> for PowerAction {
 /// When `args`, whose first is the name of the call, are those of a sandbox's
 /// own process or of a tool that a ghost plays: does that, and returns its exit code.
 #[must_use]
-pub fn called_as_tool(name: &str, args: &[String], account: Account) -> Option<ExitCode> {
+pub fn called_as_tool(name: &str, args: &[String]) -> Option<ExitCode> {
     if args.get(1).is_some_and(|first| first == sandbox::ARGUMENT) {
         return Some(sandbox::main());
     }
     let tool = tools::find(name)?;
     let done = report((tool.run)(name, args.get(1..).unwrap_or_default().to_vec()));
-    account.end(&tools::socket());
+    control::account(&tools::socket());
     Some(done)
 }
 
 /// Does one command.
 #[must_use]
-pub fn main(command: Command, account: Account) -> ExitCode {
+pub fn main(command: Command) -> ExitCode {
     // Those that LAVA calls; the others are their own or the harness's.
     let called_by_lava = match &command {
         Command::Power { socket, .. } | Command::Flash { socket, .. } => Some(socket.clone()),
@@ -168,7 +168,7 @@ pub fn main(command: Command, account: Account) -> ExitCode {
         }
     });
     if let Some(socket) = called_by_lava {
-        account.end(&socket);
+        control::account(&socket);
     }
     done
 }

@@ -18,7 +18,7 @@ use crate::ledger::PowerAction;
 /// Where the socket is, unless told otherwise.
 pub const SOCKET: &str = "/run/ghost/control.sock";
 
-/// The file beside the socket in which each [`Account`] is added; whoever wants to know makes it.
+/// The file beside the socket in which [`account`] adds up; whoever wants to know makes it.
 pub const ACCOUNT: &str = "tools.cpu";
 
 /// What can be asked of the daemon.
@@ -92,35 +92,15 @@ pub fn ask(socket: &Path, request: &Request) -> io::Result<UnixStream> {
     }
 }
 
-/// What a tool spends of the processor, and who is told.
-#[derive(Debug, Clone, Copy)]
-pub struct Account {
-    before: i64,
-}
-
-impl Account {
-    /// Begins; called first thing in a process. What it has spent already was LAVA's: a fork
-    /// of lava-run, which executed `nice`, which executed this.
-    #[must_use]
-    pub fn begin() -> Self {
-        Self { before: spent().unwrap_or_default() }
-    }
-
-    /// Writes down what this process has spent since, in microseconds of processor time,
-    /// where somebody asks for it: LAVA waits for its tools, so the kernel counts their time
-    /// as LAVA's, and only they know better. Called at the end of a process.
-    pub fn end(self, socket: &Path) {
-        let Ok(mut file) = File::options().append(true).open(socket.with_file_name(ACCOUNT)) else { return };
-        let Some(spent) = spent() else { return };
-        // One write, so that lines of processes that end together do not mix.
-        let _ = file.write_all(format!("{}\n", spent.saturating_sub(self.before)).as_bytes());
-    }
-}
-
-/// What this process has spent, in microseconds of processor time.
-fn spent() -> Option<i64> {
-    let used = getrusage(UsageWho::RUSAGE_SELF).ok()?;
-    Some((used.user_time() + used.system_time()).num_microseconds())
+/// Writes down what this process has spent, in microseconds of processor time, where
+/// somebody asks for it: LAVA waits for its tools, so the kernel counts their time as
+/// LAVA's, and only they know better. Called at the end of a process.
+pub fn account(socket: &Path) {
+    let Ok(mut file) = File::options().append(true).open(socket.with_file_name(ACCOUNT)) else { return };
+    let Ok(used) = getrusage(UsageWho::RUSAGE_SELF) else { return };
+    let spent = (used.user_time() + used.system_time()).num_microseconds();
+    // One write, so that lines of processes that end together do not mix.
+    let _ = file.write_all(format!("{spent}\n").as_bytes());
 }
 
 #[cfg(test)]
@@ -131,13 +111,12 @@ mod tests {
     fn a_tool_tells_what_it_spent_only_where_somebody_asked() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("control.sock");
-        let account = Account::begin();
-        account.end(&socket);
+        account(&socket);
         assert_eq!(folder.path().read_dir().unwrap().count(), 0);
         let file = folder.path().join(ACCOUNT);
         File::create(&file).unwrap();
-        account.end(&socket);
-        account.end(&socket);
+        account(&socket);
+        account(&socket);
         let text = std::fs::read_to_string(&file).unwrap();
         assert_eq!(text.lines().filter_map(|line| line.parse::<u64>().ok()).count(), 2, "{text}");
     }
