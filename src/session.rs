@@ -21,7 +21,7 @@ pub const REPORTS: &str = "target/meta-lava";
 
 /// Jobs at once on each core. A job waits for its board and for LAVA's own
 /// pauses most of its time; with more of them than this none ends sooner.
-const JOBS_PER_CORE: usize = 6;
+const JOBS_PER_CORE: usize = 8;
 
 /// Options of every command that runs jobs on a stack.
 #[derive(Debug, clap::Args)]

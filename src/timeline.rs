@@ -125,7 +125,7 @@ fn stages(evidence: &Evidence, submitted: f64) -> Vec<Span> {
 }
 
 /// Seconds since 1970 of an ISO 8601 time, in UTC where it names no zone.
-fn seconds(text: &str) -> Option<f64> {
+pub fn seconds(text: &str) -> Option<f64> {
     let time = DateTime::parse_from_rfc3339(text)
         .map(|time| time.naive_utc())
         .or_else(|_| text.parse::<NaiveDateTime>())

@@ -93,6 +93,13 @@ pub const TABLE: &[Mask] = &[
         pattern: r#"(File ")[^"]*(/lava_(?:common|dispatcher)/[^"]+", line )\d+"#,
         replacement: "${1}[PACKAGES]${2}[LINE]",
     },
+    // overlay.py: "Copying %s to %s": a file of LAVA's own, wherever it is installed.
+    Mask {
+        name: "packages",
+        scopes: &[Lava],
+        pattern: r"/[\w./-]*(/lava_(?:common|dispatcher)/)",
+        replacement: "[PACKAGES]${1}",
+    },
     // action.py: "start: %s %s (timeout %s)": what is left of the time. Others have it in prose.
     Mask {
         name: "timeout",
@@ -482,6 +489,10 @@ mod tests {
             (
                 "saving as /var/lib/lava/dispatcher/tmp/4711/tftp-deploy-ab_d3f9h/kernel/zImage",
                 "saving as /var/lib/lava/dispatcher/tmp/[JOB_ID]/tftp-deploy-[TMPDIR]/kernel/zImage",
+            ),
+            (
+                "Copying /usr/lib/python3/dist-packages/lava_dispatcher/dynamic_vm_keys/lava.pub to /root/x",
+                "Copying [PACKAGES]/lava_dispatcher/dynamic_vm_keys/lava.pub to /root/x",
             ),
             (">> 1234 blocks", ">> [SIZE] blocks"),
             ("Setting up telnet 127.0.0.1 20000", "Setting up telnet 127.0.0.1 [PORT]"),

@@ -7,6 +7,7 @@ use super::log::spaced;
 use super::masks::Scope;
 use super::text::quoted_if_unclear;
 use crate::evidence::Evidence;
+use crate::timeline::seconds;
 
 /// Fields of `GET jobs/ID/` that are LAVA's answer to the job.
 const DETAILS: [&str; 9] = [
@@ -59,20 +60,35 @@ pub fn normalise(evidence: &Evidence, normaliser: Normaliser<'_>) -> String {
         lines.sort();
         text.extend(lines);
     }
+    let length = length(&evidence.details);
     for (suite, tests) in &evidence.suites {
         text.push_str(&format!("suite {}\n", mask(suite)));
         let mut tests: Vec<&Value> = tests.iter().collect();
         // The order in which LAVA stored them; the answer has no order of its own.
         tests.sort_by_key(|test| test.get("id").and_then(Value::as_u64));
         for test in tests {
-            text.push_str(&format!("  {}\n", case(suite, test, &mask)));
+            text.push_str(&format!("  {}\n", case(suite, test, length, &mask)));
         }
     }
     text
 }
 
+/// How long the job ran, in seconds, if LAVA tells.
+fn length(details: &Value) -> Option<f64> {
+    let at = |key: &str| details.get(key).and_then(Value::as_str).and_then(seconds);
+    Some(at("end_time")? - at("start_time")?)
+}
+
+/// Whether something in a job of this length can have taken so many seconds. The server's
+/// clock tells the one, the worker's the other.
+fn is_duration(seconds: &str, length: Option<f64>) -> bool {
+    seconds
+        .parse::<f64>()
+        .is_ok_and(|seconds| seconds >= 0.0 && length.is_none_or(|length| seconds <= length + 1.0))
+}
+
 /// `set/name: result measurement units (metadata)`.
-fn case(suite: &str, test: &Value, mask: &impl Fn(&str) -> String) -> String {
+fn case(suite: &str, test: &Value, length: Option<f64>, mask: &impl Fn(&str) -> String) -> String {
     let field = |name: &str| test.get(name).filter(|value| !is_empty(value));
     let metadata = metadata(test);
     let of_metadata = |wanted: &str| metadata.iter().find(|(key, _)| key == wanted).map(|(_, value)| value);
@@ -89,8 +105,11 @@ fn case(suite: &str, test: &Value, mask: &impl Fn(&str) -> String) -> String {
     line.push_str(&format!(": {}", mask(&plain_field("result").unwrap_or_else(|| "no result".into()))));
     if let Some(measurement) = plain_field("measurement") {
         // In LAVA's own suite a measurement is how long an action took.
-        let shown =
-            if suite == "lava" { "[DURATION]".to_owned() } else { mask(&short_decimal(&measurement)) };
+        let shown = if suite == "lava" && is_duration(&measurement, length) {
+            "[DURATION]".to_owned()
+        } else {
+            mask(&short_decimal(&measurement))
+        };
         line.push_str(&format!(" {shown}"));
     }
     if let Some(unit) = plain_field("unit").or_else(|| plain_field("units")) {
@@ -245,6 +264,24 @@ mod tests {
           [not in set net] speed: pass 42.5 MB/s
           odd: unknown (metadata: [1)
         ");
+    }
+
+    #[test]
+    fn an_action_that_took_longer_than_its_job_did_not() {
+        let evidence = Evidence {
+            details: json!({"start_time": "2026-11-25T03:00:00Z", "end_time": "2026-11-25T03:00:08.5Z"}),
+            suites: vec![(
+                "lava".into(),
+                ["8.5", "9.6", "-0.1", "long"]
+                    .map(|seconds| json!({"name": "boot", "measurement": seconds, "unit": "seconds"}))
+                    .into(),
+            )],
+            ..Evidence::default()
+        };
+        let text = results(&evidence);
+        let told: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("  boot: no result ")).collect();
+        assert_eq!(told, ["[DURATION] seconds", "9.6 seconds", "-0.1 seconds", "long seconds"]);
     }
 
     #[test]
