@@ -11,8 +11,8 @@ pub struct Announced {
     pub job: Vec<String>,
     /// The devices', by their names: `Reserved Good`, ..., `Idle Good`.
     pub devices: BTreeMap<String, Vec<String>>,
-    /// Whether the stream broke off, so that something may be missing.
-    pub gap: bool,
+    /// Why the stream broke off, if it did, so that something may be missing.
+    pub gap: Option<String>,
 }
 
 /// Everything the verdict is made of. Raw: nothing is masked here.

@@ -103,7 +103,7 @@ impl Watch<'_> {
                     Heard::Other => continue,
                 },
                 _ = tick.tick() => {
-                    if self.events.is_connected() && asked.elapsed() < POLL {
+                    if self.events.link().is_ok() && asked.elapsed() < POLL {
                         continue;
                     }
                     asked = Instant::now();
@@ -190,7 +190,7 @@ impl Hearing {
             listener: events.subscribe(),
             announced: Announced {
                 devices: devices.iter().map(|device| ((*device).to_owned(), Vec::new())).collect(),
-                gap: !events.is_connected(),
+                gap: events.link().err(),
                 ..Announced::default()
             },
         }
@@ -210,8 +210,8 @@ impl Hearing {
                 }
                 Heard::Other
             }
-            LavaEvent::Gap => {
-                self.announced.gap = true;
+            LavaEvent::Gap(why) => {
+                self.announced.gap.get_or_insert(why);
                 Heard::Gap
             }
             _ => Heard::Other,

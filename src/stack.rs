@@ -40,8 +40,14 @@ const PUBLISHER: u16 = 8001;
 /// The most that is fetched of one container's `/var/log`.
 const LOGS: u64 = 256 << 20;
 
+/// How long an engine may take to tell of a death. A server's connections break first:
+/// its network is taken down before the event goes out.
+const DEATH_NOTICE: Duration = Duration::from_secs(5);
+
 /// What lava-worker has to say, in its container.
 const WORKER_LOG: &str = "/var/log/lava-dispatcher/lava-worker.log";
+/// The same of lava-publisher.
+const PUBLISHER_LOG: &str = "/var/log/lava-server/lava-publisher.log";
 
 /// Opens a worker's gate and ends once its ghosts have all their consoles.
 const GATE: &str = "test -p /run/meta-lava/gate && echo open > /run/meta-lava/gate \
@@ -253,7 +259,16 @@ impl Stack {
             at("server answers");
             Ok::<_, Error>(version)
         };
-        let (version, (), _) = tokio::try_join!(ready, files, boards)?;
+        // Jobs that begin before it is there would have a gap in what they are judged by.
+        let stream = async {
+            if let Err(why) = self.events.wait_up(kind.ready).await {
+                let said = self.said(server, PUBLISHER_LOG).await;
+                return Err(Error::Infrastructure(format!("{why}; {said}")));
+            }
+            at("event stream is up");
+            Ok::<_, Error>(())
+        };
+        let (version, (), _, ()) = tokio::try_join!(ready, files, boards, stream)?;
         let tokens = provision::add_workers(&self.api, workers).await?;
         let gates =
             try_join_all(nodes.iter().filter_map(|(name, node)| {
@@ -339,14 +354,14 @@ impl Stack {
         loop {
             let event = tokio::select! {
                 event = listener.next() => event,
-                _ = ticks.tick() => LavaEvent::Gap,
+                _ = ticks.tick() => LavaEvent::Gap(String::new()),
                 () = tokio::time::sleep_until(deadline) => return Err(self.offline(workers).await),
             };
             match event {
                 LavaEvent::Worker(event) if event.state == "Online" => {
                     online.insert(event.worker);
                 }
-                LavaEvent::Gap => {
+                LavaEvent::Gap(_) => {
                     let found = self.api.workers().await?;
                     online.extend(
                         found
@@ -379,14 +394,17 @@ impl Stack {
             if state != "Online"
                 && let Ok(container) = service(&self.containers, "worker", index + 1)
             {
-                // Its daemons write files; the container's own log only has what ended it.
-                let words = ["tail", "-n", "10", WORKER_LOG];
-                let said = self.engine.exec(&container.id, &words, None).await.map(|output| output.stdout);
-                let log = String::from_utf8_lossy(&said.unwrap_or_default()).into_owned();
-                text.push_str(&format!("; {}\n", log_end(&log, 10)));
+                text.push_str(&format!("; {}\n", self.said(&container.id, WORKER_LOG).await));
             }
         }
         Error::Infrastructure(text)
+    }
+
+    /// The last words in a daemon's log file; a container's own log only has what ended it.
+    async fn said(&self, container: &str, file: &str) -> String {
+        let said = self.engine.exec(container, &["tail", "-n", "10", file], None).await;
+        let log = said.map(|output| output.stdout).unwrap_or_default();
+        log_end(&String::from_utf8_lossy(&log), 10)
     }
 
     /// All devices are as they were meant to be: idle and good.
@@ -424,7 +442,7 @@ impl Stack {
                 // What failed may have failed because of a death that is only
                 // about to be told.
                 Err(error @ Error::Infrastructure(_)) => {
-                    match tokio::time::timeout(Duration::from_millis(300), self.death()).await {
+                    match tokio::time::timeout(DEATH_NOTICE, self.death()).await {
                         Ok(death) => Err(death),
                         Err(_) => Err(error),
                     }

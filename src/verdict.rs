@@ -206,8 +206,8 @@ fn broken(scenario: &Scenario, evidence: &Evidence) -> Option<String> {
             format!("job {job} has no log: it never ran. {}", printable(comment)).trim_end().to_owned(),
         );
     }
-    if evidence.announced.gap {
-        return Some(format!("LAVA's event stream broke off while job {job} ran"));
+    if let Some(why) = &evidence.announced.gap {
+        return Some(format!("LAVA's event stream broke off while job {job} ran: {}", printable(why)));
     }
     let missing = |name: &&str| !evidence.ledgers.contains_key(*name);
     let board = scenario.boards.iter().map(|board| board.name.as_str()).find(missing)?;

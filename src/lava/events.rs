@@ -1,5 +1,6 @@
 //! LAVA's event stream: the publisher's websocket. The end of a job is learned
-//! here; who listens must poll after a [`LavaEvent::Gap`].
+//! here; who listens must poll after a [`LavaEvent::Gap`]. A run waits for the stream
+//! before its first job: the publisher may come up later than all else.
 
 use std::time::Duration;
 
@@ -30,8 +31,9 @@ pub enum LavaEvent {
     Device(DeviceEvent),
     /// A worker changed.
     Worker(WorkerEvent),
-    /// The stream began, or began again: what was before may have been missed.
-    Gap,
+    /// The stream began, broke off, or began again, and why: what was meanwhile may
+    /// have been missed.
+    Gap(String),
 }
 
 /// A job changed its state or health.
@@ -75,11 +77,14 @@ pub struct WorkerEvent {
     pub health: String,
 }
 
+/// The connection: up, or why it is not.
+type Link = Result<(), String>;
+
 /// Listens to one publisher, for any number of listeners here; it connects
 /// again for as long as it lives. Dropping it ends that.
 pub struct Events {
     sender: broadcast::Sender<LavaEvent>,
-    connected: watch::Receiver<bool>,
+    link: watch::Receiver<Link>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -98,7 +103,9 @@ impl Listener {
     pub async fn next(&mut self) -> LavaEvent {
         match self.0.recv().await {
             Ok(event) => event,
-            Err(broadcast::error::RecvError::Lagged(_)) => LavaEvent::Gap,
+            Err(broadcast::error::RecvError::Lagged(lost)) => {
+                LavaEvent::Gap(format!("{lost} events came faster than they were taken"))
+            }
             Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
     }
@@ -109,19 +116,20 @@ impl Events {
     #[must_use]
     pub fn listen(url: String) -> Self {
         let (sender, _) = broadcast::channel(QUEUE);
-        let (up, connected) = watch::channel(false);
+        let (up, link) = watch::channel(Err("no answer yet".into()));
         let to = sender.clone();
         let task = tokio::spawn(async move {
             loop {
-                let error = session(&url, &to, &up).await;
-                if up.send_replace(false) {
-                    tracing::debug!(url, error, "the event stream broke off");
+                let why = session(&url, &to, &up).await;
+                if up.send_replace(Err(why.clone())).is_ok() {
+                    tracing::debug!(url, why, "the event stream broke off");
+                    let _ = to.send(LavaEvent::Gap(why));
                 }
                 // A pause between attempts, not a wait for a condition.
                 tokio::time::sleep(AGAIN).await;
             }
         });
-        Self { sender, connected, task }
+        Self { sender, link, task }
     }
 
     /// A listener to all events from now on.
@@ -130,15 +138,30 @@ impl Events {
         Listener(self.sender.subscribe())
     }
 
-    /// Whether the stream is up; while it is not, only polling tells.
-    #[must_use]
-    pub fn is_connected(&self) -> bool {
-        *self.connected.borrow()
+    /// Whether the stream is up, or why it is not; while it is not, only polling tells.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub fn link(&self) -> Result<(), String> {
+        self.link.borrow().clone()
+    }
+
+    /// Waits until the stream is up.
+    ///
+    /// # Errors
+    /// What the last attempt met, when it is not within `deadline`.
+    pub async fn wait_up(&self, deadline: Duration) -> Result<(), String> {
+        let mut link = self.link.clone();
+        if let Ok(Ok(_)) = tokio::time::timeout(deadline, link.wait_for(Result::is_ok)).await {
+            return Ok(());
+        }
+        let why = self.link().err().unwrap_or_default();
+        Err(format!("LAVA's event stream was not there within {} s: {why}", deadline.as_secs()))
     }
 }
 
 /// One connection, until it breaks; why it did.
-async fn session(url: &str, to: &broadcast::Sender<LavaEvent>, up: &watch::Sender<bool>) -> String {
+async fn session(url: &str, to: &broadcast::Sender<LavaEvent>, up: &watch::Sender<Link>) -> String {
     let config = WebSocketConfig::default().max_message_size(Some(LARGEST)).max_frame_size(Some(LARGEST));
     let connect = tokio_tungstenite::connect_async_with_config(url, Some(config), true);
     let mut socket = match tokio::time::timeout(CONNECT, connect).await {
@@ -146,8 +169,9 @@ async fn session(url: &str, to: &broadcast::Sender<LavaEvent>, up: &watch::Sende
         Ok(Err(error)) => return error.to_string(),
         Err(_) => return "no answer".into(),
     };
-    up.send_replace(true);
-    let _ = to.send(LavaEvent::Gap);
+    // In this order: who subscribes once it is up has no gap.
+    let _ = to.send(LavaEvent::Gap("it was not there before".into()));
+    let _ = up.send_replace(Ok(()));
     let mut asked = false;
     loop {
         let message = match tokio::time::timeout(SILENCE, socket.next()).await {
@@ -263,10 +287,41 @@ mod tests {
         let events = Events::listen(url);
         let mut listener = events.subscribe();
         for number in ["1", "2"] {
-            assert_eq!(listener.next().await, LavaEvent::Gap);
+            assert!(matches!(listener.next().await, LavaEvent::Gap(why) if why == "it was not there before"));
             assert!(matches!(listener.next().await, LavaEvent::Job(event) if event.job == number));
+            assert!(matches!(listener.next().await, LavaEvent::Gap(why) if why == "closed"));
         }
         server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_comes_late_is_waited_for_and_then_has_no_gap() {
+        // The system takes connections before the publisher does.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let events = Events::listen(format!("ws://{}/ws/", listener.local_addr().unwrap()));
+        assert!(events.wait_up(Duration::from_millis(1)).await.unwrap_err().contains("no answer yet"));
+        let accept = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio_tungstenite::accept_async(stream).await.unwrap()
+        };
+        let (up, mut socket) = tokio::join!(events.wait_up(CONNECT), accept);
+        assert_eq!((up, events.link()), (Ok(()), Ok(())));
+        let mut late = events.subscribe();
+        let data = r#"{"job": 1, "state": "Running", "health": "Unknown"}"#;
+        socket.send(Message::Text(message("x.testjob", data).into())).await.unwrap();
+        assert!(matches!(late.next().await, LavaEvent::Job(event) if event.job == "1"));
+    }
+
+    #[tokio::test]
+    async fn what_keeps_a_stream_away_is_told() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/ws/", listener.local_addr().unwrap());
+        drop(listener);
+        let events = Events::listen(url);
+        let mut gaps = events.link.clone();
+        gaps.changed().await.unwrap();
+        let why = events.wait_up(Duration::from_millis(1)).await.unwrap_err();
+        assert!(why.contains("refused"), "{why}");
     }
 
     proptest! {

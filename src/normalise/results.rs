@@ -237,7 +237,7 @@ mod tests {
             announced: crate::evidence::Announced {
                 job: vec!["Submitted Unknown".into(), "Finished Complete".into()],
                 devices: [("bbb-01".to_owned(), Vec::new())].into(),
-                gap: false,
+                gap: None,
             },
             ..Evidence::default()
         };
