@@ -12,9 +12,9 @@ use async_trait::async_trait;
 use meta_lava_formats::{compress, fdt, fit, kernel, uimage};
 use serde::Deserialize;
 
+use super::arch::Arch;
 use super::shell::{self, Joint};
-use super::uboot::Arch;
-use super::{BootImage, Firmware, Kind, Next};
+use super::{BootImage, Firmware, Flow, Kind, Next};
 use crate::console::Input;
 use crate::machine::Machine;
 use crate::net::FetchError;
@@ -212,9 +212,6 @@ struct Bootm {
     address: Option<u64>,
     initrd_address: Option<u64>,
 }
-
-/// Ends a command early: the firmware is over.
-type Flow<T> = Result<T, Next>;
 
 /// Commands that are there.
 const COMMANDS: &[&str] = &[

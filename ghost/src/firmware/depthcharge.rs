@@ -5,13 +5,14 @@
 //! `src/netboot/` (`netboot.c`, `tftp.c`), `src/net/dhcp.c`, `src/boot/fit.c` and
 //! `src/arch/*/boot*.c`.
 
+use std::convert::Infallible;
 use std::fmt::Write as _;
 
 use async_trait::async_trait;
 use meta_lava_formats::{compress, fdt, fit, kernel};
 use serde::Deserialize;
 
-use super::{BootImage, Firmware, Kind, Next};
+use super::{BootImage, Firmware, Flow, Kind, Next};
 use crate::console::Input;
 use crate::machine::Machine;
 use crate::net::FetchError;
@@ -104,11 +105,6 @@ impl Firmware for Depthcharge {
     }
 }
 
-enum Never {}
-
-/// Ends a command early: the firmware is over.
-type Flow<T> = Result<T, Next>;
-
 struct Session<'a> {
     settings: &'a Depthcharge,
     machine: &'a mut Machine,
@@ -119,7 +115,7 @@ impl Session<'_> {
         self.machine.console().print(text.as_ref()).await;
     }
 
-    async fn run(&mut self) -> Flow<Never> {
+    async fn run(&mut self) -> Flow<Infallible> {
         let payload = if self.settings.netboot { "netboot" } else { "depthcharge" };
         let mut hello = format!("\n\nStarting {payload} on {}...\n", self.settings.mainboard);
         for line in &self.settings.lines {

@@ -15,9 +15,9 @@ use meta_lava_formats::{compress, fdt, kernel};
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::arch::Arch;
 use super::shell::{self, Joint};
-use super::uboot::Arch;
-use super::{BootImage, Firmware, Kind, Loaded, Next};
+use super::{BootImage, Firmware, Flow, Kind, Loaded, Next};
 use crate::board::BoardError;
 use crate::console::Input;
 use crate::ledger::Event;
@@ -226,9 +226,6 @@ const MODULES: &[&str] = &[
     "xfs",
     "xzio",
 ];
-
-/// Ends a command early: the firmware is over.
-type Flow<T> = Result<T, Next>;
 
 /// A command that failed; the text is what comes after `error: `.
 type Outcome<T> = Result<T, String>;
@@ -660,13 +657,7 @@ impl Session<'_> {
                 Err(_) => return Err(format!("premature end of file {file}")),
             };
         }
-        let format = match self.grub.arch {
-            Arch::X86 => kernel::Format::X86BzImage,
-            Arch::Arm => kernel::Format::ArmZImage,
-            Arch::Arm64 => kernel::Format::Arm64Image,
-            Arch::Riscv => kernel::Format::RiscvImage,
-        };
-        match format.check(&kernel) {
+        match self.grub.arch.kernel().check(&kernel) {
             Ok(_) => {}
             Err(kernel::Error::Truncated { .. }) => return Err(format!("premature end of file {file}")),
             Err(_) => return Err("invalid magic number".into()),

@@ -9,11 +9,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use meta_lava_formats::kernel;
 use serde::Deserialize;
 
-use super::uboot::Arch;
-use super::{BootImage, Firmware, Kind, Next};
+use super::arch::Arch;
+use super::{BootImage, Firmware, Flow, Kind, Next};
 use crate::board::BoardError;
 use crate::console::Input;
 use crate::machine::Machine;
@@ -154,9 +153,6 @@ enum ImageType {
     Kernel,
     Script,
 }
-
-/// Ends a command early: the firmware is over.
-type Flow<T> = Result<T, Next>;
 
 /// How deep scripts may chain.
 const DEPTH: u32 = 16;
@@ -642,17 +638,11 @@ impl Session<'_> {
     }
 
     fn image_type(&self, image: &Image) -> Option<ImageType> {
-        let format = match self.ipxe.arch {
-            Arch::X86 => kernel::Format::X86BzImage,
-            Arch::Arm => kernel::Format::ArmZImage,
-            Arch::Arm64 => kernel::Format::Arm64Image,
-            Arch::Riscv => kernel::Format::RiscvImage,
-        };
         let script = image.bytes.starts_with(b"#!ipxe") || image.bytes.starts_with(b"#!gpxe");
         if script && image.bytes.get(6).is_some_and(u8::is_ascii_whitespace) {
             Some(ImageType::Script)
         } else {
-            format.check(&image.bytes).is_ok().then_some(ImageType::Kernel)
+            self.ipxe.arch.kernel().check(&image.bytes).is_ok().then_some(ImageType::Kernel)
         }
     }
 
@@ -815,6 +805,8 @@ fn plain_name(name: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use meta_lava_formats::kernel;
+
     use super::super::bench::{Bench, tftp_server};
     use super::*;
 

@@ -8,7 +8,9 @@ use serde::Deserialize;
 use crate::board::{Board, BoardError};
 use crate::machine::Machine;
 
+pub mod arch;
 pub mod barebox;
+mod bds;
 #[cfg(test)]
 mod bench;
 pub mod depthcharge;
@@ -24,6 +26,7 @@ mod testing;
 pub mod uboot;
 pub mod uefi;
 pub mod uefi_menu;
+mod uefi_shell;
 
 /// What a firmware does between reset and the operating system.
 ///
@@ -47,6 +50,9 @@ pub enum Next {
     /// It hangs; only power helps.
     Hang,
 }
+
+/// What a step of a firmware gives; [`Next`] where the firmware is over with it.
+pub type Flow<T> = Result<T, Next>;
 
 /// An operating system as a firmware hands it over. The headers of the boot
 /// loader (uImage, FIT) are gone; compression is not.

@@ -5,14 +5,16 @@
 //! `cmd/bootz.c`, `boot/image-fdt.c`), as far as LAVA can tell the difference.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt::Write as _;
 
 use async_trait::async_trait;
 use meta_lava_formats::{compress, fdt, fit, kernel, uimage};
 use serde::Deserialize;
 
+use super::arch::Arch;
 use super::shell::{self, Joint, hex};
-use super::{BootImage, Firmware, Kind, Next};
+use super::{BootImage, Firmware, Flow, Kind, Next};
 use crate::board::BoardError;
 use crate::console::Input;
 use crate::machine::Machine;
@@ -31,32 +33,6 @@ pub const KIND: Kind = Kind {
         Ok((board, Box::new(uboot)))
     },
 };
-
-/// Architecture, which decides what the boot commands accept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Arch {
-    /// 32-bit Arm.
-    Arm,
-    /// 64-bit Arm.
-    Arm64,
-    /// RISC-V.
-    Riscv,
-    /// x86.
-    X86,
-}
-
-impl Arch {
-    /// What a legacy image's header calls it.
-    fn of_images(self) -> uimage::Arch {
-        match self {
-            Self::Arm => uimage::Arch::ARM,
-            Self::Arm64 => uimage::Arch::ARM64,
-            Self::Riscv => uimage::Arch::RISCV,
-            Self::X86 => uimage::Arch::X86_64,
-        }
-    }
-}
 
 /// A boot command of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -161,11 +137,6 @@ const COMMANDS: &[&str] = &[
 /// How deep `run` may nest.
 const DEPTH: u32 = 32;
 
-enum Never {}
-
-/// Ends a command early: the firmware is over.
-type Flow<T> = Result<T, Next>;
-
 struct Session<'a> {
     uboot: &'a Uboot,
     machine: &'a mut Machine,
@@ -180,7 +151,7 @@ impl Session<'_> {
         self.machine.console().print(text.as_ref()).await;
     }
 
-    async fn run(&mut self) -> Flow<Never> {
+    async fn run(&mut self) -> Flow<Infallible> {
         let mut hello = format!("\n\n{}\n\n", self.uboot.banner);
         let _ = writeln!(hello, "Model: {}", self.machine.board.model);
         for line in &self.uboot.lines {
@@ -641,7 +612,7 @@ impl Session<'_> {
                 return Ok(false);
             }
         };
-        if image.header.arch != self.uboot.arch.of_images() {
+        if image.header.arch != self.uboot.arch.uimage() {
             self.print("Unsupported Architecture\nERROR: can't get kernel image!\n").await;
             return Ok(false);
         }
@@ -770,7 +741,7 @@ impl Session<'_> {
         let blob = self.machine.memory.from(at);
         let data = match (uimage::parse(&blob), size) {
             (Ok(image), _) => {
-                let arch = self.uboot.arch.of_images();
+                let arch = self.uboot.arch.uimage();
                 if image.header.image_type != uimage::ImageType::RAMDISK || image.header.arch != arch {
                     let title = arch.title();
                     self.print(format!("No Linux {title} Ramdisk Image\n{REFUSED}")).await;

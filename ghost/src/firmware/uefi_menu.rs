@@ -1,5 +1,5 @@
-//! The text menus of Arm's UEFI: a countdown, `Start: `, and a boot manager that
-//! makes boot entries of what is typed.
+//! Arm's UEFI with numbered menus ([`super::bds`]): a countdown, `Start: `, and a boot
+//! manager that makes boot entries of what is typed.
 //!
 //! Behaviour and messages follow EDK2's `ArmPlatformPkg/Bds/` (`Bds.c`,
 //! `BootMenu.c`, `BootOptionSupport.c`, `BdsHelper.c`) and
@@ -8,20 +8,19 @@
 //!
 //! Entries live until the next reset; real ones are kept in flash.
 
-use std::fmt::Write as _;
+use std::convert::Infallible;
 use std::net::Ipv4Addr;
 
 use async_trait::async_trait;
-use meta_lava_formats::{fdt, kernel};
+use meta_lava_formats::fdt;
 use serde::Deserialize;
-use tokio::time::Instant;
 
-use super::uefi::{self, Shell};
-use super::{BootImage, Firmware, Kind, Next};
-use crate::console::Input;
+use super::arch::Arch;
+use super::bds::{self, Answer};
+use super::uefi_shell::{self, Flash, Shell};
+use super::{BootImage, Firmware, Flow, Kind, Next};
 use crate::ledger::Event;
 use crate::machine::Machine;
-use crate::patience;
 
 /// This kind of firmware.
 pub const KIND: Kind = Kind {
@@ -78,58 +77,6 @@ enum Style {
     Mustang,
 }
 
-/// Architecture, which decides what a kernel is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Arch {
-    /// 32-bit Arm: a `zImage`.
-    Arm,
-    /// 64-bit Arm: an `Image`.
-    #[default]
-    Arm64,
-}
-
-impl Arch {
-    pub(super) fn format(self) -> kernel::Format {
-        match self {
-            Self::Arm => kernel::Format::ArmZImage,
-            Self::Arm64 => kernel::Format::Arm64Image,
-        }
-    }
-
-    fn machine(self) -> &'static str {
-        match self {
-            Self::Arm => "armv7l",
-            Self::Arm64 => "aarch64",
-        }
-    }
-}
-
-/// Files in the board's NOR flash, by name. They are the board's own: no job
-/// brings them, so what is in them is made here.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Flash {
-    /// A kernel.
-    pub(super) kernel: String,
-    /// A device tree.
-    pub(super) dtb: String,
-}
-
-impl Flash {
-    /// The contents of a file; nothing when there is none of this name.
-    pub(super) fn read(&self, name: &str, arch: Arch, model: &str) -> Option<Vec<u8>> {
-        /// Size of the kernel that is made: as small as a kernel can be taken for one.
-        const KERNEL_SIZE: usize = 64 << 10;
-        if name == self.kernel {
-            return Some(kernel::write(arch.format(), &kernel::ghost_banner(arch.machine()), KERNEL_SIZE));
-        }
-        let mut tree = fdt::Fdt::default();
-        tree.root.set_text("model", model);
-        (name == self.dtb).then(|| tree.to_bytes().ok()).flatten()
-    }
-}
-
 fn default_countdown() -> u32 {
     10
 }
@@ -144,72 +91,6 @@ impl Firmware for UefiMenu {
             Ok(never) => match never {},
         }
     }
-}
-
-pub(super) enum Never {}
-
-/// Ends a question early: the firmware is over.
-pub(super) type Flow<T> = Result<T, Next>;
-
-/// Prints `lines` and counts down; whether a key stopped it (any does).
-pub(super) async fn countdown(machine: &mut Machine, lines: &[String], seconds: u32) -> bool {
-    let mut text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    text.push_str("The default boot selection will start in ");
-    machine.console().print(&text).await;
-    let start = Instant::now();
-    let mut stopped = false;
-    for left in (1..=seconds).rev() {
-        machine.console().print(&format!("{left:3} seconds")).await;
-        let until = start + patience::countdown(seconds - left + 1);
-        if machine.console().key(until.saturating_duration_since(Instant::now())).await.is_some() {
-            stopped = true;
-            break;
-        }
-        machine.console().print(&"\x08".repeat(11)).await;
-    }
-    // Whatever else was typed meanwhile is forgotten.
-    machine.console().drain();
-    machine.console().print("\n").await;
-    stopped
-}
-
-/// An answer to one of its questions.
-pub(super) enum Answer {
-    Line(String),
-    /// `ESC`, or what ends a line of a console here: the question was given up.
-    Escape,
-}
-
-/// Asks, with `prompt`.
-pub(super) async fn ask(machine: &mut Machine, prompt: &str) -> Answer {
-    match machine.console().read_line(prompt).await {
-        Input::Line(line) if line.contains('\x1b') => Answer::Escape,
-        Input::Line(line) => Answer::Line(line),
-        Input::Interrupt => Answer::Escape,
-    }
-}
-
-/// Which of `count` things was chosen, from 0; nothing when it was none of them,
-/// which is said.
-pub(super) async fn number(machine: &mut Machine, line: &str, count: usize) -> Option<usize> {
-    // What is no number counts as 0.
-    let chosen = line.trim().parse::<usize>().ok().filter(|chosen| (1..=count).contains(chosen));
-    if chosen.is_none() {
-        if !line.trim().is_empty() {
-            machine.ledger.violation("bad-choice", format!("{line:?} of {count}"));
-        }
-        machine.console().print(&format!("Invalid input (max {count})\n")).await;
-    }
-    chosen.map(|chosen| chosen - 1)
-}
-
-/// A numbered list.
-pub(super) fn numbered<'a>(titles: impl IntoIterator<Item = &'a str>) -> String {
-    let mut text = String::new();
-    for (index, title) in titles.into_iter().enumerate() {
-        let _ = writeln!(text, "[{}] {title}", index + 1);
-    }
-    text
 }
 
 /// Where a file is.
@@ -268,8 +149,8 @@ impl Session<'_> {
         self.machine.console().print(text.as_ref()).await;
     }
 
-    async fn run(&mut self) -> Flow<Never> {
-        if !countdown(self.machine, &self.menu.lines, self.menu.countdown).await {
+    async fn run(&mut self) -> Flow<Infallible> {
+        if !bds::countdown(self.machine, &self.menu.lines, self.menu.countdown).await {
             for entry in self.entries.clone() {
                 self.start(&entry).await?;
             }
@@ -281,12 +162,12 @@ impl Session<'_> {
                 .map(|entry| entry.title.as_str())
                 .chain(["Shell", "Boot Manager"])
                 .collect();
-            let (count, list) = (titles.len(), numbered(titles));
+            let (count, list) = (titles.len(), bds::numbered(titles));
             self.print(list).await;
             // A wrong number is asked for again without the list.
             let chosen = loop {
-                if let Answer::Line(line) = ask(self.machine, "Start: ").await
-                    && let Some(chosen) = number(self.machine, &line, count).await
+                if let Answer::Line(line) = bds::ask(self.machine, "Start: ").await
+                    && let Some(chosen) = bds::number(self.machine, &line, count).await
                 {
                     break chosen;
                 }
@@ -295,7 +176,7 @@ impl Session<'_> {
                 Some(entry) => self.start(&entry).await?,
                 None if chosen == self.entries.len() => {
                     let (arch, flash) = (self.menu.arch, self.menu.flash.as_ref());
-                    uefi::shell(self.machine, &self.menu.shell, arch, flash).await?;
+                    uefi_shell::shell(self.machine, &self.menu.shell, arch, flash).await?;
                 }
                 None => self.boot_manager().await,
             }
@@ -313,14 +194,14 @@ impl Session<'_> {
             "Return to main menu",
         ];
         loop {
-            self.print(numbered(ENTRIES.iter().copied())).await;
-            let Answer::Line(line) = ask(self.machine, "Choice: ").await else { return };
-            let Some(chosen) = number(self.machine, &line, ENTRIES.len()).await else { continue };
+            self.print(bds::numbered(ENTRIES.iter().copied())).await;
+            let Answer::Line(line) = bds::ask(self.machine, "Choice: ").await else { return };
+            let Some(chosen) = bds::number(self.machine, &line, ENTRIES.len()).await else { continue };
             let done = match chosen {
                 0 => self.add_entry().await,
                 2 => self.remove_entry().await,
                 4 => self.update_fdt().await,
-                5 => match ask(self.machine, "Timeout duration (in seconds): ").await {
+                5 => match bds::ask(self.machine, "Timeout duration (in seconds): ").await {
                     Answer::Line(_) => Ok(()),
                     Answer::Escape => Err(Abort),
                 },
@@ -383,11 +264,11 @@ impl Session<'_> {
             self.print("Nothing to remove!\n").await;
             return Ok(());
         }
-        let list = numbered(self.entries.iter().map(|entry| entry.title.as_str()));
+        let list = bds::numbered(self.entries.iter().map(|entry| entry.title.as_str()));
         self.print(list).await;
         loop {
             let line = self.answer("Delete entry: ").await?;
-            if let Some(chosen) = number(self.machine, &line, self.entries.len()).await {
+            if let Some(chosen) = bds::number(self.machine, &line, self.entries.len()).await {
                 self.entries.remove(chosen);
                 return Ok(());
             }
@@ -405,10 +286,10 @@ impl Session<'_> {
         let flash = self.menu.flash.as_ref().map(|_| "NOR Flash".to_owned());
         let devices: Vec<String> =
             flash.into_iter().chain([format!("TFTP on MAC Address: {}", self.menu.mac)]).collect();
-        self.print(numbered(devices.iter().map(String::as_str))).await;
+        self.print(bds::numbered(devices.iter().map(String::as_str))).await;
         loop {
             let line = self.answer("Select the Boot Device: ").await?;
-            if let Some(chosen) = number(self.machine, &line, devices.len()).await {
+            if let Some(chosen) = bds::number(self.machine, &line, devices.len()).await {
                 return Ok(chosen + 1 == devices.len());
             }
         }
@@ -437,7 +318,7 @@ impl Session<'_> {
     }
 
     async fn answer(&mut self, prompt: &str) -> Result<String, Abort> {
-        match ask(self.machine, prompt).await {
+        match bds::ask(self.machine, prompt).await {
             Answer::Line(line) => Ok(line),
             Answer::Escape => Err(Abort),
         }
@@ -518,7 +399,7 @@ impl Session<'_> {
         }
         let lines: String = self.menu.boot_lines.iter().map(|line| format!("{line}\n")).collect();
         self.print(lines).await;
-        if let Err(error) = self.menu.arch.format().check(&image.kernel) {
+        if let Err(error) = self.menu.arch.kernel().check(&image.kernel) {
             // It jumps there without a look.
             self.machine.ledger.violation("bad-kernel", error.to_string());
             return Err(Next::Hang);
@@ -552,6 +433,8 @@ impl Session<'_> {
 
 #[cfg(test)]
 mod tests {
+    use meta_lava_formats::kernel;
+
     use super::super::bench::{Bench, tftp_server};
     use super::*;
 
