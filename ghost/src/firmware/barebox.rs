@@ -155,7 +155,7 @@ impl Errno {
         match error {
             FetchError::NotFound(_) => Self::NoEntry,
             FetchError::Timeout(_) => Self::TimedOut,
-            FetchError::Refused(_) | FetchError::Bad(_) => Self::Remote,
+            FetchError::Refused(_) | FetchError::Tftp(..) | FetchError::Bad(_) => Self::Remote,
         }
     }
 }

@@ -276,12 +276,19 @@ impl Session<'_> {
                 self.print(" error!\nError code 1 (File not found)\nError message: File not found\n").await;
                 Ok(None)
             }
-            Err(FetchError::Refused(text)) => {
-                self.print(format!(" error!\nError code 0 (Undefined)\nError message: {text}\n")).await;
+            Err(FetchError::Tftp(code, text)) => {
+                let name = match code {
+                    2 => "Access violation",
+                    3 => "Disk full or allocation exceeded",
+                    4 => "Illegal TFTP operation",
+                    5 => "Unknown transfer ID",
+                    _ => "Undefined",
+                };
+                self.print(format!(" error!\nError code {code} ({name})\nError message: {text}\n")).await;
                 Ok(None)
             }
             // It asks again and again, without an end and without a word.
-            Err(FetchError::Timeout(_) | FetchError::Bad(_)) => Err(Next::Hang),
+            Err(FetchError::Refused(_) | FetchError::Timeout(_) | FetchError::Bad(_)) => Err(Next::Hang),
         }
     }
 

@@ -641,7 +641,7 @@ impl Session<'_> {
         fetched.map_err(|error| match error {
             FetchError::NotFound(_) => format!("file '{path}' not found"),
             FetchError::Timeout(_) => format!("time out opening '{path}'"),
-            FetchError::Refused(text) => text,
+            FetchError::Refused(text) | FetchError::Tftp(_, text) => text,
             FetchError::Bad(_) => format!("timeout reading '{path}'"),
         })
     }

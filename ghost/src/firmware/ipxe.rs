@@ -603,13 +603,13 @@ impl Session<'_> {
             self.machine.net.http(&whole, "").await.map_err(|error| match error {
                 FetchError::NotFound(_) => errors::HTTP_NOT_FOUND,
                 FetchError::Timeout(_) => errors::TIMED_OUT,
-                FetchError::Refused(_) | FetchError::Bad(_) => errors::IO,
+                FetchError::Refused(_) | FetchError::Tftp(..) | FetchError::Bad(_) => errors::IO,
             })
         } else {
             self.machine.net.tftp(host, path, "").await.map_err(|error| match error {
                 FetchError::NotFound(_) => errors::TFTP_NOT_FOUND,
                 FetchError::Timeout(_) => errors::TIMED_OUT,
-                FetchError::Refused(_) => errors::REFUSED,
+                FetchError::Refused(_) | FetchError::Tftp(..) => errors::REFUSED,
                 FetchError::Bad(_) => errors::IO,
             })
         };

@@ -97,7 +97,12 @@ pub async fn tftp_server(files: HashMap<String, Vec<u8>>) -> String {
         let mut packet = [0; 1500];
         while let Ok((size, peer)) = socket.recv_from(&mut packet).await {
             let name = packet[2..size].split(|byte| *byte == 0).next().unwrap_or_default();
-            let file = files.get(std::str::from_utf8(name).unwrap()).cloned();
+            let name = std::str::from_utf8(name).unwrap();
+            if name.contains("..") {
+                socket.send_to(b"\0\x05\0\x02Access violation\0", peer).await.unwrap();
+                continue;
+            }
+            let file = files.get(name).cloned();
             tokio::spawn(async move {
                 let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
                 let Some(file) = file else {

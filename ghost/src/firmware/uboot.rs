@@ -34,6 +34,10 @@ pub const KIND: Kind = Kind {
     },
 };
 
+/// TFTP's error of a file that is there and is not given (RFC 1350); `net/tftp.c` takes it
+/// for final, as a missing file.
+const ACCESS_DENIED: u16 = 2;
+
 /// A boot command of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -474,8 +478,13 @@ impl Session<'_> {
                     FetchError::NotFound(_) => {
                         "\nTFTP error: 'File not found' (1)\nNot retrying...\n".to_owned()
                     }
-                    FetchError::Refused(text) => format!("\nTFTP error: '{text}' (0)\nStarting again\n\n"),
-                    FetchError::Timeout(_) | FetchError::Bad(_) => {
+                    FetchError::Tftp(ACCESS_DENIED, text) => {
+                        format!("\nTFTP error: '{text}' ({ACCESS_DENIED})\nNot retrying...\n")
+                    }
+                    FetchError::Tftp(code, text) => {
+                        format!("\nTFTP error: '{text}' ({code})\nStarting again\n\n")
+                    }
+                    FetchError::Refused(_) | FetchError::Timeout(_) | FetchError::Bad(_) => {
                         "T T T T T T T T T T \nRetry count exceeded; starting again\n".to_owned()
                     }
                 })
@@ -939,6 +948,14 @@ firmware:
         let mut rig = with_network().await;
         let seen = rig.command("tftp 0x82000000 nothing", "=> ").await;
         assert!(seen.contains("TFTP error: 'File not found' (1)"), "{seen}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_denied_is_said_in_the_words_of_the_server() {
+        let mut rig = with_network().await;
+        let seen = rig.command("tftp 0x82000000 ../zImage", "=> ").await;
+        assert!(seen.contains("TFTP error: 'Access violation' (2)"), "{seen}");
+        assert!(seen.contains("Not retrying..."), "{seen}");
     }
 
     #[tokio::test]

@@ -22,6 +22,10 @@ pub enum FetchError {
     /// The server said something else than yes.
     #[error("the server refused: {0}")]
     Refused(String),
+    /// A TFTP server's error, other than that there is no such file: its number (RFC 1350)
+    /// and its text.
+    #[error("the server refused: error {0}: {1}")]
+    Tftp(u16, String),
     /// Nobody answered in time.
     #[error("no answer from {0}")]
     Timeout(String),

@@ -82,7 +82,7 @@ impl Options {
 /// Fetches `path` from `server`: an address or a name, with or without a port.
 ///
 /// # Errors
-/// [`FetchError::NotFound`] on the server's error 1, [`FetchError::Refused`] on
+/// [`FetchError::NotFound`] on the server's error 1, [`FetchError::Tftp`] on
 /// its others, [`FetchError::Timeout`] when it is silent, and [`FetchError::Bad`]
 /// on a file too large or cut short, or a server that breaks the protocol.
 pub async fn get(server: &str, path: &str, options: &Options) -> Result<Vec<u8>, FetchError> {
@@ -116,7 +116,9 @@ impl From<FetchError> for Failure {
 impl From<Failure> for FetchError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::OptionsRefused => Self::Refused("error 8: options, though none were asked for".into()),
+            Failure::OptionsRefused => {
+                Self::Tftp(error_code::OPTIONS, "options, though none were asked for".into())
+            }
             Failure::Final(error) => error,
         }
     }
@@ -292,7 +294,7 @@ impl<'a> Transfer<'a> {
                     } else if code == error_code::NOT_FOUND {
                         FetchError::NotFound(self.path.to_owned()).into()
                     } else {
-                        FetchError::Refused(format!("error {code}: {message}")).into()
+                        FetchError::Tftp(code, message).into()
                     });
                 }
                 Some(Packet::OptionAck(accepted)) => self.option_ack(from, accepted, negotiate).await?,

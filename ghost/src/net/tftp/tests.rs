@@ -275,7 +275,7 @@ async fn a_missing_file_is_told_from_other_errors() {
     assert_eq!(missing.get(&quick()).await, Err(FetchError::NotFound("some/file".into())));
     let denied =
         Server::start(vec![], Quirks { error: Some((2, "Forbidden directory")), ..Quirks::default() }).await;
-    assert_eq!(denied.get(&quick()).await, Err(FetchError::Refused("error 2: Forbidden directory".into())));
+    assert_eq!(denied.get(&quick()).await, Err(FetchError::Tftp(2, "Forbidden directory".into())));
 }
 
 #[tokio::test]
