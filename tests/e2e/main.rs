@@ -16,4 +16,5 @@ mod kills;
 mod proxy;
 mod report;
 mod repository;
+mod self_test;
 mod tool;

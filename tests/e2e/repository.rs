@@ -60,6 +60,27 @@ impl Repository {
         copy
     }
 
+    /// A copy that has of all health checks and other scenarios one.
+    pub fn with_only(scenario: &str) -> Self {
+        let copy = Self::new();
+        for suite in fs::read_dir(copy.root().join("jobs")).unwrap() {
+            for folder in fs::read_dir(suite.unwrap().path()).unwrap() {
+                let folder = folder.unwrap();
+                let is_scenario = folder.path().join("scenario.yaml").exists();
+                if is_scenario && folder.file_name() != scenario {
+                    fs::remove_dir_all(folder.path()).unwrap();
+                }
+            }
+        }
+        copy
+    }
+
+    /// Takes over one more file of this repository.
+    pub fn take(&self, path: &str) {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+        self.write(path, &text);
+    }
+
     /// Adds a scenario whose board boots as [`QUICK`]'s does and then runs `steps`, lines
     /// of shell, as the one test definition of its job, for `seconds` at most.
     pub fn add_test(&self, name: &str, seconds: u32, steps: &[String]) {
