@@ -353,15 +353,15 @@ impl Stack {
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         loop {
             let event = tokio::select! {
-                event = listener.next() => event,
-                _ = ticks.tick() => LavaEvent::Gap(String::new()),
+                event = listener.next() => Some(event),
+                _ = ticks.tick() => None,
                 () = tokio::time::sleep_until(deadline) => return Err(self.offline(workers).await),
             };
             match event {
-                LavaEvent::Worker(event) if event.state == "Online" => {
+                Some(LavaEvent::Worker(event)) if event.state == "Online" => {
                     online.insert(event.worker);
                 }
-                LavaEvent::Gap(_) => {
+                None | Some(LavaEvent::Gap(_)) => {
                     let found = self.api.workers().await?;
                     online.extend(
                         found

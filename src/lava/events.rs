@@ -318,8 +318,8 @@ mod tests {
         let url = format!("ws://{}/ws/", listener.local_addr().unwrap());
         drop(listener);
         let events = Events::listen(url);
-        let mut gaps = events.link.clone();
-        gaps.changed().await.unwrap();
+        let mut link = events.link.clone();
+        link.changed().await.unwrap();
         let why = events.wait_up(Duration::from_millis(1)).await.unwrap_err();
         assert!(why.contains("refused"), "{why}");
     }

@@ -16,6 +16,7 @@ use super::{BootImage, Firmware, Flow, Kind, Next};
 use crate::console::Input;
 use crate::machine::Machine;
 use crate::net::FetchError;
+use crate::net::tftp::error_code;
 
 /// This kind of firmware.
 pub const KIND: Kind = Kind {
@@ -278,10 +279,10 @@ impl Session<'_> {
             }
             Err(FetchError::Tftp(code, text)) => {
                 let name = match code {
-                    2 => "Access violation",
-                    3 => "Disk full or allocation exceeded",
-                    4 => "Illegal TFTP operation",
-                    5 => "Unknown transfer ID",
+                    error_code::ACCESS => "Access violation",
+                    error_code::DISK_FULL => "Disk full or allocation exceeded",
+                    error_code::ILLEGAL => "Illegal TFTP operation",
+                    error_code::UNKNOWN_TID => "Unknown transfer ID",
                     _ => "Undefined",
                 };
                 self.print(format!(" error!\nError code {code} ({name})\nError message: {text}\n")).await;

@@ -19,6 +19,7 @@ use crate::board::BoardError;
 use crate::console::Input;
 use crate::machine::Machine;
 use crate::net::FetchError;
+use crate::net::tftp::error_code;
 use crate::patience::countdown;
 
 /// This kind of firmware.
@@ -33,10 +34,6 @@ pub const KIND: Kind = Kind {
         Ok((board, Box::new(uboot)))
     },
 };
-
-/// TFTP's error of a file that is there and is not given (RFC 1350); `net/tftp.c` takes it
-/// for final, as a missing file.
-const ACCESS_DENIED: u16 = 2;
 
 /// A boot command of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -478,8 +475,9 @@ impl Session<'_> {
                     FetchError::NotFound(_) => {
                         "\nTFTP error: 'File not found' (1)\nNot retrying...\n".to_owned()
                     }
-                    FetchError::Tftp(ACCESS_DENIED, text) => {
-                        format!("\nTFTP error: '{text}' ({ACCESS_DENIED})\nNot retrying...\n")
+                    // net/tftp.c takes it for final, as a missing file.
+                    FetchError::Tftp(code @ error_code::ACCESS, text) => {
+                        format!("\nTFTP error: '{text}' ({code})\nNot retrying...\n")
                     }
                     FetchError::Tftp(code, text) => {
                         format!("\nTFTP error: '{text}' ({code})\nStarting again\n\n")

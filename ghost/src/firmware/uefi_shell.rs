@@ -138,31 +138,29 @@ async fn program(machine: &mut Machine, flash: Option<&Flash>, arch: Arch, words
         machine.ledger.violation("bad-kernel", name);
         return Ok(format!("Command Error Status: Unsupported\n{name}: not an EFI program\n"));
     }
-    let option = |option: &str| args.iter().find_map(|arg| arg.strip_prefix(option));
+    // A file that the line names by an option; what is said where it is not there.
+    let named = |option: &str, failed: &str| {
+        let path = args.iter().find_map(|arg| arg.strip_prefix(option));
+        path.map(|path| {
+            read(path).ok_or_else(|| {
+                machine.ledger.violation("missing-file", path);
+                format!("EFI stub: ERROR: Failed to open file: {path}\nEFI stub: ERROR: {failed}!\n")
+            })
+        })
+        .transpose()
+    };
     let mut said = "EFI stub: Booting Linux Kernel...\n".to_owned();
-    let mut dtb = None;
-    if let Some(path) = option("dtb=") {
-        dtb = read(path);
-        if dtb.is_none() {
-            machine.ledger.violation("missing-file", path);
-            return Ok(said
-                + &format!(
-                    "EFI stub: ERROR: Failed to open file: {path}\nEFI stub: ERROR: Failed to load device tree!\n"
-                ));
-        }
+    let dtb = match named("dtb=", "Failed to load device tree") {
+        Ok(dtb) => dtb,
+        Err(error) => return Ok(said + &error),
+    };
+    if dtb.is_some() {
         said.push_str("EFI stub: Using DTB from command line\n");
     }
-    let mut ramdisk = None;
-    if let Some(path) = option("initrd=") {
-        ramdisk = read(path);
-        if ramdisk.is_none() {
-            machine.ledger.violation("missing-file", path);
-            return Ok(said
-                + &format!(
-                    "EFI stub: ERROR: Failed to open file: {path}\nEFI stub: ERROR: Failed initrd from command line!\n"
-                ));
-        }
-    }
+    let ramdisk = match named("initrd=", "Failed initrd from command line") {
+        Ok(ramdisk) => ramdisk,
+        Err(error) => return Ok(said + &error),
+    };
     said.push_str("EFI stub: Exiting boot services and installing virtual address map...\n");
     machine.console().print(&said).await;
     // The shell passes the whole line on, the program's name included.

@@ -36,11 +36,18 @@ mod opcode {
 }
 
 /// Error codes (RFC 1350, appendix, and RFC 2347).
-mod error_code {
+pub mod error_code {
+    /// There is no such file.
     pub const NOT_FOUND: u16 = 1;
+    /// The file is there, and is not given.
+    pub const ACCESS: u16 = 2;
+    /// The disk is full.
     pub const DISK_FULL: u16 = 3;
+    /// No operation of TFTP's.
     pub const ILLEGAL: u16 = 4;
+    /// A packet from a port that takes no part.
     pub const UNKNOWN_TID: u16 = 5;
+    /// The options are refused.
     pub const OPTIONS: u16 = 8;
 }
 
