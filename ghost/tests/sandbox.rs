@@ -4,23 +4,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use meta_lava_formats::cpio;
 use meta_lava_formats::tree::{Node, NodeKind, Tree};
+use meta_lava_formats::{compress, cpio, tar};
 use meta_lava_ghost::board;
 use meta_lava_ghost::console::Console;
 use meta_lava_ghost::firmware::BootImage;
-use meta_lava_ghost::ledger::{Entry, Event, Ledger};
+use meta_lava_ghost::ledger::{Entry, Event, Ledger, Protocol};
 use meta_lava_ghost::linux;
+use meta_lava_ghost::linux::gateway::Gateway;
 use meta_lava_ghost::linux::sandbox::{self, End, Init, NamedBy, Userland};
 use meta_lava_ghost::machine::Machine;
-use meta_lava_ghost::net::Lease;
+use meta_lava_ghost::net::{Lease, Net};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
             a_command_that_prints_for_ever_can_be_interrupted,
             root_is_nobody_outside_and_its_processes_are_counted,
             the_loopback_interface_works,
+            a_board_reaches_its_worker_and_nobody_else,
             what_a_board_can_use_up_is_bounded,
             a_board_that_runs_wild_leaves_the_others_alone,
             a_kernel_boots_its_ramdisk_and_reboots,
@@ -127,7 +129,7 @@ struct Far {
 struct Board {
     far: Far,
     running: JoinHandle<End>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Far {
@@ -156,16 +158,26 @@ impl Far {
 
 impl Board {
     async fn start(userland: Userland, tree: Tree) -> Self {
+        Self::start_with(userland, tree, None).await
+    }
+
+    async fn start_with(userland: Userland, tree: Tree, server: Option<SocketAddrV4>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(&dir.path().join("ledger.jsonl")).unwrap();
-        let (mut console, far) = Console::pipe(ledger);
+        let (mut console, far) = Console::pipe(ledger.clone());
         console.connected().await;
-        let running = tokio::spawn(async move { sandbox::run(userland, tree, &mut console).await });
-        Self { far: Far { far, seen: String::new() }, running, _dir: dir }
+        let net = Net::new(Lease::new("board-01", Ipv4Addr::LOCALHOST.into()), ledger);
+        let gateway = server.map(|server| Gateway::new(&net, server));
+        let running = tokio::spawn(async move { sandbox::run(userland, tree, gateway, &mut console).await });
+        Self { far: Far { far, seen: String::new() }, running, dir }
     }
 
     async fn shell() -> Self {
-        let mut board = Self::start(userland(), tree(SHELL)).await;
+        Self::shell_with(None).await
+    }
+
+    async fn shell_with(server: Option<SocketAddrV4>) -> Self {
+        let mut board = Self::start_with(userland(), tree(SHELL), server).await;
         board.expect(PROMPT).await;
         board
     }
@@ -187,6 +199,11 @@ impl Board {
         let (echo, printed) = seen.split_once("\r\n").unwrap();
         assert_eq!(echo, command);
         printed.replace("\r\n", "\n").trim_end().to_owned()
+    }
+
+    fn ledger(&self) -> Vec<Event> {
+        let text = fs::read_to_string(self.dir.path().join("ledger.jsonl")).unwrap();
+        text.lines().map(|line| serde_json::from_str::<Entry>(line).unwrap().event).collect()
     }
 
     async fn end(self) -> End {
@@ -638,6 +655,83 @@ async fn the_loopback_interface_works() {
     let command =
         "nc -l -p 1234 -e echo hello & until nc 127.0.0.1 1234 < /dev/null; do :; done 2> /dev/null";
     assert_eq!(board.sh(command).await, "hello");
+    board.cut().await;
+}
+
+/// A server that has `/tmp/archive.tar.gz` and nothing else.
+async fn http_server(archive: Vec<u8>) -> SocketAddrV4 {
+    // Not where a sandbox's own loopback interface is.
+    let listener = tokio::net::TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let SocketAddr::V4(address) = listener.local_addr().unwrap() else { unreachable!() };
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let archive = archive.clone();
+            tokio::spawn(async move {
+                let mut request = [0; 4096];
+                let size = stream.read(&mut request).await.unwrap_or_default();
+                let request = String::from_utf8_lossy(&request[..size]).into_owned();
+                let (status, size, body) = match request.split(' ').nth(1) {
+                    Some("/tmp/archive.tar.gz") => ("200 OK", archive.len(), &archive[..]),
+                    _ => ("404 Not Found", 0, &b""[..]),
+                };
+                let head = format!("HTTP/1.1 {status}\r\ncontent-length: {size}\r\n\r\n");
+                let _ = stream.write_all(&[head.as_bytes(), body].concat()).await;
+                // Until the other end is closed.
+                let _ = stream.read(&mut [0]).await;
+            });
+        }
+    });
+    address
+}
+
+async fn a_board_reaches_its_worker_and_nobody_else() {
+    let mut overlay = Tree::default();
+    overlay.file("lava-1/environment", 0o644, "export A=b\n");
+    let archive = compress::gzip(&tar::write(&overlay).unwrap()).unwrap();
+    let server = http_server(archive.clone()).await;
+    let elsewhere = http_server(archive.clone()).await;
+    let mut board = Board::shell_with(Some(server)).await;
+    let url = format!("http://{server}/tmp/archive.tar.gz");
+    assert_eq!(
+        board.sh(&format!("wget -q {url} && tar -xzf archive.tar.gz && cat lava-1/environment")).await,
+        { "export A=b" }
+    );
+    let refused = board.sh(&format!("wget -q http://{server}/tmp/other")).await;
+    assert!(refused.contains("404 Not Found"), "{refused}");
+    for address in [elsewhere, SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 80)] {
+        assert_eq!(
+            board.sh(&format!("wget -q http://{address}/tmp/archive.tar.gz 2> /dev/null || echo no")).await,
+            { "no" }
+        );
+    }
+    // What it says of whom it asks is nothing to its worker.
+    let request = format!("GET http://{elsewhere}/tmp/none HTTP/1.0\\r\\nHost: {elsewhere}\\r\\n\\r\\n");
+    let netcat = format!("nc {} {}", server.ip(), server.port());
+    let answer = board.sh(&format!("printf '{request}' | {netcat} | head -n 1 | cut -c 10-12")).await;
+    assert_eq!(answer, "404");
+    let fetched: Vec<Event> = board
+        .ledger()
+        .into_iter()
+        .filter(|event| !matches!(event, Event::Line { .. } | Event::Connected { .. }))
+        .collect();
+    let missing = |path: &str| {
+        let url = format!("http://{server}/tmp/{path}");
+        let error = format!("file not found: {url}");
+        Event::FileFailed { protocol: Protocol::Http, path: url, error }
+    };
+    assert_eq!(
+        fetched,
+        [
+            Event::file(Protocol::Http, &url, "", &archive),
+            Event::Tree {
+                root: "archive".into(),
+                source: meta_lava_formats::sha256(&archive),
+                entries: overlay.listing()
+            },
+            missing("other"),
+            missing("none"),
+        ]
+    );
     board.cut().await;
 }
 

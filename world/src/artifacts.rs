@@ -26,6 +26,31 @@ pub struct List {
     pub artifacts: BTreeMap<String, Artifact>,
 }
 
+/// What a FIT image is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fit {
+    /// Its architecture as mkimage names it.
+    arch: String,
+    /// Path of the kernel.
+    kernel: String,
+    /// Path of the device tree.
+    #[serde(default)]
+    dtb: Option<String>,
+    /// Path of the ramdisk.
+    #[serde(default)]
+    ramdisk: Option<String>,
+    /// Where to load and start the kernel.
+    load: u32,
+    /// Name of its only configuration; mkimage's until 2018 was `conf@1`.
+    #[serde(default = "default_configuration")]
+    configuration: String,
+}
+
+fn default_configuration() -> String {
+    "conf-1".into()
+}
+
 /// How an artifact is made.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
@@ -58,20 +83,7 @@ pub enum Artifact {
         compatible: Vec<String>,
     },
     /// A FIT image of other artifacts.
-    Fit {
-        /// Its architecture as mkimage names it.
-        arch: String,
-        /// Path of the kernel.
-        kernel: String,
-        /// Path of the device tree.
-        #[serde(default)]
-        dtb: Option<String>,
-        /// Path of the ramdisk.
-        #[serde(default)]
-        ramdisk: Option<String>,
-        /// Where to load and start the kernel.
-        load: u32,
-    },
+    Fit(Fit),
     /// A root file system, see [`crate::userland::rootfs`].
     Rootfs {
         /// Its archive's format.
@@ -263,10 +275,7 @@ impl Builder<'_> {
                 let bytes = device_tree(model, compatible).to_bytes()?;
                 Ok(Built { bytes, ..Built::default() })
             }
-            Artifact::Fit { arch, kernel, dtb, ramdisk, load } => {
-                let bytes = self.fit(arch, kernel, dtb.as_deref(), ramdisk.as_deref(), *load)?;
-                Ok(Built { bytes, ..Built::default() })
-            }
+            Artifact::Fit(fit) => Ok(Built { bytes: self.fit(fit)?, ..Built::default() }),
             Artifact::Rootfs { pack, compress, login, uimage } => {
                 let name = if *login { "login" } else { "rootfs" };
                 if !self.trees.contains_key(name) {
@@ -306,28 +315,21 @@ impl Builder<'_> {
         let list = self.list;
         match list.artifacts.get(path) {
             None => bail!("no artifact {path}"),
-            Some(Artifact::Fit { .. }) => bail!("{path} is a fit image itself"),
+            Some(Artifact::Fit(_)) => bail!("{path} is a fit image itself"),
             Some(artifact) => Ok(self.build(path, artifact)?.bytes),
         }
     }
 
-    fn fit(
-        &mut self,
-        arch: &str,
-        kernel: &str,
-        dtb: Option<&str>,
-        ramdisk: Option<&str>,
-        load: u32,
-    ) -> anyhow::Result<Vec<u8>> {
+    fn fit(&mut self, parts: &Fit) -> anyhow::Result<Vec<u8>> {
         let mut images = Vec::new();
         let mut add = |path: Option<&str>, image_type: &str, name: &str| -> anyhow::Result<Option<String>> {
             let Some(path) = path else { return Ok(None) };
-            let address = (image_type == "kernel").then_some(load.into());
+            let address = (image_type == "kernel").then_some(parts.load.into());
             let mut image = fit::Image {
                 name: name.into(),
                 description: path.into(),
                 image_type: image_type.into(),
-                arch: arch.into(),
+                arch: parts.arch.clone(),
                 os: (image_type != "flat_dt").then(|| "linux".into()),
                 compression: "none".into(),
                 load: address,
@@ -341,11 +343,11 @@ impl Builder<'_> {
             Ok(Some(name.into()))
         };
         let configuration = fit::Configuration {
-            name: "conf-1".into(),
+            name: parts.configuration.clone(),
             description: "ghost".into(),
-            kernel: add(Some(kernel), "kernel", "kernel-1")?,
-            fdt: add(dtb, "flat_dt", "fdt-1")?.into_iter().collect(),
-            ramdisk: add(ramdisk, "ramdisk", "ramdisk-1")?,
+            kernel: add(Some(&parts.kernel), "kernel", "kernel-1")?,
+            fdt: add(parts.dtb.as_deref(), "flat_dt", "fdt-1")?.into_iter().collect(),
+            ramdisk: add(parts.ramdisk.as_deref(), "ramdisk", "ramdisk-1")?,
             compatible: Vec::new(),
         };
         let fit = fit::Fit {

@@ -1,6 +1,7 @@
 //! What boots after the firmware: the kernel's log, and the userland that LAVA
 //! served, for real.
 
+use std::net::{IpAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use meta_lava_formats::tree::{NodeKind, Tree};
 use meta_lava_formats::{fdt, kernel, sha256};
 
 use self::cmdline::{Cmdline, Ip};
+use self::gateway::Gateway;
 use self::kernel_log::KernelLog;
 use self::sandbox::{End, Init, NamedBy, Userland};
 use crate::firmware::BootImage;
@@ -16,9 +18,13 @@ use crate::machine::Machine;
 use crate::memory::Memory;
 
 mod cmdline;
+pub mod gateway;
 mod kernel_log;
 mod root;
 pub mod sandbox;
+
+/// Where a worker's HTTP server listens.
+const HTTP_PORT: u16 = 80;
 
 /// How an operating system ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -260,7 +266,14 @@ impl System<'_> {
             inits: root.inits,
             prefix,
         };
-        let end = sandbox::run(userland, root.tree, self.machine.console()).await;
+        let gateway = match self.machine.net.server() {
+            IpAddr::V4(address) => {
+                Some(Gateway::new(&self.machine.net, SocketAddrV4::new(address, HTTP_PORT)))
+            }
+            // LAVA's URLs name a worker by its IPv4 address (`dispatcher_ip`).
+            IpAddr::V6(_) => None,
+        };
+        let end = sandbox::run(userland, root.tree, gateway, self.machine.console()).await;
         self.machine.enter(Stage::Kernel);
         match end {
             End::Reboot => {

@@ -61,6 +61,7 @@ impl Lease {
 }
 
 /// One board's network interface.
+#[derive(Clone)]
 pub struct Net {
     /// Address of the board, once it has one.
     pub address: Option<IpAddr>,
@@ -76,6 +77,24 @@ impl Net {
         Self { address: None, lease, ledger }
     }
 
+    /// The same interface as a booted userland has it, which asked for an address by itself.
+    #[must_use]
+    pub fn of_userland(&self) -> Self {
+        Self { address: Some(self.lease.address), ..self.clone() }
+    }
+
+    /// The worker, which DHCP names as the server.
+    #[must_use]
+    pub fn server(&self) -> IpAddr {
+        self.lease.server
+    }
+
+    /// What notes its fetches.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     /// Asks the lab's DHCP server for an address.
     pub fn dhcp(&mut self) -> Lease {
         self.ledger.take(Event::Network { method: "dhcp".into() });
@@ -87,7 +106,7 @@ impl Net {
     ///
     /// # Errors
     /// See [`FetchError`]; the ledger has it too.
-    pub async fn tftp(&mut self, server: &str, path: &str, load: &str) -> Result<Vec<u8>, FetchError> {
+    pub async fn tftp(&self, server: &str, path: &str, load: &str) -> Result<Vec<u8>, FetchError> {
         self.check_address(path);
         let fetched = tftp::get(server, path, &tftp::Options::default()).await;
         self.note(Protocol::Tftp, path, load, fetched)
@@ -97,7 +116,7 @@ impl Net {
     ///
     /// # Errors
     /// See [`FetchError`]; the ledger has it too.
-    pub async fn http(&mut self, url: &str, load: &str) -> Result<Vec<u8>, FetchError> {
+    pub async fn http(&self, url: &str, load: &str) -> Result<Vec<u8>, FetchError> {
         self.check_address(url);
         let fetched = http::get(url).await;
         self.note(Protocol::Http, url, load, fetched)
@@ -107,7 +126,7 @@ impl Net {
     ///
     /// # Errors
     /// See [`FetchError`]; the ledger has it too.
-    pub async fn nfs_tree(&mut self, server: &str, path: &str) -> Result<Tree, FetchError> {
+    pub async fn nfs_tree(&self, server: &str, path: &str) -> Result<Tree, FetchError> {
         self.check_address(path);
         match nfs::read_tree(server, path).await {
             Ok(tree) => Ok(tree),

@@ -36,6 +36,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{self, ForkResult, Pid};
 
+use super::network;
 use super::spec::{self, Header, HeaderKind, Init, NamedBy, Spec, Status};
 
 /// What a board's root may do, of all that a root may (`capabilities(7)`). What
@@ -506,23 +507,6 @@ fn make_proc(spec: &Spec) -> Result<(), Refusal> {
     fs::remove_file(cmdline).while_("/proc/cmdline")
 }
 
-/// Brings the loopback interface up, as far as this process may.
-fn raise_loopback() {
-    // SAFETY: an `ifreq` of zeros is one; the ioctl reads it only.
-    unsafe {
-        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
-        if socket >= 0 {
-            let mut request: libc::ifreq = std::mem::zeroed();
-            for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-                *to = libc::c_char::from_ne_bytes([*from]);
-            }
-            request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-            libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw const request);
-            libc::close(socket);
-        }
-    }
-}
-
 /// What the child does: becomes PID 1 of the board, or says why not.
 fn become_init(spec: &Spec, root: &OwnedFd, ready: OwnedFd) -> ! {
     // A status fd that no program inherits.
@@ -558,7 +542,7 @@ fn prepare_init(spec: &Spec, root: &OwnedFd, parent: OwnedFd) -> Result<(), Refu
     // Old kernels have none.
     let _ = unshare(CloneFlags::CLONE_NEWCGROUP);
     unistd::sethostname(&spec.hostname).while_("the host name")?;
-    raise_loopback();
+    network::set_up(spec.server, io::stdin().as_fd());
     // The serial port is open, but not the controlling terminal: the kernel's
     // PID 1 has none either, and whoever asks for it gets it.
     let console = open("/dev/console", OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC, Mode::empty())

@@ -3,7 +3,7 @@
 //!
 //! In there is nothing of the worker but its kernel: the root is a tmpfs of its
 //! own, and processes, network, IPC, host name and mounts are those of new
-//! namespaces (`namespaces(7)`). Root keeps the few capabilities that a userland
+//! namespaces (`namespaces(7)`). The one way out is a [`Gateway`], which is the daemon's. Root keeps the few capabilities that a userland
 //! needs in a world of its own, and none that reaches out of it.
 //!
 //! It takes `CAP_SYS_ADMIN`, and in a container of Docker `CAP_SYS_BOOT` too if
@@ -13,9 +13,12 @@
 //! daemon executes itself. As that process lives and dies with the pipe to it,
 //! it goes when the daemon goes, however that ends.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::net::SocketAddrV4;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
@@ -27,11 +30,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::unix::pipe;
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedWriteHalf, pipe};
 
+use super::gateway::Gateway;
 use crate::console::Console;
 
 mod inside;
+mod network;
 mod spec;
 mod typing;
 
@@ -100,11 +106,11 @@ pub fn main() -> ExitCode {
     inside::main()
 }
 
-/// Runs `tree` on `console` until it ends. When the future is dropped, all of
-/// the sandbox is gone before the drop returns.
-pub async fn run(userland: Userland, tree: Tree, console: &mut Console) -> End {
+/// Runs `tree` on `console` until it ends, with `gateway` for all that it reaches by its
+/// network. When the future is dropped, all of the sandbox is gone before the drop returns.
+pub async fn run(userland: Userland, tree: Tree, gateway: Option<Gateway>, console: &mut Console) -> End {
     match Guest::start() {
-        Ok(guest) => guest.run(userland, tree, console).await,
+        Ok(guest) => guest.run(userland, tree, gateway, console).await,
         Err(error) => End::Refused(error.to_string()),
     }
 }
@@ -121,7 +127,7 @@ struct Guest {
 /// The sandbox's own process, which is killed by letting go of its standard input.
 struct Process {
     child: Child,
-    input: Option<pipe::Sender>,
+    input: Option<UnixStream>,
     /// Its standard error; ends when all of the sandbox has ended.
     status: Option<pipe::Receiver>,
 }
@@ -161,26 +167,34 @@ impl Guest {
         rustix::termios::tcsetwinsize(&slave, size)?;
         // SAFETY: the file is owned, and stays in there until it is closed.
         let master = unsafe { AsyncFd::register(File::from(OwnedFd::from(master))) }?;
+        let (input, theirs) = StdUnixStream::pair()?;
+        input.set_nonblocking(true)?;
         let mut child = Command::new("/proc/self/exe")
             .arg0("ghost")
             .arg(ARGUMENT)
             // No folder is set: with one, the standard library forks (and copies the daemon's
             // page tables), and without it spawns. The process sees to that itself.
             .env_clear()
-            .stdin(Stdio::piped())
+            .stdin(OwnedFd::from(theirs))
             .stdout(slave.try_clone()?)
             .stderr(Stdio::piped())
             .spawn()?;
-        let (input, status) = (child.stdin.take(), child.stderr.take());
+        let status = child.stderr.take();
         // From here on the process is ended whatever fails.
         let mut process = Process { child, input: None, status: None };
-        process.input = input.map(|input| pipe::Sender::from_owned_fd(input.into())).transpose()?;
+        process.input = Some(UnixStream::from_std(input)?);
         process.status = status.map(|status| pipe::Receiver::from_owned_fd(status.into())).transpose()?;
         Ok(Self { process, master, slave, terminal })
     }
 
-    async fn run(mut self, userland: Userland, tree: Tree, console: &mut Console) -> End {
-        let end = self.serve(userland, tree, console).await;
+    async fn run(
+        mut self,
+        userland: Userland,
+        tree: Tree,
+        gateway: Option<Gateway>,
+        console: &mut Console,
+    ) -> End {
+        let end = self.serve(userland, tree, gateway, console).await;
         // What was printed last is still on its way; when nobody has the other
         // side open any more, all of it has come.
         let Self { process, master, slave, .. } = self;
@@ -196,12 +210,22 @@ impl Guest {
     }
 
     /// Feeds the process, and carries what is typed and printed, until the status comes.
-    async fn serve(&mut self, userland: Userland, tree: Tree, console: &mut Console) -> End {
-        let spec = spec(userland, &tree, &self.terminal);
+    async fn serve(
+        &mut self,
+        userland: Userland,
+        tree: Tree,
+        gateway: Option<Gateway>,
+        console: &mut Console,
+    ) -> End {
+        let server = gateway.as_ref().map(Gateway::server);
+        let spec = spec(userland, &tree, &self.terminal, server);
         let process = self.process.child.id();
         let (Some(input), Some(status)) = (self.process.input.take(), &mut self.process.status) else {
             return End::Refused("no pipe to the sandbox".into());
         };
+        let (said, input) = input.into_split();
+        let network = serve_network(gateway, said.as_ref());
+        tokio::pin!(network);
         let feeding = feed(input, spec, tree);
         tokio::pin!(feeding);
         let mut fed = None;
@@ -227,6 +251,7 @@ impl Guest {
                     Ok(size) => typing.written(size),
                     Err(error) => return End::Refused(format!("the console broke: {error}")),
                 },
+                never = &mut network => match never {},
                 line = status.next_line() => match line {
                     Ok(Some(line)) => match serde_json::from_str(&line) {
                         Ok(status) => return End::of(status),
@@ -241,7 +266,7 @@ impl Guest {
 }
 
 /// What the process needs to know.
-fn spec(userland: Userland, tree: &Tree, terminal: &str) -> Spec {
+fn spec(userland: Userland, tree: &Tree, terminal: &str, server: Option<SocketAddrV4>) -> Spec {
     let content: u64 = tree
         .nodes
         .iter()
@@ -261,6 +286,7 @@ fn spec(userland: Userland, tree: &Tree, terminal: &str) -> Spec {
         ports: ports(&userland.cmdline),
         cmdline: userland.cmdline,
         terminal: terminal.to_owned(),
+        server,
         inits: userland.inits,
         prefix: userland.prefix,
         bytes: content + SPARE_BYTES,
@@ -284,7 +310,7 @@ fn ports(cmdline: &str) -> Vec<String> {
 }
 
 /// Sends all that the process needs to start, and returns the pipe.
-async fn feed(mut to: pipe::Sender, spec: Spec, tree: Tree) -> io::Result<pipe::Sender> {
+async fn feed(mut to: OwnedWriteHalf, spec: Spec, tree: Tree) -> io::Result<OwnedWriteHalf> {
     let mut piece = Vec::with_capacity(2 * PIECE);
     spec::put(&mut piece, &spec)?;
     for node in tree.nodes {
@@ -305,6 +331,17 @@ async fn feed(mut to: pipe::Sender, spec: Spec, tree: Tree) -> io::Result<pipe::
     spec::put_end(&mut piece);
     to.write_all(&piece).await?;
     Ok(to)
+}
+
+/// Answers for the server that the board reaches, as soon as it has a network.
+async fn serve_network(gateway: Option<Gateway>, sandbox: &UnixStream) -> Infallible {
+    if let Some(gateway) = gateway {
+        match network::listener(sandbox).await {
+            Ok(listener) => match gateway.serve(listener).await {},
+            Err(error) => tracing::warn!(%error, "a board has no network"),
+        }
+    }
+    std::future::pending().await
 }
 
 async fn read(from: &AsyncFd<File>, buffer: &mut [u8]) -> io::Result<usize> {

@@ -2,9 +2,11 @@
 //!
 //! On the way there: a [`Spec`], then the tree node by node ([`Header`], and the
 //! content of a file behind it), then an empty frame, and then nothing: the end
-//! of that pipe is the end of the sandbox. On the way back: a [`Status`] a line.
+//! of that pipe is the end of the sandbox. On the way back by the same pipe: the socket
+//! that listens in the server's place, if there is one. By standard error: a [`Status`] a line.
 
 use std::io::{self, Read};
+use std::net::SocketAddrV4;
 
 use meta_lava_formats::tree::{Node, NodeKind};
 use serde::de::DeserializeOwned;
@@ -25,6 +27,8 @@ pub struct Spec {
     pub ports: Vec<String>,
     /// Path of the terminal that is the serial port.
     pub terminal: String,
+    /// The server that can be reached from in there.
+    pub server: Option<SocketAddrV4>,
     /// Programs to try as PID 1, in order.
     pub inits: Vec<Init>,
     /// What the kernel prints before each line: a time in brackets and a blank.

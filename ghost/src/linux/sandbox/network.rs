@@ -1,0 +1,109 @@
+//! A sandbox's network: the loopback interface, and on it one server.
+//!
+//! The network namespace has no way out. Where a board is to reach a server, its address is one
+//! of the loopback interface's in there, a socket listens on it, and the daemon is handed that
+//! socket (`SCM_RIGHTS`, unix(7)) and answers for the server. So nothing but that server can be
+//! reached, it takes no privilege of the container's, and every byte passes the daemon.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{SocketAddrV4, TcpListener};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::cmsg_space;
+use nix::libc;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
+    socket,
+};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+
+/// Longest reason for there being no server, in bytes.
+const REASON: usize = 256;
+
+/// Sets the network up from inside, as far as this process may, and hands the socket that
+/// listens in the server's place to the daemon at the other end of `daemon`; or the reason
+/// why there is none.
+pub(super) fn set_up(server: Option<SocketAddrV4>, daemon: BorrowedFd<'_>) {
+    set("lo", libc::SIOCSIFFLAGS, |request| {
+        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    });
+    let Some(server) = server else { return };
+    set("lo:0", libc::SIOCSIFADDR, |request| request.ifr_ifru.ifru_addr = address(*server.ip()));
+    let host = std::net::Ipv4Addr::BROADCAST;
+    set("lo:0", libc::SIOCSIFNETMASK, |request| request.ifr_ifru.ifru_netmask = address(host));
+    // Whether that went well shows here.
+    let listener = TcpListener::bind(server);
+    let (text, fds): (String, Vec<RawFd>) = match &listener {
+        Ok(listener) => ("listening".into(), vec![listener.as_raw_fd()]),
+        Err(error) => (error.to_string(), Vec::new()),
+    };
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let rights = if fds.is_empty() { &rights[..0] } else { &rights[..] };
+    // Where nobody is at the other end any more, this process is about to be killed.
+    let _ = sendmsg::<()>(
+        daemon.as_raw_fd(),
+        &[IoSlice::new(text.as_bytes())],
+        rights,
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    );
+}
+
+/// Changes one thing of an interface (netdevice(7)). Errors show where the interface is used.
+fn set(interface: &str, what: libc::Ioctl, fill: impl FnOnce(&mut libc::ifreq)) {
+    let Ok(socket) = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None) else {
+        return;
+    };
+    // SAFETY: an `ifreq` of zeros is one.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
+        *to = libc::c_char::from_ne_bytes([from]);
+    }
+    fill(&mut request);
+    // SAFETY: these ioctls only read the request.
+    unsafe { libc::ioctl(socket.as_raw_fd(), what, &raw const request) };
+}
+
+fn address(ip: std::net::Ipv4Addr) -> libc::sockaddr {
+    let address = libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: 0,
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(ip.octets()) },
+        sin_zero: [0; 8],
+    };
+    // SAFETY: both are plain bytes of the same size, and the family says which it is (ip(7)).
+    unsafe { std::mem::transmute(address) }
+}
+
+/// Waits for the socket that the sandbox listens on.
+///
+/// # Errors
+/// When there is none: with the sandbox's reason, or when it has ended.
+pub(super) async fn listener(sandbox: &UnixStream) -> io::Result<tokio::net::TcpListener> {
+    let fd = sandbox.async_io(Interest::READABLE, || receive(sandbox.as_raw_fd())).await?;
+    let listener = TcpListener::from(fd);
+    listener.set_nonblocking(true)?;
+    tokio::net::TcpListener::from_std(listener)
+}
+
+fn receive(from: RawFd) -> io::Result<OwnedFd> {
+    let mut text = [0; REASON];
+    let mut space = cmsg_space!(RawFd);
+    let mut into = [IoSliceMut::new(&mut text)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let message = recvmsg::<()>(from, &mut into, Some(&mut space), flags)?;
+    let size = message.bytes;
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(fds) = control
+            && let Some(fd) = fds.first()
+        {
+            // SAFETY: the kernel just made it for this process.
+            return Ok(unsafe { OwnedFd::from_raw_fd(*fd) });
+        }
+    }
+    Err(match size {
+        0 => io::ErrorKind::UnexpectedEof.into(),
+        _ => io::Error::other(String::from_utf8_lossy(&text[..size]).into_owned()),
+    })
+}
