@@ -13,6 +13,7 @@ use tokio::process::Command;
 
 use crate::base_image::has_program;
 use crate::docker::Engine;
+use crate::docker::engine::Host;
 use crate::docker::objects::tail;
 use crate::error::{Error, Result};
 use crate::root::MARK;
@@ -116,7 +117,7 @@ impl Compose {
     /// after who asked was killed, and then nobody would remove it. What is
     /// next done to the project waits for the task.
     async fn run(&self, engine: &Engine, project: &Project, arguments: &[&str], what: &str) -> Result<()> {
-        let (tool, host, project) = (self.command.clone(), engine.host().address.clone(), project.clone());
+        let (tool, host, project) = (self.command.clone(), engine.host().clone(), project.clone());
         let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
         let failed = format!("could not {what} with `{}`: ", tool.join(" "));
         let turn = turn(&project.name);
@@ -140,7 +141,12 @@ fn turn(project: &str) -> Arc<tokio::sync::Mutex<()>> {
 }
 
 /// Runs the tool to its end; `Err` is what it said.
-async fn execute(tool: &[String], host: &str, project: &Project, arguments: &[String]) -> Result<(), String> {
+async fn execute(
+    tool: &[String],
+    host: &Host,
+    project: &Project,
+    arguments: &[String],
+) -> Result<(), String> {
     let (program, first) = tool.split_first().ok_or("it has no name")?;
     let mut command = Command::new(program);
     command.args(first).arg("--project-name").arg(&project.name);
@@ -154,9 +160,8 @@ async fn execute(tool: &[String], host: &str, project: &Project, arguments: &[St
             command.env_remove(name);
         }
     }
+    host.hand_to(&mut command);
     command
-        .env("DOCKER_HOST", host)
-        .env_remove("DOCKER_CONTEXT")
         .envs(project.environment.iter().map(|(key, value)| (key, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -99,10 +99,11 @@ fn docker(engine: &Engine, found: &Preflight, lines: &mut Vec<Line>) {
         Health::Ok,
         "docker",
         format!(
-            "engine {} (API {}) at {}, {}, {}",
+            "engine {} (API {}) at {}{}, {}, {}",
             found.version,
             found.api,
             engine.host().address,
+            if engine.host().tls.is_some() { " over TLS" } else { "" },
             found.architecture,
             found.storage_driver
         ),

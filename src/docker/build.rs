@@ -135,12 +135,12 @@ impl Engine {
         let mut command = tokio::process::Command::new("docker");
         command
             .args(["build", "--progress=plain", "--file", &build.dockerfile, "--tag", &build.tag])
-            .env("DOCKER_HOST", &self.host().address)
             .env("DOCKER_BUILDKIT", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        self.host().hand_to(&mut command);
         for (key, value) in &build.arguments {
             command.arg("--build-arg").arg(format!("{key}={value}"));
         }

@@ -1,11 +1,13 @@
 //! The connection to the engine, and what kind of engine it is.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use super::tls::{self, By, Tls};
 use crate::error::{Error, Result};
 
 /// How long the engine has to answer its first questions.
@@ -15,6 +17,8 @@ const CONNECT: Duration = Duration::from_secs(15);
 const REQUEST: u64 = 180;
 /// Where the engine listens unless told otherwise.
 const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
+/// Where it listens unless told otherwise, when it is asked for over TLS.
+const DEFAULT_TLS_HOST: &str = "tcp://localhost:2376";
 
 /// A connection to a Docker engine. Cheap to clone.
 #[derive(Clone)]
@@ -32,6 +36,8 @@ pub struct Host {
     pub address: String,
     /// `DOCKER_HOST`, a context, or the default; for messages.
     pub source: String,
+    /// What it is spoken to with over TLS; a socket never is.
+    pub tls: Option<Tls>,
 }
 
 impl Host {
@@ -40,6 +46,20 @@ impl Host {
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.address.starts_with("unix://")
+    }
+
+    /// Has another program, which reads Docker's variables, talk to the same engine
+    /// in the same way, whatever else these variables say.
+    pub fn hand_to(&self, command: &mut tokio::process::Command) {
+        command.env("DOCKER_HOST", &self.address);
+        for name in ["DOCKER_CONTEXT", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"] {
+            command.env_remove(name);
+        }
+        if let Some(tls) = &self.tls {
+            command.env("DOCKER_TLS_VERIFY", "1").env("DOCKER_CERT_PATH", &tls.folder);
+            // Python's requests, and so `docker-compose`, would trust these instead of `ca.pem`.
+            command.env_remove("REQUESTS_CA_BUNDLE").env_remove("CURL_CA_BUNDLE");
+        }
     }
 }
 
@@ -82,7 +102,7 @@ impl Engine {
         Self::connect_to(host, CONNECT).await
     }
 
-    async fn connect_to(host: Host, deadline: Duration) -> Result<Self> {
+    pub(super) async fn connect_to(host: Host, deadline: Duration) -> Result<Self> {
         let docker = open(&host)?;
         let answer = tokio::time::timeout(deadline, async {
             let docker = docker.negotiate_version().await?;
@@ -178,45 +198,76 @@ impl Engine {
 }
 
 /// Which engine to use, as the `docker` command would choose it: `DOCKER_HOST`,
-/// then `DOCKER_CONTEXT` or the current context, then the default socket.
+/// then `DOCKER_CONTEXT` or the current context, then the default socket. With
+/// `DOCKER_TLS_VERIFY` or `DOCKER_TLS` over TLS, unless a context is used, which
+/// says that itself.
 ///
 /// # Errors
 /// [`Error::Usage`] when a context is named that does not exist.
 pub fn host() -> Result<Host> {
-    let config = std::env::var_os("DOCKER_CONFIG")
-        .map(PathBuf::from)
-        .or_else(|| std::env::home_dir().map(|home| home.join(".docker")));
-    choose_host(std::env::var("DOCKER_HOST").ok(), std::env::var("DOCKER_CONTEXT").ok(), config.as_deref())
+    choose_host(|name| std::env::var_os(name), std::env::home_dir().as_deref())
 }
 
-fn choose_host(variable: Option<String>, context: Option<String>, config: Option<&Path>) -> Result<Host> {
-    if let Some(address) = variable.filter(|address| !address.is_empty()) {
-        return Ok(Host { address, source: "from DOCKER_HOST".into() });
+fn choose_host(variable: impl Fn(&str) -> Option<OsString>, home: Option<&Path>) -> Result<Host> {
+    // Docker takes an empty variable for none.
+    let variable = |name| variable(name).filter(|value| !value.is_empty());
+    let text = |name| variable(name).and_then(|value| value.into_string().ok());
+    let config = variable("DOCKER_CONFIG").map(PathBuf::from).or_else(|| Some(home?.join(".docker")));
+    let tls = || {
+        // Any value asks for it, also 0.
+        let name = ["DOCKER_TLS_VERIFY", "DOCKER_TLS"].into_iter().find(|name| variable(name).is_some())?;
+        match variable("DOCKER_CERT_PATH") {
+            Some(folder) => Some(Tls { folder: folder.into(), by: By::Variable(name) }),
+            None => Some(Tls { folder: config.clone()?, by: By::VariableAlone(name) }),
+        }
+    };
+    if let Some(address) = text("DOCKER_HOST") {
+        let tls = is_tcp(&address).then(tls).flatten();
+        return Ok(Host { address, source: "from DOCKER_HOST".into(), tls });
     }
-    let current = context.filter(|name| !name.is_empty()).or_else(|| {
-        let text = std::fs::read_to_string(config?.join("config.json")).ok()?;
+    let current = text("DOCKER_CONTEXT").or_else(|| {
+        let text = std::fs::read_to_string(config.as_ref()?.join("config.json")).ok()?;
         let value: serde_json::Value = serde_json::from_str(&text).ok()?;
         Some(value.get("currentContext")?.as_str()?.to_owned())
     });
-    match (current, config) {
-        (Some(name), Some(config)) if name != "default" => {
-            let id = hex::encode(Sha256::digest(name.as_bytes()));
-            let path = config.join("contexts/meta").join(id).join("meta.json");
-            std::fs::read_to_string(&path)
-                .ok()
-                .and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok())
-                .and_then(|meta| Some(meta.pointer("/Endpoints/docker/Host")?.as_str()?.to_owned()))
-                .map(|address| Host { address, source: format!("from Docker's context {name:?}") })
-                .ok_or_else(|| {
-                    Error::Usage(format!(
-                        "Docker's current context is {name:?}, but {} does not tell its address; set \
-                         DOCKER_HOST, or choose another with `docker context use`",
-                        path.display()
-                    ))
-                })
-        }
-        _ => Ok(Host { address: DEFAULT_HOST.into(), source: "the default socket".into() }),
+    match (current, &config) {
+        (Some(name), Some(config)) if name != "default" => of_context(&name, config),
+        _ => Ok(match tls() {
+            Some(tls) => Host {
+                address: DEFAULT_TLS_HOST.into(),
+                source: "the default with TLS".into(),
+                tls: Some(tls),
+            },
+            None => Host { address: DEFAULT_HOST.into(), source: "the default socket".into(), tls: None },
+        }),
     }
+}
+
+fn of_context(name: &str, config: &Path) -> Result<Host> {
+    let id = hex::encode(Sha256::digest(name.as_bytes()));
+    let path = config.join("contexts/meta").join(&id).join("meta.json");
+    let endpoint = std::fs::read_to_string(&path)
+        .ok()
+        .and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok())
+        .and_then(|meta| meta.pointer("/Endpoints/docker").cloned())
+        .unwrap_or_default();
+    let Some(address) = endpoint.get("Host").and_then(serde_json::Value::as_str) else {
+        return Err(Error::Usage(format!(
+            "Docker's current context is {name:?}, but {} does not tell its address; set DOCKER_HOST, or choose \
+             another with `docker context use`",
+            path.display()
+        )));
+    };
+    let unverified = endpoint.get("SkipTLSVerify").and_then(serde_json::Value::as_bool) == Some(true);
+    Ok(Host {
+        address: address.to_owned(),
+        source: format!("from Docker's context {name:?}"),
+        tls: is_tcp(address).then(|| Tls::of_context(config, &id, name, unverified)).flatten(),
+    })
+}
+
+fn is_tcp(address: &str) -> bool {
+    address.starts_with("tcp://") || address.starts_with("http://")
 }
 
 fn open(host: &Host) -> Result<bollard::Docker> {
@@ -231,15 +282,9 @@ fn open(host: &Host) -> Result<bollard::Docker> {
             )));
         }
         bollard::Docker::connect_with_unix(address, REQUEST, version)
-    } else if address.starts_with("tcp://") || address.starts_with("http://") {
-        if std::env::var_os("DOCKER_TLS_VERIFY").is_some_and(|value| !value.is_empty()) {
-            return Err(Error::Usage(format!(
-                "the engine at {address} is asked for over TLS (DOCKER_TLS_VERIFY), which meta-lava does not \
-                 speak; use its plain port (in GitLab's docker:dind: DOCKER_TLS_CERTDIR=\"\" and \
-                 DOCKER_HOST=tcp://docker:2375), or forward it: `ssh -L /tmp/docker.sock:/var/run/docker.sock \
-                 HOST` and DOCKER_HOST=unix:///tmp/docker.sock"
-            )));
-        }
+    } else if let Some(tls) = &host.tls {
+        return tls.open(host, REQUEST, version);
+    } else if is_tcp(address) {
         bollard::Docker::connect_with_http(address, REQUEST, version)
     } else {
         return Err(Error::Usage(format!(
@@ -251,10 +296,17 @@ fn open(host: &Host) -> Result<bollard::Docker> {
     opened.map_err(|error| unreachable(host, &error))
 }
 
-fn unreachable(host: &Host, error: &bollard::errors::Error) -> Error {
+pub(super) fn unreachable(host: &Host, error: &bollard::errors::Error) -> Error {
+    if let Some(error) = tls::mismatch(host, error) {
+        return error;
+    }
     let reason = chain(error);
     let hint = if reason.to_lowercase().contains("permission denied") {
         "; this user may not talk to it: be root, or join the group `docker`"
+    } else if host.tls.is_some() {
+        "; is the engine running, and is this its port for TLS, usually 2376?"
+    } else if is_tcp(&host.address) && !is_connect(error) {
+        "; if this port speaks TLS: set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the folder with its files"
     } else {
         "; is the engine running?"
     };
@@ -262,6 +314,11 @@ fn unreachable(host: &Host, error: &bollard::errors::Error) -> Error {
         "no answer from the Docker engine at {} ({}): {reason}{hint}",
         host.address, host.source
     ))
+}
+
+/// Whether not even a connection was made.
+fn is_connect(error: &bollard::errors::Error) -> bool {
+    matches!(error, bollard::errors::Error::HyperLegacyError { err } if err.is_connect())
 }
 
 /// An engine's refusal, in one line: what was attempted and what it said.
@@ -332,30 +389,111 @@ mod tests {
 
     use super::*;
 
+    /// The choice with these variables and no others.
+    fn chosen(variables: &[(&str, &str)], home: &Path) -> Result<Host> {
+        let value = |name: &str| Some(variables.iter().find(|(key, _)| *key == name)?.1.into());
+        choose_host(value, Some(home))
+    }
+
+    /// Makes a context `lab` with this endpoint; its folder of TLS files.
+    fn make_context(config: &Path, endpoint: &str) -> PathBuf {
+        let id = hex::encode(Sha256::digest(b"lab"));
+        let meta = config.join("contexts/meta").join(&id);
+        std::fs::create_dir_all(&meta).unwrap();
+        let text = format!(r#"{{"Endpoints": {{"docker": {endpoint}}}}}"#);
+        std::fs::write(meta.join("meta.json"), text).unwrap();
+        config.join("contexts/tls").join(id).join("docker")
+    }
+
     #[test]
     fn the_variable_wins_then_the_context_then_the_socket() {
-        let dir = tempfile::tempdir().unwrap();
-        let config = dir.path();
-        let chosen = |variable: Option<&str>, context: Option<&str>| {
-            choose_host(variable.map(Into::into), context.map(Into::into), Some(config))
-        };
-        assert_eq!(chosen(None, None).unwrap().address, DEFAULT_HOST);
+        let home = tempfile::tempdir().unwrap();
+        let (home, config) = (home.path(), home.path().join(".docker"));
+        assert_eq!(chosen(&[], home).unwrap().address, DEFAULT_HOST);
+        std::fs::create_dir(&config).unwrap();
         std::fs::write(config.join("config.json"), r#"{"currentContext": "lab"}"#).unwrap();
-        assert!(chosen(None, None).unwrap_err().to_string().contains("\"lab\""));
-        let meta = config.join("contexts/meta").join(hex::encode(Sha256::digest(b"lab")));
-        std::fs::create_dir_all(&meta).unwrap();
-        std::fs::write(meta.join("meta.json"), r#"{"Endpoints": {"docker": {"Host": "unix:///x.sock"}}}"#)
-            .unwrap();
-        assert_eq!(chosen(None, None).unwrap().address, "unix:///x.sock");
-        assert_eq!(chosen(None, Some("default")).unwrap().address, DEFAULT_HOST);
-        let named = chosen(Some("tcp://10.0.0.1:2375"), None).unwrap();
-        assert_eq!(named.address, "tcp://10.0.0.1:2375");
+        assert!(chosen(&[], home).unwrap_err().to_string().contains("\"lab\""));
+        make_context(&config, r#"{"Host": "unix:///x.sock"}"#);
+        assert_eq!(chosen(&[], home).unwrap().address, "unix:///x.sock");
+        assert_eq!(chosen(&[("DOCKER_HOST", "")], home).unwrap().address, "unix:///x.sock");
+        assert_eq!(chosen(&[("DOCKER_CONTEXT", "default")], home).unwrap().address, DEFAULT_HOST);
+        let named = chosen(&[("DOCKER_HOST", "tcp://10.0.0.1:2375")], home).unwrap();
+        assert_eq!((named.address.as_str(), &named.tls), ("tcp://10.0.0.1:2375", &None));
         assert!(!named.is_local());
+    }
+
+    #[test]
+    fn a_variable_asks_for_tls_with_the_files_of_docker_cert_path_or_of_dockers_folder() {
+        let home = Path::new("/home/user");
+        let tcp = ("DOCKER_HOST", "tcp://docker:2376");
+        let tls = |variables: &[(&str, &str)]| chosen(variables, home).unwrap().tls;
+        let path = ("DOCKER_CERT_PATH", "/certs/client");
+        assert_eq!(tls(&[tcp, path]), None, "the folder alone asks for nothing");
+        assert_eq!(tls(&[tcp, path, ("DOCKER_TLS_VERIFY", ""), ("DOCKER_TLS", "")]), None);
+        for (name, value) in [("DOCKER_TLS_VERIFY", "1"), ("DOCKER_TLS_VERIFY", "0"), ("DOCKER_TLS", "1")] {
+            let found = tls(&[tcp, path, (name, value)]).unwrap();
+            assert_eq!(found, Tls { folder: "/certs/client".into(), by: By::Variable(name) });
+            let found = tls(&[tcp, (name, value)]).unwrap();
+            assert_eq!(found, Tls { folder: "/home/user/.docker".into(), by: By::VariableAlone(name) });
+            let found = tls(&[tcp, (name, value), ("DOCKER_CONFIG", "/etc/docker-client")]).unwrap();
+            assert_eq!(found.folder, Path::new("/etc/docker-client"));
+        }
+    }
+
+    #[test]
+    fn a_socket_is_never_spoken_to_over_tls_and_the_default_with_tls_is_a_port() {
+        let home = tempfile::tempdir().unwrap();
+        let verify = ("DOCKER_TLS_VERIFY", "1");
+        let named = chosen(&[verify, ("DOCKER_HOST", "unix:///x.sock")], home.path()).unwrap();
+        assert_eq!(named.tls, None);
+        let default = chosen(&[verify], home.path()).unwrap();
+        assert_eq!(default.address, DEFAULT_TLS_HOST);
+        assert!(default.tls.is_some());
+    }
+
+    #[test]
+    fn a_context_says_itself_whether_it_is_reached_over_tls() {
+        let home = tempfile::tempdir().unwrap();
+        let (home, config) = (home.path(), home.path().join(".docker"));
+        let lab = ("DOCKER_CONTEXT", "lab");
+        let files = make_context(&config, r#"{"Host": "tcp://lab:2376"}"#);
+        assert_eq!(chosen(&[lab, ("DOCKER_TLS_VERIFY", "1")], home).unwrap().tls, None);
+        let by = By::Context("lab".into());
+        make_context(&config, r#"{"Host": "tcp://lab:2376", "SkipTLSVerify": true}"#);
+        let tls = chosen(&[lab], home).unwrap().tls;
+        assert_eq!(tls, Some(Tls { folder: files.clone(), by: by.clone() }), "it is verified all the same");
+        make_context(&config, r#"{"Host": "tcp://lab:2376", "SkipTLSVerify": false}"#);
+        std::fs::create_dir_all(&files).unwrap();
+        std::fs::write(files.join("ca.pem"), "").unwrap();
+        let tls = chosen(&[lab, ("DOCKER_CERT_PATH", "/elsewhere")], home).unwrap().tls;
+        assert_eq!(tls, Some(Tls { folder: files, by }));
+    }
+
+    #[test]
+    fn another_program_gets_the_same_engine_with_the_same_files_and_nothing_else() {
+        let given = |tls: Option<Tls>| {
+            let mut command = tokio::process::Command::new("docker-compose");
+            command.env("DOCKER_TLS", "1").env("DOCKER_CERT_PATH", "/elsewhere").env("DOCKER_CONTEXT", "lab");
+            Host { address: "tcp://docker:2376".into(), source: String::new(), tls }.hand_to(&mut command);
+            let mut found: Vec<String> = command
+                .as_std()
+                .get_envs()
+                .filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, value?.to_str()?)))
+                .collect();
+            found.sort();
+            found
+        };
+        assert_eq!(given(None), ["DOCKER_HOST=tcp://docker:2376"]);
+        let tls = Tls { folder: "/certs/client".into(), by: By::Context("lab".into()) };
+        assert_eq!(
+            given(Some(tls)),
+            ["DOCKER_CERT_PATH=/certs/client", "DOCKER_HOST=tcp://docker:2376", "DOCKER_TLS_VERIFY=1"]
+        );
     }
 
     #[tokio::test]
     async fn a_missing_socket_a_dead_port_and_a_hanging_engine_each_say_so() {
-        let here = |address: String| Host { address, source: "from DOCKER_HOST".into() };
+        let here = |address: String| Host { address, source: "from DOCKER_HOST".into(), tls: None };
         let second = Duration::from_millis(200);
         let dir = tempfile::tempdir().unwrap();
         let missing = here(format!("unix://{}/no.sock", dir.path().display()));

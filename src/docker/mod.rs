@@ -6,5 +6,6 @@ pub mod build;
 pub mod engine;
 pub mod exec;
 pub mod objects;
+pub mod tls;
 
 pub use engine::Engine;

@@ -7,6 +7,7 @@
 //! anything.
 
 mod broken_files;
+mod certificates;
 mod engine;
 mod faults_in_a_stack;
 mod faults_of_the_engine;
@@ -17,4 +18,5 @@ mod proxy;
 mod report;
 mod repository;
 mod self_test;
+mod tls;
 mod tool;

@@ -17,9 +17,7 @@ pub struct Proxy {
 impl Proxy {
     /// A socket in `folder` that leads to the engine of this machine.
     pub fn new(folder: &Path) -> Self {
-        let host = std::env::var("DOCKER_HOST").unwrap_or_default();
-        let engine: PathBuf = host.strip_prefix("unix://").unwrap_or("/var/run/docker.sock").into();
-        assert!(engine.exists(), "the engine that is to hang has to be on this machine");
+        let engine = socket();
         let path = folder.join("engine.lock");
         let listener = UnixListener::bind(&path).unwrap();
         let frozen = Arc::new(AtomicBool::new(false));
@@ -45,6 +43,14 @@ impl Proxy {
     pub fn freeze(&self) {
         self.frozen.store(true, Ordering::SeqCst);
     }
+}
+
+/// The socket of the engine, which has to be on this machine.
+pub fn socket() -> PathBuf {
+    let host = std::env::var("DOCKER_HOST").unwrap_or_default();
+    let engine: PathBuf = host.strip_prefix("unix://").unwrap_or("/var/run/docker.sock").into();
+    assert!(engine.exists(), "the engine has to be on this machine");
+    engine
 }
 
 fn pass_on(mut from: UnixStream, mut to: UnixStream, frozen: &AtomicBool) {
