@@ -157,12 +157,13 @@ impl Tls {
         let engine = format!("the Docker engine at {} ({})", host.address, host.source);
         let [ca, cert] = [CA, CERT].map(|file| self.folder.join(file).display().to_string());
         match error {
-            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-                Error::Infrastructure(format!(
-                    "{engine} is not trusted: its certificate is not signed by {ca}; is it another engine, or \
+            // One that was made anew has the old one's name, and so only its signature is wrong.
+            rustls::Error::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::BadSignature,
+            ) => Error::Infrastructure(format!(
+                "{engine} is not trusted: its certificate is not signed by {ca}; is it another engine, or \
                      were its certificates made anew? Take the {CA} that belongs to it"
-                ))
-            }
+            )),
             rustls::Error::InvalidCertificate(
                 name @ (CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }),
             ) => Error::Infrastructure(format!(
