@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddrV4;
+use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -20,6 +21,8 @@ use crate::net::{FetchError, Net};
 
 /// Connections of one board at a time; more wait.
 const CONNECTIONS: usize = 16;
+/// How long nothing is accepted after that failed.
+const PAUSE: Duration = Duration::from_millis(100);
 /// No archive that is looked into unpacks to more, in bytes.
 const ARCHIVE_LIMIT: usize = 1 << 30;
 
@@ -49,8 +52,12 @@ impl Gateway {
         loop {
             tokio::select! {
                 accepted = listener.accept(), if connections.len() < CONNECTIONS => {
-                    // A board that hung up before it was accepted is no matter.
-                    let Ok((stream, _)) = accepted else { continue };
+                    let Ok((stream, _)) = accepted else {
+                        // The board hung up before, or the daemon has no file descriptor left, and
+                        // would be told so again and again.
+                        tokio::time::sleep(PAUSE).await;
+                        continue;
+                    };
                     let gateway = self.clone();
                     let answer = service_fn(move |request| gateway.clone().answer(request));
                     // A client may close its half once it has asked, as `nc` does.
