@@ -3,8 +3,9 @@
 //!
 //! In there is nothing of the worker but its kernel: the root is a tmpfs of its
 //! own, and processes, network, IPC, host name and mounts are those of new
-//! namespaces (`namespaces(7)`). The one way out is a [`Gateway`], which is the daemon's. Root keeps the few capabilities that a userland
-//! needs in a world of its own, and none that reaches out of it.
+//! namespaces (`namespaces(7)`). The one way out is a [`Gateway`], which is the
+//! daemon's. Root keeps the few capabilities that a userland needs in a world of
+//! its own, and none that reaches out of it.
 //!
 //! It takes `CAP_SYS_ADMIN`, and in a container of Docker `CAP_SYS_BOOT` too if
 //! `reboot` is to work: its seccomp profile asks for it. The

@@ -6,7 +6,7 @@
 //! reached, it takes no privilege of the container's, and every byte passes the daemon.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{SocketAddrV4, TcpListener};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::cmsg_space;
@@ -30,7 +30,8 @@ pub(super) fn set_up(server: Option<SocketAddrV4>, daemon: BorrowedFd<'_>) {
     });
     let Some(server) = server else { return };
     set("lo:0", libc::SIOCSIFADDR, |request| request.ifr_ifru.ifru_addr = address(*server.ip()));
-    let host = std::net::Ipv4Addr::BROADCAST;
+    // That address and no other of its network.
+    let host = Ipv4Addr::BROADCAST;
     set("lo:0", libc::SIOCSIFNETMASK, |request| request.ifr_ifru.ifru_netmask = address(host));
     // Whether that went well shows here.
     let listener = TcpListener::bind(server);
@@ -65,7 +66,7 @@ fn set(interface: &str, what: libc::Ioctl, fill: impl FnOnce(&mut libc::ifreq)) 
     unsafe { libc::ioctl(socket.as_raw_fd(), what, &raw const request) };
 }
 
-fn address(ip: std::net::Ipv4Addr) -> libc::sockaddr {
+fn address(ip: Ipv4Addr) -> libc::sockaddr {
     let address = libc::sockaddr_in {
         sin_family: libc::AF_INET as libc::sa_family_t,
         sin_port: 0,
