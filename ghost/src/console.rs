@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::ledger::{Event, Ledger, Stage};
-use crate::patience::PATIENCE;
+use crate::patience::{PATIENCE, after_failed_accept};
 
 /// Chunks of input that wait for a board that does not read; more are lost, as
 /// in the FIFO of a real UART.
@@ -192,11 +192,7 @@ impl Socket {
                         tokio::spawn(self.clone().pump(number, read, true));
                     }
                 }
-                Err(error) => {
-                    // Out of file descriptors: others may close theirs.
-                    tracing::warn!(%error, "could not accept a console connection");
-                    tokio::task::yield_now().await;
-                }
+                Err(error) => after_failed_accept("a console's", &error).await,
             }
         }
     }

@@ -20,6 +20,7 @@ use crate::ledger::{Event, Ledger, PowerAction, Protocol, Stage};
 use crate::linux;
 use crate::machine::{Invocation, Machine};
 use crate::net::Lease;
+use crate::patience::after_failed_accept;
 
 /// Longest request on the control socket, in bytes.
 const REQUEST_LIMIT: u64 = 1 << 20;
@@ -223,10 +224,7 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
                     }
                 });
             }
-            Err(error) => {
-                tracing::warn!(%error, "could not accept a control connection");
-                tokio::task::yield_now().await;
-            }
+            Err(error) => after_failed_accept("a control", &error).await,
         }
     }
 }

@@ -14,6 +14,17 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 #[cfg(test)]
 pub const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long nothing is accepted after that failed.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// Tells that a connection, `whose`, could not be accepted, and waits a little: most likely
+/// the daemon is out of file descriptors. Only others can close theirs, and until then
+/// it would be told so again at once.
+pub async fn after_failed_accept(whose: &str, error: &std::io::Error) {
+    tracing::warn!(%error, "could not accept {whose} connection");
+    tokio::time::sleep(ACCEPT_AGAIN).await;
+}
+
 /// How long a countdown of so many seconds takes until it is over.
 #[must_use]
 pub fn countdown(seconds: u32) -> Duration {

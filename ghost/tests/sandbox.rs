@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -92,6 +93,12 @@ fn block_on(test: impl Future<Output = ()> + Send + 'static) -> Result<(), Faile
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     // Its own task, so that a panic is a failure.
     runtime.block_on(async { tokio::spawn(test).await.map_err(|error| error.to_string().into()) })
+}
+
+/// What the ledger in `dir` has.
+fn events(dir: &Path) -> Vec<Event> {
+    let text = fs::read_to_string(dir.join("ledger.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str::<Entry>(line).unwrap().event).collect()
 }
 
 /// A tree with busybox, and this `/init`.
@@ -199,11 +206,6 @@ impl Board {
         let (echo, printed) = seen.split_once("\r\n").unwrap();
         assert_eq!(echo, command);
         printed.replace("\r\n", "\n").trim_end().to_owned()
-    }
-
-    fn ledger(&self) -> Vec<Event> {
-        let text = fs::read_to_string(self.dir.path().join("ledger.jsonl")).unwrap();
-        text.lines().map(|line| serde_json::from_str::<Entry>(line).unwrap().event).collect()
     }
 
     async fn end(self) -> End {
@@ -694,14 +696,14 @@ async fn a_board_reaches_its_worker_and_nobody_else() {
     let url = format!("http://{server}/tmp/archive.tar.gz");
     assert_eq!(
         board.sh(&format!("wget -q {url} && tar -xzf archive.tar.gz && cat lava-1/environment")).await,
-        { "export A=b" }
+        "export A=b"
     );
     let refused = board.sh(&format!("wget -q http://{server}/tmp/other")).await;
     assert!(refused.contains("404 Not Found"), "{refused}");
     for address in [elsewhere, SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 80)] {
         assert_eq!(
             board.sh(&format!("wget -q http://{address}/tmp/archive.tar.gz 2> /dev/null || echo no")).await,
-            { "no" }
+            "no"
         );
     }
     // What it says of whom it asks is nothing to its worker.
@@ -709,8 +711,7 @@ async fn a_board_reaches_its_worker_and_nobody_else() {
     let netcat = format!("nc {} {}", server.ip(), server.port());
     let answer = board.sh(&format!("printf '{request}' | {netcat} | head -n 1 | cut -c 10-12")).await;
     assert_eq!(answer, "404");
-    let fetched: Vec<Event> = board
-        .ledger()
+    let fetched: Vec<Event> = events(board.dir.path())
         .into_iter()
         .filter(|event| !matches!(event, Event::Line { .. } | Event::Connected { .. }))
         .collect();
@@ -766,12 +767,7 @@ async fn a_kernel_boots_its_ramdisk_and_reboots() {
     far.expect("reboot: Restarting system\r\n").await;
     let (exit, _machine) = running.await.unwrap();
     assert_eq!(exit, linux::Exit::Reboot);
-    let events: Vec<Event> = fs::read_to_string(dir.path().join("ledger.jsonl"))
-        .unwrap()
-        .lines()
-        .map(|line| serde_json::from_str::<Entry>(line).unwrap().event)
-        .collect();
-    let told: Vec<String> = events
+    let told: Vec<String> = events(dir.path())
         .iter()
         .filter_map(|event| match event {
             Event::Boot { .. } => Some("boot".to_owned()),

@@ -3,7 +3,6 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddrV4;
-use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -18,13 +17,10 @@ use tokio::task::JoinSet;
 
 use super::{blocking, root};
 use crate::net::{FetchError, Net};
+use crate::patience::after_failed_accept;
 
 /// Connections of one board at a time; more wait.
 const CONNECTIONS: usize = 16;
-/// How long nothing is accepted after that failed.
-const PAUSE: Duration = Duration::from_millis(100);
-/// No archive that is looked into unpacks to more, in bytes.
-const ARCHIVE_LIMIT: usize = 1 << 30;
 
 /// The way of one board's userland to its worker's HTTP server.
 #[derive(Clone)]
@@ -52,11 +48,12 @@ impl Gateway {
         loop {
             tokio::select! {
                 accepted = listener.accept(), if connections.len() < CONNECTIONS => {
-                    let Ok((stream, _)) = accepted else {
-                        // The board hung up before, or the daemon has no file descriptor left, and
-                        // would be told so again and again.
-                        tokio::time::sleep(PAUSE).await;
-                        continue;
+                    let stream = match accepted {
+                        Ok((stream, _)) => stream,
+                        Err(error) => {
+                            after_failed_accept("a booted board's", &error).await;
+                            continue;
+                        }
                     };
                     let gateway = self.clone();
                     let answer = service_fn(move |request| gateway.clone().answer(request));
@@ -93,7 +90,7 @@ impl Gateway {
         let bytes = self.net.http(&format!("http://{}{path}", Host(self.server)), "").await?;
         let ledger = self.net.ledger().clone();
         let noted = blocking(move || {
-            let unpacked = decompress(&bytes, ARCHIVE_LIMIT).ok();
+            let unpacked = decompress(&bytes, root::UNPACKED_LIMIT).ok();
             let tree = unpacked.and_then(|unpacked| tar::read(&unpacked).ok());
             if let Some(tree) = tree.filter(|tree| !tree.nodes.is_empty()) {
                 root::note(&ledger, "archive", meta_lava_formats::sha256(&bytes), &tree);

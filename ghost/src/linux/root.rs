@@ -6,8 +6,8 @@ use meta_lava_formats::tree::{NodeKind, Tree};
 
 use crate::ledger::{Event, Ledger};
 
-/// No ramdisk unpacks to more, in bytes.
-const RAMDISK_LIMIT: usize = 1 << 30;
+/// No archive of a root file system, or of a part of one, unpacks to more, in bytes.
+pub(super) const UNPACKED_LIMIT: usize = 1 << 30;
 
 /// Why a ramdisk is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(super) struct BadRamdisk {
 /// Unpacks an initramfs.
 pub(super) fn ramdisk(bytes: &[u8]) -> Result<Tree, BadRamdisk> {
     let bad = |kernel_says, detail: String| BadRamdisk { kernel_says, detail };
-    let unpacked = decompress(bytes, RAMDISK_LIMIT).map_err(|error| {
+    let unpacked = decompress(bytes, UNPACKED_LIMIT).map_err(|error| {
         let says = match error {
             compress::Error::Broken(..) => "decompressor failed",
             compress::Error::TooLarge(_) => "write error",

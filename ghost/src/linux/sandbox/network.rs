@@ -35,17 +35,16 @@ pub(super) fn set_up(server: Option<SocketAddrV4>, daemon: BorrowedFd<'_>) {
     set("lo:0", libc::SIOCSIFNETMASK, |request| request.ifr_ifru.ifru_netmask = address(host));
     // Whether that went well shows here.
     let listener = TcpListener::bind(server);
-    let (text, fds): (String, Vec<RawFd>) = match &listener {
-        Ok(listener) => ("listening".into(), vec![listener.as_raw_fd()]),
+    let fds = listener.as_ref().map(|listener| [listener.as_raw_fd()]);
+    let (text, rights) = match &fds {
+        Ok(fds) => ("listening".to_owned(), vec![ControlMessage::ScmRights(fds)]),
         Err(error) => (error.to_string(), Vec::new()),
     };
-    let rights = [ControlMessage::ScmRights(&fds)];
-    let rights = if fds.is_empty() { &rights[..0] } else { &rights[..] };
     // Where nobody is at the other end any more, this process is about to be killed.
     let _ = sendmsg::<()>(
         daemon.as_raw_fd(),
         &[IoSlice::new(text.as_bytes())],
-        rights,
+        &rights,
         MsgFlags::MSG_NOSIGNAL,
         None,
     );
