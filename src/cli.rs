@@ -82,8 +82,8 @@ pub fn main() -> ExitCode {
             Command::Review(args) => commands::review::run(args).await,
             Command::Accept(args) => commands::accept::run(args).await,
             Command::Bench(args) => commands::bench::run(args).await,
-            Command::Completions(args) => commands::completions::run(args),
-            Command::Man(args) => commands::man::run(args),
+            Command::Completions(args) => commands::completions::run(args, command()),
+            Command::Man(args) => commands::man::run(args, command()),
         }
     });
     match result {

@@ -8,17 +8,17 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use crate::evidence::Evidence;
-use crate::filter::{FilterArgs, Partition};
-use crate::lava::{actions, api, events, xmlrpc};
-use crate::normalise::heard::{self, Heard};
-use crate::normalise::{
+use crate::jobs::evidence::Evidence;
+use crate::judge::normalise::heard::{self, Heard};
+use crate::judge::normalise::{
     Artifacts, Context, Masks, Normaliser, ledger, log, masks, moment, pipeline, results,
 };
+use crate::judge::snapshot::{self, Kind};
+use crate::lava::{actions, api, events, xmlrpc};
 use crate::report::{self, RunFile};
 use crate::sabotage;
 use crate::scenario::Matrix;
-use crate::snapshot::{self, Kind};
+use crate::scenario::filter::{FilterArgs, Partition};
 
 /// LAVA's log, without a board.
 pub fn lava_log(bytes: &[u8]) {
@@ -222,7 +222,7 @@ pub fn run_file(bytes: &[u8]) {
 
 /// A job's details, ledger and log, for its timeline.
 pub fn timeline(bytes: &[u8]) {
-    for span in crate::timeline::timeline(&evidence_of(bytes)) {
+    for span in crate::jobs::timeline::timeline(&evidence_of(bytes)) {
         assert!(span.from.is_finite() && span.to.is_finite() && span.from <= span.to);
         is_printable(&span.name);
     }

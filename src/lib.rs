@@ -3,42 +3,30 @@
 
 use std::process::ExitCode;
 
-mod activity;
-mod base_image;
 mod bench;
 mod cli;
-mod collector;
 mod commands;
-mod compose;
-mod docker;
-mod endpoint;
 mod error;
 mod event;
-mod evidence;
 mod exit_code;
-mod filter;
+mod files;
 #[doc(hidden)]
 pub mod fuzzing;
-mod images;
 mod interrupt;
 mod jobs;
+mod judge;
 mod lava;
-mod normalise;
 mod personality;
 mod print;
+mod programs;
 mod report;
 mod root;
-mod runner;
+mod run;
 mod sabotage;
 mod scenario;
 mod secret;
-mod server_kind;
-mod session;
-mod snapshot;
 mod stack;
-mod sweep;
-mod timeline;
-mod verdict;
+mod text;
 
 /// What the program does: the orchestrator, or whatever else it was called as.
 #[must_use]

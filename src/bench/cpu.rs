@@ -21,9 +21,9 @@ use procfs::FromRead;
 use procfs::process::Stat;
 use serde::Serialize;
 
-use crate::docker::Engine;
-use crate::docker::objects::Container;
 use crate::error::{Error, Result};
+use crate::stack::docker::Engine;
+use crate::stack::docker::objects::Container;
 
 /// The kernel's clock in `/proc`: hundredths of a second on every machine (`USER_HZ`).
 const TICKS: f64 = 100.0;

@@ -182,7 +182,7 @@ impl Daemon {
                 }
                 if let Some(status) = daemon.child.try_wait().map_err(|error| failed(what, error))? {
                     let said = std::fs::read_to_string(daemon.folder.path().join("log")).unwrap_or_default();
-                    return Ok(Some(format!("{status}: {}", crate::docker::objects::tail(&said, 3))));
+                    return Ok(Some(format!("{status}: {}", crate::stack::docker::objects::tail(&said, 3))));
                 }
                 tokio::time::sleep(LOOK).await;
             }

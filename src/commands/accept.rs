@@ -7,9 +7,9 @@ use globset::Glob;
 use crate::commands::{matrix, print};
 use crate::error::{Error, Result};
 use crate::exit_code::Exit;
+use crate::judge::snapshot::{Pending, Store, in_ci};
 use crate::root::root;
 use crate::scenario::Matrix;
-use crate::snapshot::{Pending, Store, in_ci};
 
 /// Options of `accept`.
 #[derive(Debug, clap::Args)]

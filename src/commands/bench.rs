@@ -9,20 +9,20 @@ use crate::bench::cpu::{self, Snapshot};
 use crate::bench::ghosts;
 use crate::bench::run::Record;
 use crate::bench::table::{Figures, VERSION, Wall, Whole};
-use crate::commands::run::in_order;
-use crate::commands::up::lab;
 use crate::commands::{matrix, print};
-use crate::docker::Engine;
 use crate::error::{Error, Result};
 use crate::event::{Event, Phase};
 use crate::exit_code::Exit;
-use crate::filter::FilterArgs;
+use crate::files::write_whole;
+use crate::judge::snapshot;
+use crate::judge::verdict::Judge;
 use crate::report::{self, Look, Settings};
-use crate::runner::{self, Limits};
+use crate::run::lab::{in_order, lab};
+use crate::run::runner::{self, Limits};
+use crate::run::session::{Session, StackArgs, Up};
+use crate::scenario::filter::FilterArgs;
 use crate::scenario::{Matrix, Scenario};
-use crate::session::{Session, StackArgs, Up};
-use crate::snapshot::{self, write_whole};
-use crate::verdict::Judge;
+use crate::stack::docker::Engine;
 
 /// Options of `bench`.
 #[derive(Debug, clap::Args)]

@@ -5,13 +5,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::commands::print;
-use crate::compose;
 use crate::error::Result;
 use crate::exit_code::Exit;
+use crate::judge::snapshot::{Store, in_ci};
 use crate::root::root;
 use crate::sabotage;
 use crate::scenario::{Matrix, Problem, Scenario};
-use crate::snapshot::{Store, in_ci};
+use crate::stack::compose;
 
 /// Options of `check`.
 #[derive(Debug, clap::Args)]

@@ -1,11 +1,11 @@
 //! `meta-lava clean`: remove what any run left.
 
 use crate::commands::print;
-use crate::docker::Engine;
 use crate::error::Result;
 use crate::exit_code::Exit;
-use crate::images;
-use crate::sweep::{self, State};
+use crate::stack::docker::Engine;
+use crate::stack::images;
+use crate::stack::sweep::{self, State};
 
 /// Options of `clean`.
 #[derive(Debug, clap::Args)]

@@ -13,18 +13,18 @@ pub struct Args {
     shell: Shell,
 }
 
-/// Prints a script that the shell reads.
+/// Prints a script that the shell reads, for `program` as clap knows it.
 ///
 /// # Errors
 /// None; as the other commands.
-pub fn run(args: Args) -> Result<Exit> {
-    print(&script(args.shell));
+pub fn run(args: Args, program: clap::Command) -> Result<Exit> {
+    print(&script(args.shell, program));
     Ok(Exit::Ok)
 }
 
-fn script(shell: Shell) -> String {
+fn script(shell: Shell, mut program: clap::Command) -> String {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut crate::cli::command(), "meta-lava", &mut script);
+    clap_complete::generate(shell, &mut program, "meta-lava", &mut script);
     String::from_utf8_lossy(&script).into_owned()
 }
 
@@ -37,7 +37,7 @@ mod tests {
     #[test]
     fn every_shell_completes_commands_and_their_options() {
         for shell in Shell::value_variants() {
-            let script = script(*shell);
+            let script = script(*shell, crate::cli::command());
             for word in ["rerun", "doctor", "partition"] {
                 assert!(script.contains(word), "{shell}: {word}");
             }

@@ -2,15 +2,16 @@
 
 use std::path::Path;
 
-use crate::base_image::{self, has_program, may_install};
 use crate::commands::print;
-use crate::compose::Compose;
-use crate::docker::Engine;
-use crate::docker::engine::{Preflight, disk_free};
 use crate::error::Result;
 use crate::exit_code::Exit;
-use crate::images;
-use crate::sweep::{self, State};
+use crate::programs::{has_program, may_install};
+use crate::stack::compose::Compose;
+use crate::stack::docker::Engine;
+use crate::stack::docker::engine::{Preflight, disk_free};
+use crate::stack::images;
+use crate::stack::images::base;
+use crate::stack::sweep::{self, State};
 
 /// Room for all images with their layers, and for a run.
 const DISK_NEEDED: u64 = 4 << 30;
@@ -149,24 +150,22 @@ async fn about_images(engine: &Engine, root: &Path, lines: &mut Vec<Line>) {
     }
     let text = format!("the next run builds {}", missing.join(", "));
     lines.push(line(Health::Ok, "images", text));
-    let base = match base_image::present(engine).await {
+    let base = match base::present(engine).await {
         Ok(Some(name)) => line(Health::Ok, "base image", name),
-        Ok(None) if has_program("mmdebstrap") => line(
-            Health::Ok,
-            "base image",
-            format!("{} is pulled, or made with mmdebstrap", base_image::DEBIAN),
-        ),
+        Ok(None) if has_program("mmdebstrap") => {
+            line(Health::Ok, "base image", format!("{} is pulled, or made with mmdebstrap", base::DEBIAN))
+        }
         Ok(None) if may_install() => line(
             Health::Ok,
             "base image",
-            format!("{} is pulled, or made with mmdebstrap, which is installed for it", base_image::DEBIAN),
+            format!("{} is pulled, or made with mmdebstrap, which is installed for it", base::DEBIAN),
         ),
         Ok(None) => line(
             Health::Warn,
             "base image",
             format!(
                 "{} has to be pulled; where that can't be, run `apt-get install mmdebstrap` as root",
-                base_image::DEBIAN
+                base::DEBIAN
             ),
         ),
         Err(error) => line(Health::Fail, "base image", error.to_string()),

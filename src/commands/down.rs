@@ -4,11 +4,11 @@ use std::path::Path;
 
 use crate::commands::print;
 use crate::commands::up::notes;
-use crate::docker::Engine;
 use crate::error::{Error, Result};
 use crate::exit_code::Exit;
+use crate::stack::docker::Engine;
+use crate::stack::sweep::{self, Found, State};
 use crate::stack::{clean_up, logs_of};
-use crate::sweep::{self, Found, State};
 
 /// Options of `down`.
 #[derive(Debug, clap::Args)]

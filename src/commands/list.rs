@@ -6,8 +6,8 @@ use serde::Serialize;
 use crate::commands::{matrix, print};
 use crate::error::{Error, Result};
 use crate::exit_code::Exit;
-use crate::filter::FilterArgs;
 use crate::scenario::Scenario;
+use crate::scenario::filter::FilterArgs;
 
 /// Options of `list`.
 #[derive(Debug, clap::Args)]

@@ -7,7 +7,7 @@ use clap_mangen::Man;
 use crate::commands::print;
 use crate::error::{Error, Result};
 use crate::exit_code::Exit;
-use crate::snapshot::write_whole;
+use crate::files::write_whole;
 
 /// Options of `man`.
 #[derive(Debug, clap::Args)]
@@ -17,12 +17,13 @@ pub struct Args {
     dir: Option<PathBuf>,
 }
 
-/// Prints the page, or writes all of them.
+/// Prints the page of `program`, or writes all of them.
 ///
 /// # Errors
 /// [`Error::Infrastructure`] when they can't be written.
-pub fn run(args: Args) -> Result<Exit> {
-    let pages = pages().map_err(|error| Error::Infrastructure(format!("could not make a page: {error}")))?;
+pub fn run(args: Args, program: clap::Command) -> Result<Exit> {
+    let pages =
+        pages(program).map_err(|error| Error::Infrastructure(format!("could not make a page: {error}")))?;
     match args.dir {
         Some(dir) => {
             for (name, page) in &pages {
@@ -39,9 +40,9 @@ pub fn run(args: Args) -> Result<Exit> {
 }
 
 /// File names and contents: the program's page, then one for each command.
-fn pages() -> std::io::Result<Vec<(String, Vec<u8>)>> {
+fn pages(program: clap::Command) -> std::io::Result<Vec<(String, Vec<u8>)>> {
     // Built, so that the page of `meta-lava run` is meta-lava-run(1), as git-log(1) is.
-    let mut program = crate::cli::command().disable_help_subcommand(true);
+    let mut program = program.disable_help_subcommand(true);
     program.build();
     std::iter::once(program.clone())
         .chain(program.get_subcommands().cloned())
@@ -60,7 +61,7 @@ mod tests {
 
     #[test]
     fn there_is_a_page_for_the_program_and_one_for_each_command() {
-        let pages = pages().unwrap();
+        let pages = pages(crate::cli::command()).unwrap();
         assert_eq!(pages[0].0, "meta-lava.1");
         let run = pages.iter().find(|(name, _)| name == "meta-lava-run.1").unwrap();
         let text = String::from_utf8_lossy(&run.1).replace('\\', "");

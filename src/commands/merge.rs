@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::exit_code::Exit;
+use crate::judge::snapshot;
 use crate::report::{self, Look, RunFile, Settings};
 use crate::root::root;
-use crate::session::REPORTS;
-use crate::{snapshot, sweep};
+use crate::run::session::REPORTS;
+use crate::stack::sweep;
 
 /// Options of `merge`.
 #[derive(Debug, clap::Args)]

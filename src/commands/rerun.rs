@@ -10,8 +10,8 @@ use crate::event::Verdict;
 use crate::exit_code::Exit;
 use crate::report::RunFile;
 use crate::root::root;
+use crate::run::session::REPORTS;
 use crate::scenario::{Matrix, Scenario};
-use crate::session::REPORTS;
 
 /// Options of `rerun`.
 #[derive(Debug, clap::Args)]

@@ -9,10 +9,10 @@ use crate::commands::accept::{accept, chosen, refuse_in_ci, reject};
 use crate::commands::{matrix, print};
 use crate::error::{Error, Result};
 use crate::exit_code::Exit;
-use crate::normalise::printable;
+use crate::judge::snapshot::{self, Pending, Store, in_ci};
 use crate::report::{Hunk, LineKind, Parts, colours, hunks};
 use crate::root::root;
-use crate::snapshot::{self, Pending, Store, in_ci};
+use crate::text::printable;
 
 /// Lines of a difference that are shown.
 const LINES: usize = 4000;

@@ -8,17 +8,17 @@ use meta_lava_ghost::console::Pace;
 
 use crate::commands::accept;
 use crate::commands::matrix;
-use crate::commands::up::lab;
 use crate::error::{Error, Result};
 use crate::event::{Event, Outcome, Phase, Verdict};
 use crate::exit_code::Exit;
-use crate::filter::FilterArgs;
+use crate::judge::snapshot::{self, Store};
+use crate::judge::verdict::Judge;
 use crate::report::{self, Look, Settings};
-use crate::runner::{self, Limits};
+use crate::run::lab::{in_order, lab};
+use crate::run::runner::{self, Limits};
+use crate::run::session::{Session, StackArgs, Up};
+use crate::scenario::filter::FilterArgs;
 use crate::scenario::{Matrix, Scenario};
-use crate::session::{Session, StackArgs, Up};
-use crate::snapshot::{self, Store};
-use crate::verdict::Judge;
 
 /// Options of `run`.
 #[derive(Debug, clap::Args)]
@@ -119,22 +119,6 @@ fn accept_of(root: &Path, scenarios: &[&Scenario]) -> Result<()> {
     Ok(())
 }
 
-/// The order in which scenarios begin. Without a seed those that may take long are
-/// first, so that none is left alone at the end. With one: by a hash of seed and
-/// name, so that a scenario's place among others does not depend on what else runs,
-/// nor on a library's version.
-pub(super) fn in_order<'s>(scenarios: &[&'s Scenario], seed: Option<u64>) -> Vec<&'s Scenario> {
-    let mut scenarios = scenarios.to_vec();
-    match seed {
-        None => scenarios.sort_by_key(|scenario| std::cmp::Reverse(scenario.timeout)),
-        Some(seed) => {
-            let hash = |name: &str| meta_lava_formats::sha256(format!("{seed} {name}").as_bytes());
-            scenarios.sort_by_cached_key(|scenario| hash(&scenario.name));
-        }
-    }
-    scenarios
-}
-
 /// One run.
 struct Run<'a> {
     args: &'a Args,
@@ -189,27 +173,5 @@ impl Run<'_> {
             self.session.say(Event::Warning(warning));
         }
         result.map(|_| ())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::scenario::tests::folder;
-
-    #[test]
-    fn a_seed_gives_an_order_of_its_own_that_stays_when_others_are_left_out() {
-        let folder = folder();
-        let matrix = Matrix::load(folder.path()).unwrap();
-        let all: Vec<&Scenario> = matrix.scenarios.iter().collect();
-        let names = |scenarios: &[&Scenario], seed| -> Vec<String> {
-            in_order(scenarios, seed).into_iter().map(|scenario| scenario.name.clone()).collect()
-        };
-        let orders: std::collections::BTreeSet<_> = (0..50).map(|seed| names(&all, Some(seed))).collect();
-        assert!(orders.len() > 4, "{orders:?}");
-        let mut without_last = names(&all, Some(7));
-        assert_eq!(without_last, names(&all, Some(7)));
-        without_last.retain(|name| *name != all[all.len() - 1].name);
-        assert_eq!(names(&all[..all.len() - 1], Some(7)), without_last);
     }
 }

@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 use globset::Glob;
 use serde::Serialize;
 
-use crate::commands::up::lab;
 use crate::commands::{matrix, print};
 use crate::error::{Error, Result};
 use crate::event::{Event, Phase, Verdict as OfScenario};
 use crate::exit_code::Exit;
+use crate::files::write_whole;
 use crate::report;
-use crate::runner::{self, Ready};
+use crate::run::lab::lab;
+use crate::run::runner::{self, Ready};
+use crate::run::session::{Session, StackArgs, Up};
 use crate::sabotage::{
     CONTROL, Court, Mutation, Sabotage, Table, Trial, Verdict, choose, control, draw, few, is_refused, load,
     traced,
 };
 use crate::scenario::Scenario;
-use crate::session::{Session, StackArgs, Up};
-use crate::snapshot::write_whole;
 
 /// Options of `self-test`.
 #[derive(Debug, clap::Args)]

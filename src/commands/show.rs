@@ -5,8 +5,8 @@ use clap::ValueEnum;
 use crate::commands::{matrix, print};
 use crate::error::{Error, Result};
 use crate::exit_code::Exit;
-use crate::filter::FilterArgs;
 use crate::scenario::Rendered;
+use crate::scenario::filter::FilterArgs;
 
 /// Options of `show`.
 #[derive(Debug, clap::Args)]

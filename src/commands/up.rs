@@ -5,19 +5,19 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::commands::{matrix, print};
-use crate::compose::Compose;
-use crate::docker::Engine;
 use crate::error::{Error, Result};
 use crate::event::EventSender;
 use crate::exit_code::Exit;
-use crate::filter::FilterArgs;
-use crate::images::{self, LavaArgs};
 use crate::interrupt::Interrupt;
 use crate::report;
-use crate::scenario::{Matrix, Scenario};
+use crate::run::lab::lab;
+use crate::scenario::filter::FilterArgs;
 use crate::secret::Secret;
-use crate::stack::{ADMIN, BoardFile, Lab, Spec, Stack, clean_up};
-use crate::sweep::{self, Purpose};
+use crate::stack::compose::Compose;
+use crate::stack::docker::Engine;
+use crate::stack::images::{self, LavaArgs};
+use crate::stack::sweep::{self, Purpose};
+use crate::stack::{ADMIN, Lab, Spec, Stack, clean_up};
 
 /// Options of `up`.
 #[derive(Debug, clap::Args)]
@@ -46,33 +46,6 @@ struct Note {
 /// Where the notes are, below the root of the repository.
 pub fn notes(root: &Path) -> PathBuf {
     root.join("target").join("meta-lava").join("up")
-}
-
-/// The lab that scenarios need, on `workers` workers.
-///
-/// # Errors
-/// [`Error::Usage`] for a scenario that can't be rendered.
-pub fn lab(matrix: &Matrix, scenarios: &[&Scenario], workers: usize) -> Result<Lab> {
-    let mut lab = Lab::default();
-    let mut groups = Vec::new();
-    for scenario in scenarios {
-        let rendered = matrix.render(scenario).map_err(|problem| Error::Usage(problem.to_string()))?;
-        groups.push(rendered.boards.iter().map(|board| board.name.clone()).collect());
-        lab.boards.extend(rendered.boards.into_iter().map(|board| BoardFile {
-            name: board.name,
-            ghost_yaml: board.ghost,
-            consoles: board.ports,
-        }));
-        lab.devices.extend(rendered.devices.into_iter().map(|device| crate::lava::provision::DeviceSpec {
-            hostname: device.hostname,
-            device_type: device.device_type,
-            worker: String::new(),
-            tags: device.tags,
-            dictionary: device.dictionary,
-        }));
-    }
-    lab.spread(workers, &groups);
-    Ok(lab)
 }
 
 /// Does it.

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::Api;
 use super::xmlrpc::{Call, Value, ask};
 use crate::error::Result;
-use crate::normalise::printable;
+use crate::text::printable;
 
 /// Longest name of an action that is kept, in characters. LAVA's own are below 50.
 const NAME: usize = 60;

@@ -7,10 +7,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::docker::engine::chain;
-use crate::error::{Error, Result};
-use crate::normalise::printable;
+use crate::error::{Error, Result, chain};
 use crate::secret::Secret;
+use crate::text::printable;
 
 /// How long one answer may take. LAVA's scheduler, publisher and web server
 /// share a machine with all the jobs.

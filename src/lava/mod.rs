@@ -3,7 +3,6 @@
 pub mod actions;
 pub mod api;
 pub mod events;
-pub mod provision;
 pub mod xmlrpc;
 
 pub use api::Api;

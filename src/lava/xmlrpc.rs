@@ -9,7 +9,7 @@ use quick_xml::events::Event;
 
 use super::Api;
 use crate::error::{Error, Result};
-use crate::normalise::printable;
+use crate::text::printable;
 
 /// A parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -242,7 +242,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn two_lines_lose_nothing_and_their_excerpts_fit(one in ".*", other in ".*", columns in 1..60usize) {
-            let [one, other] = [one, other].map(|line| crate::normalise::printable(&line));
+            let [one, other] = [one, other].map(|line| crate::text::printable(&line));
             let parts = Parts::of(&one, &other);
             proptest::prop_assert_eq!(parts.clone().map(|parts| parts.text()), [one, other]);
             proptest::prop_assert_eq!(&parts[0].before, &parts[1].before);

@@ -9,7 +9,7 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::{Row, Run, Settings};
 use crate::event::Verdict;
-use crate::normalise::printable;
+use crate::text::printable;
 
 /// The run as it stands.
 pub(super) fn write(run: &Run, settings: &Settings) -> Result<String, String> {

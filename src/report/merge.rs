@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Run;
 use super::json::RunFile;
 use crate::error::{Error, Result};
-use crate::filter::Partition;
+use crate::scenario::filter::Partition;
 
 /// Makes one run of `parts`, each with the folder of its report; it goes to the
 /// folder `report` under `name`. Times are sums: what the parts took, not how long

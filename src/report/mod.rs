@@ -22,7 +22,7 @@ use tokio::time::MissedTickBehavior;
 use crate::error::{Error, Result};
 use crate::event::{Event, EventSender, Outcome, Phase, ScenarioInfo, Verdict};
 use crate::exit_code::Exit;
-use crate::snapshot::write_whole;
+use crate::files::write_whole;
 
 pub use diff::{Hunk, LineKind, Parts, hunks};
 pub use json::RunFile;

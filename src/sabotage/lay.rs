@@ -16,10 +16,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{Change, Place, Sabotage};
-use crate::docker::archive::{Archive, Owner};
 use crate::error::{Error, Result};
-use crate::lava::provision::{self, DeviceSpec};
 use crate::stack::Stack;
+use crate::stack::docker::archive::{Archive, Owner};
+use crate::stack::provision::{self, DeviceSpec};
 
 /// Where the copies are, on a worker: a volume, which the archive API reaches.
 const FOLDER: &str = "/var/lib/ghost/self-test";

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{Change, Hint, Sabotage};
 use crate::error::Result;
-use crate::filter::Filter;
+use crate::scenario::filter::Filter;
 use crate::scenario::{Problem, refuse};
 
 #[derive(Debug, Deserialize)]

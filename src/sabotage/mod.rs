@@ -19,8 +19,8 @@ pub use trial::{CONTROL, Court, Trial, choose, control, few, is_refused};
 use serde::Deserialize;
 
 use crate::event::{Difference, Outcome};
-use crate::filter::Filter;
 use crate::scenario::Scenario;
+use crate::scenario::filter::Filter;
 
 /// A small change to the LAVA under test, and who must notice it.
 #[derive(Debug, Clone)]

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::lay::{Overlay, TRACES};
 use super::{Change, Place, Sabotage};
 use crate::error::{Error, Result};
-use crate::filter::Filter;
-use crate::runner::Ready;
+use crate::run::runner::Ready;
+use crate::scenario::filter::Filter;
 
 /// A mutant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Sabotage;
 use super::trial::Trial;
 use crate::event::{Difference, Outcome};
-use crate::normalise::printable;
+use crate::text::printable;
 
 /// What became of a sabotage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -14,13 +14,13 @@ use super::lay::Overlay;
 use crate::error::Result;
 use crate::event::Outcome;
 use crate::interrupt::Interrupt;
-use crate::lava::provision::DeviceSpec;
-use crate::normalise::Artifacts;
-use crate::runner::{self, Ready};
+use crate::judge::normalise::Artifacts;
+use crate::judge::verdict::Judge;
+use crate::run::runner::{self, Ready};
+use crate::run::session::{Beginning, Up};
 use crate::scenario::Scenario;
-use crate::session::{Beginning, Up};
 use crate::stack::Stack;
-use crate::verdict::Judge;
+use crate::stack::provision::DeviceSpec;
 
 /// How many scenarios that must notice a sabotage are run to show it, and how many others.
 const NOTICING: usize = 5;

@@ -4,6 +4,7 @@
 //! in here needs Docker or LAVA.
 
 mod dictionary;
+pub mod filter;
 mod load;
 mod problem;
 mod render;

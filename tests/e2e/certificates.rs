@@ -1,5 +1,5 @@
 //! Certificates, made anew for each test: who signs them, an engine's, and its clients'.
-//! The tests beside `src/docker/tls.rs` have this file, too.
+//! The tests beside `src/stack/docker/tls.rs` have this file, too.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -20,8 +20,8 @@ use sha2::{Digest, Sha256};
 use super::diff::{Hunk, Parts, hunks};
 use super::{Row, Run, Settings};
 use crate::event::{Difference, Lane, Moment, Phase, Verdict};
-use crate::normalise::printable;
-use crate::snapshot::{self, Kind, PLAIN_SERIES, Store};
+use crate::judge::snapshot::{self, Kind, PLAIN_SERIES, Store};
+use crate::text::printable;
 
 const TEMPLATE: &str = include_str!("index.html");
 const STYLE: &str = include_str!("index.css");

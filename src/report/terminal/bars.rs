@@ -9,8 +9,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::{Look, phase_name};
 use crate::event::{Event, Phase, Verdict};
-use crate::normalise::printable;
 use crate::report::{Row, Run};
+use crate::text::printable;
 
 /// What a stack's start tells of on its way, see [`crate::stack::Stack::up`].
 const STACK_STEPS: u64 = 6;

@@ -11,8 +11,8 @@ use console::{Style, Term};
 use super::{Row, Run};
 use crate::error::Error;
 use crate::event::{Event, Phase, Verdict};
-use crate::normalise::printable;
 use crate::print;
+use crate::text::printable;
 use bars::Bars;
 use summary::summary;
 
@@ -59,7 +59,7 @@ impl Look {
         let is_term = term.is_term() && anstyle_query::term_supports_ansi_color();
         let (height, width) = term.size_checked().unwrap_or((40, 110));
         Self {
-            bars: is_term && !quiet && !crate::snapshot::in_ci(),
+            bars: is_term && !quiet && !crate::judge::snapshot::in_ci(),
             colour: colours(&term),
             quiet,
             verbose,

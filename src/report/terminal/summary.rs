@@ -7,10 +7,10 @@ use console::{Style, measure_text_width, truncate_str};
 use super::{Look, count, phase_name};
 use crate::error::Error;
 use crate::event::{Difference, Moment, Outcome, Verdict};
-use crate::normalise::printable;
 use crate::print;
 use crate::report::diff::{Parts, excerpt};
 use crate::report::{Row, Run};
+use crate::text::printable;
 
 /// Lines of the summary's end: totals, phases, report and what may precede them.
 const END: usize = 8;

@@ -1,0 +1,5 @@
+//! What came back of a job, against what is expected of it.
+
+pub mod normalise;
+pub mod snapshot;
+pub mod verdict;

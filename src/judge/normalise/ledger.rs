@@ -1,0 +1,502 @@
+//! The ledgers: what LAVA did to the boards.
+//!
+//! A file that a board got is never shown by its checksum where it can be named:
+//! it is an artifact of the world, or a root file system that is an artifact and
+//! what LAVA put into it, which is listed entry by entry.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use meta_lava_formats::tree::TreeEntry;
+use meta_lava_ghost::ledger::{Event, PowerAction, Protocol, Stage};
+
+use super::Normaliser;
+use super::artifacts::Artifacts;
+use super::masks::Scope;
+use crate::jobs::evidence::Evidence;
+use crate::text::{printable, quoted_if_unclear};
+
+/// Events of one board that are shown. A real job has some hundred.
+const EVENTS: usize = 20_000;
+
+/// Digits of a checksum that are shown.
+const DIGITS: usize = 16;
+
+/// The ledgers as text that is equal from run to run.
+#[must_use]
+pub fn normalise(evidence: &Evidence, artifacts: &Artifacts, normaliser: Normaliser<'_>) -> String {
+    let mut text = String::new();
+    for (board, entries) in &evidence.ledgers {
+        // Of equal ones the last.
+        let mut trees = BTreeMap::new();
+        for (position, entry) in entries.iter().enumerate() {
+            if let Event::Tree { source, .. } = &entry.event {
+                trees.insert(source.as_str(), position);
+            }
+        }
+        let writer = Writer { artifacts, normaliser, blobs: &evidence.blobs, trees };
+        text.push_str(&format!("board {}\n", writer.line(board)));
+        if entries.is_empty() {
+            text.push_str("  nothing happened to it\n");
+        }
+        for (position, entry) in entries.iter().take(EVENTS).enumerate() {
+            writer.event(position, &entry.event, &mut text);
+        }
+        if let Some(more) = entries.len().checked_sub(EVENTS).filter(|more| *more > 0) {
+            text.push_str(&format!("  [… {more} more events left out]\n"));
+        }
+    }
+    text
+}
+
+struct Writer<'a> {
+    artifacts: &'a Artifacts,
+    normaliser: Normaliser<'a>,
+    blobs: &'a BTreeMap<String, Vec<u8>>,
+    /// What was unpacked, and when last.
+    trees: BTreeMap<&'a str, usize>,
+}
+
+impl Writer<'_> {
+    fn line(&self, text: &str) -> String {
+        quoted_if_unclear(&self.normaliser.line(Scope::Board, text))
+    }
+
+    fn event(&self, position: usize, event: &Event, text: &mut String) {
+        let mut add = |line: String| {
+            text.push_str("  ");
+            text.push_str(&line);
+            text.push('\n');
+        };
+        match event {
+            Event::Power { action } => add(format!(
+                "power {}",
+                match action {
+                    PowerAction::On => "on",
+                    PowerAction::Off => "off",
+                    PowerAction::Reset => "reset",
+                }
+            )),
+            Event::Stage { stage } => add(format!("stage {}", name(*stage))),
+            Event::Connected { uart } => add(format!("console {uart} opened")),
+            Event::Disconnected { uart } => add(format!("console {uart} closed")),
+            Event::Line { uart, stage, text } => {
+                add(format!("console {uart} {}> {}", name(*stage), self.line(text)));
+            }
+            Event::Key { uart, text } => {
+                // Which of the two the Enter key is depends on when telnet's negotiation ends.
+                let text = text.replace("^M", "^J");
+                add(format!("console {uart} key \"{}\"", self.normaliser.line(Scope::Board, &text)));
+            }
+            Event::Network { method } => add(format!("network {}", self.line(method))),
+            Event::File { protocol, path, size, sha256, load, parts } => {
+                let load = if load.is_empty() { String::new() } else { format!(" -> {}", self.line(load)) };
+                add(format!(
+                    "fetch {} {}{load} = {}",
+                    protocol_name(*protocol),
+                    self.line(path),
+                    self.file(position, *size, sha256, parts)
+                ));
+            }
+            Event::FileFailed { protocol, path, error } => {
+                add(format!(
+                    "fetch {} {} failed: {}",
+                    protocol_name(*protocol),
+                    self.line(path),
+                    self.line(error)
+                ));
+            }
+            Event::Boot { kernel, cmdline, ramdisk, dtb } => {
+                add(format!("boot kernel = {}", self.payload(position, kernel)));
+                if let Some(ramdisk) = ramdisk {
+                    add(format!("     ramdisk = {}", self.payload(position, ramdisk)));
+                }
+                if let Some(dtb) = dtb {
+                    add(format!("     dtb = {}", self.payload(position, dtb)));
+                }
+                add(format!("     cmdline {}", self.line(cmdline)));
+            }
+            Event::Tree { root, entries, .. } => self.tree(root, entries, &mut add),
+            Event::Tool { tool, args } => {
+                let args: Vec<String> = args.iter().map(|arg| self.argument(arg)).collect();
+                add(format!("tool {} {}", self.line(tool), args.join(" ")).trim_end().to_owned());
+            }
+            Event::Violation { what, detail } => {
+                add(format!("VIOLATION {}: {}", self.line(what), self.line(detail)));
+            }
+        }
+    }
+
+    fn argument(&self, arg: &str) -> String {
+        let arg = self.normaliser.line(Scope::Board, arg);
+        if arg.is_empty() || arg.contains([' ', '"', '\'', '\\']) { format!("{arg:?}") } else { arg }
+    }
+
+    /// What a file that was fetched is.
+    fn file(&self, position: usize, size: u64, sha256: &str, parts: &[String]) -> String {
+        if let Some(path) = self.artifacts.path(sha256) {
+            return format!("artifact {}", self.line(path));
+        }
+        if let Some(blob) = self.blobs.get(sha256) {
+            return format!("{} (masked)", short(&self.masked_sum(blob)));
+        }
+        if self.is_tree_later(position, sha256) {
+            return "the tree below".into();
+        }
+        if parts.is_empty() {
+            return format!("unknown, {size} bytes, {}", short(sha256));
+        }
+        if parts.iter().all(|part| self.is_tree_later(position, part)) {
+            return "the tree below".into();
+        }
+        let parts: Vec<String> = parts.iter().map(|part| self.payload(position, part)).collect();
+        format!("made of {}", parts.join(", "))
+    }
+
+    /// What a kernel, ramdisk or device tree is, its boot loader header taken off.
+    fn payload(&self, position: usize, sha256: &str) -> String {
+        if let Some(path) = self.artifacts.path(sha256) {
+            format!("artifact {}", self.line(path))
+        } else if self.is_tree_later(position, sha256) {
+            "the tree below".into()
+        } else {
+            format!("unknown, {}", short(sha256))
+        }
+    }
+
+    /// A ramdisk with LAVA's overlay in it differs in every run: it is judged by its
+    /// content, which is what the board unpacked.
+    fn is_tree_later(&self, position: usize, sha256: &str) -> bool {
+        self.trees.get(sha256).is_some_and(|last| *last > position)
+    }
+
+    /// What was unpacked, as an artifact and what is different from it.
+    fn tree(&self, root: &str, entries: &[TreeEntry], add: &mut impl FnMut(String)) {
+        let found: BTreeMap<&str, &TreeEntry> =
+            entries.iter().map(|entry| (entry.path.as_str(), entry)).collect();
+        let same = |tree: &[TreeEntry]| {
+            tree.iter().filter(|entry| found.get(entry.path.as_str()) == Some(entry)).count()
+        };
+        let starts =
+            |entry: &TreeEntry| matches!(entry.path.as_str(), "init" | "sbin/init" | "bin/sh" | "usr/bin/sh");
+        let base = self
+            .artifacts
+            .trees()
+            // A root file system can start something; modules may have more files, but can't.
+            .map(|(path, tree)| ((tree.iter().any(starts), same(tree)), path, tree))
+            .filter(|((_, same), ..)| *same > 0)
+            // Of equally good ones the first by name.
+            .max_by(|(a, path, _), (b, other, _)| a.cmp(b).then_with(|| other.cmp(path)));
+        let mut known: BTreeMap<&str, &TreeEntry> = BTreeMap::new();
+        let mut names = Vec::new();
+        if let Some((_, path, tree)) = base {
+            known.extend(tree.iter().map(|entry| (entry.path.as_str(), entry)));
+            names.push(format!("artifact {}", self.line(path)));
+        }
+        // Whole archives that were unpacked over it: modules.
+        for (path, tree) in self.artifacts.trees() {
+            let is_new = tree
+                .iter()
+                .any(|entry| entry.kind != "directory" && !known.contains_key(entry.path.as_str()));
+            let is_there = !tree.is_empty()
+                && tree
+                    .iter()
+                    .all(|entry| found.get(entry.path.as_str()).is_some_and(|found| alike(found, entry)));
+            if base.is_some_and(|(_, base, _)| base != path) && is_new && is_there {
+                for entry in tree {
+                    known.entry(entry.path.as_str()).or_insert(entry);
+                }
+                names.push(format!("artifact {}", self.line(path)));
+            }
+        }
+        let what = if names.is_empty() { "nothing known".to_owned() } else { names.join(" + ") };
+        add(format!("tree {} = {what}", self.line(root)));
+        let paths: BTreeSet<&str> = known.keys().chain(found.keys()).copied().collect();
+        for path in paths {
+            match (known.get(path), found.get(path)) {
+                (Some(_), None) => add(format!("  - {}", self.line(path))),
+                (None, Some(entry)) => add(format!("  + {}", self.tree_entry(entry))),
+                (Some(known), Some(entry)) if !alike(known, entry) => {
+                    add(format!("  ! {} (was {})", self.tree_entry(entry), self.tree_entry(known)));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// `755 bin/sh 0123456789abcdef`, `755 bin/`, `lib -> usr/lib`.
+    fn tree_entry(&self, entry: &TreeEntry) -> String {
+        let path = self.line(&entry.path);
+        let mode = format!("{:o}", entry.mode & 0o7777);
+        match entry.kind.as_str() {
+            "directory" => format!("{mode} {path}/"),
+            "symlink" => format!("{path} -> {}", self.line(&entry.content)),
+            "file" => {
+                let sum = match self.blobs.get(&entry.content) {
+                    Some(blob) => self.masked_sum(blob),
+                    None => entry.content.clone(),
+                };
+                format!("{mode} {path} {}", short(&sum))
+            }
+            other => format!("{mode} {path} ({})", self.line(other)),
+        }
+    }
+
+    /// sha256 of a file of the overlay, masked where it is text.
+    fn masked_sum(&self, blob: &[u8]) -> String {
+        match std::str::from_utf8(blob) {
+            Ok(text) => meta_lava_formats::sha256(self.normaliser.mask(Scope::File, text).as_bytes()),
+            Err(_) => meta_lava_formats::sha256(blob),
+        }
+    }
+}
+
+/// Equal in all that a job can tell. The mode of a link says nothing.
+fn alike(a: &TreeEntry, b: &TreeEntry) -> bool {
+    a.kind == b.kind && a.content == b.content && (a.mode == b.mode || a.kind == "symlink")
+}
+
+/// The first digits of a checksum; nothing that a terminal would act on where it is none.
+fn short(sha256: &str) -> String {
+    printable(&sha256.chars().take(DIGITS).collect::<String>())
+}
+
+fn name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Off => "off",
+        Stage::Firmware => "firmware",
+        Stage::Kernel => "kernel",
+        Stage::Userland => "userland",
+        Stage::Halted => "halted",
+    }
+}
+
+fn protocol_name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tftp => "tftp",
+        Protocol::Nfs => "nfs",
+        Protocol::Http => "http",
+        Protocol::Local => "local",
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use proptest::prelude::*;
+
+    use meta_lava_ghost::ledger::Entry;
+
+    use super::*;
+    use crate::judge::normalise::{Context, Masks};
+
+    fn entry(path: &str, mode: u32, kind: &str, content: &str) -> TreeEntry {
+        TreeEntry { path: path.into(), mode, kind: kind.into(), size: 1, content: content.into() }
+    }
+
+    fn rootfs() -> Vec<TreeEntry> {
+        vec![
+            entry("bin", 0o755, "directory", ""),
+            entry("bin/busybox", 0o755, "file", "b0b0"),
+            entry("etc/motd", 0o644, "file", "e7c0"),
+            entry("init", 0o777, "symlink", "bin/busybox"),
+        ]
+    }
+
+    fn modules() -> Vec<TreeEntry> {
+        vec![entry("lib", 0o755, "directory", ""), entry("lib/m.ko", 0o644, "file", "60d0")]
+    }
+
+    fn artifacts() -> Artifacts {
+        let mut artifacts = Artifacts::default();
+        artifacts.add("arm/zImage", "aa", None);
+        artifacts.add("rootfs.cpio.gz", "bb", Some(rootfs()));
+        artifacts.add("modules.tar.gz", "cc", Some(modules()));
+        artifacts
+    }
+
+    fn ledger(events: Vec<Event>, blobs: &[&[u8]]) -> String {
+        let entries = events.into_iter().map(|event| Entry { time_us: 0, event }).collect();
+        let evidence = Evidence {
+            job: Some("12".into()),
+            ledgers: [("bbb-01".to_owned(), entries)].into(),
+            blobs: blobs.iter().map(|blob| (meta_lava_formats::sha256(blob), blob.to_vec())).collect(),
+            ..Evidence::default()
+        };
+        let masks = Masks::new();
+        let context = Context::new(Some("12"));
+        normalise(&evidence, &artifacts(), Normaliser { masks: &masks, context: &context })
+    }
+
+    fn file(path: &str, sha256: &str, load: &str) -> Event {
+        Event::File {
+            protocol: Protocol::Tftp,
+            path: path.into(),
+            size: 5,
+            sha256: sha256.into(),
+            load: load.into(),
+            parts: Vec::new(),
+        }
+    }
+
+    /// What LAVA does to a U-Boot board, in short.
+    pub fn events(job: &str) -> Vec<Event> {
+        let mut tree = rootfs();
+        tree.extend(modules());
+        tree.push(entry(&format!("lava-{job}"), 0o755, "directory", ""));
+        tree.push(entry(
+            &format!("lava-{job}/bin/lava-test-case"),
+            0o755,
+            "file",
+            &meta_lava_formats::sha256(format!("echo /lava-{job}/bin\n").as_bytes()),
+        ));
+        tree.retain(|entry| entry.path != "etc/motd");
+        tree[1].mode = 0o644;
+        let line = |stage, text: &str| Event::Line { uart: 0, stage, text: text.into() };
+        vec![
+            Event::Connected { uart: 0 },
+            Event::Power { action: PowerAction::Reset },
+            Event::Stage { stage: Stage::Firmware },
+            Event::Key { uart: 0, text: " ".into() },
+            line(Stage::Firmware, "setenv autoload no"),
+            Event::Network { method: "dhcp".into() },
+            file(&format!("{job}/tftp-deploy-abcdefgh/kernel/zImage"), "aa", "0x82000000"),
+            Event::File {
+                protocol: Protocol::Tftp,
+                path: format!("{job}/tftp-deploy-abcdefgh/ramdisk/ramdisk.cpio.gz.uboot"),
+                size: 69,
+                sha256: "dd".into(),
+                load: "0x83000000".into(),
+                parts: vec!["d1".into()],
+            },
+            file(&format!("{job}/tftp-deploy-abcdefgh/dtb/x.dtb"), "ee", ""),
+            Event::Boot {
+                kernel: "aa".into(),
+                cmdline: "console=ttyO0 ".into(),
+                ramdisk: Some("d1".into()),
+                dtb: Some("ee".into()),
+            },
+            Event::Stage { stage: Stage::Kernel },
+            Event::Tree { root: "ramdisk".into(), source: "d1".into(), entries: tree },
+            line(Stage::Userland, &format!(". /lava-{job}/environment")),
+            Event::Tool { tool: "fastboot".into(), args: vec!["flash".into(), "a b".into()] },
+            Event::FileFailed { protocol: Protocol::Http, path: "http://x/y".into(), error: "404".into() },
+            Event::Violation { what: "power-left-on".into(), detail: "at the end".into() },
+            Event::Power { action: PowerAction::Off },
+            Event::Disconnected { uart: 0 },
+        ]
+    }
+
+    #[test]
+    fn a_ledger_is_a_text_that_a_person_can_read() {
+        insta::assert_snapshot!(ledger(events("12"), &[b"echo /lava-12/bin\n"]));
+    }
+
+    #[test]
+    fn the_overlay_is_equal_for_two_jobs_and_differs_when_a_file_does() {
+        let tree = |job: &str, content: &str| {
+            let content = content.replace("JOB", job);
+            let sha256 = meta_lava_formats::sha256(content.as_bytes());
+            let mut entries = rootfs();
+            entries.push(entry(&format!("lava-{job}/environment"), 0o644, "file", &sha256));
+            let events = vec![Event::Tree { root: "ramdisk".into(), source: String::new(), entries }];
+            let evidence = Evidence {
+                ledgers: [(
+                    "b".to_owned(),
+                    events.into_iter().map(|event| Entry { time_us: 0, event }).collect(),
+                )]
+                .into(),
+                blobs: [(sha256, content.into_bytes())].into(),
+                ..Evidence::default()
+            };
+            let (masks, context) = (Masks::new(), Context::new(Some(job)));
+            normalise(&evidence, &artifacts(), Normaliser { masks: &masks, context: &context })
+        };
+        assert_eq!(tree("12", "cd /lava-JOB/"), tree("4711", "cd /lava-JOB/"));
+        assert_ne!(tree("12", "cd /lava-JOB/"), tree("12", "cd /lava-JOB/x"));
+    }
+
+    #[test]
+    fn a_flipped_byte_a_missing_file_and_a_second_reset_are_seen() {
+        let good = ledger(events("12"), &[]);
+        let change = |change: &dyn Fn(&mut Vec<Event>)| {
+            let mut events = events("12");
+            change(&mut events);
+            ledger(events, &[])
+        };
+        assert_ne!(
+            good,
+            change(&|events| events[6] = file("12/tftp-deploy-abcdefgh/kernel/zImage", "ab", "0x82000000"))
+        );
+        assert_ne!(good, change(&|events| events.insert(1, Event::Power { action: PowerAction::Reset })));
+        assert_ne!(
+            good,
+            change(&|events| {
+                let Event::Tree { entries, .. } = &mut events[11] else { panic!() };
+                entries.pop();
+            })
+        );
+        assert_ne!(good, change(&|events| events.swap(4, 5)));
+    }
+
+    #[test]
+    fn an_endless_ledger_is_cut_with_a_mark() {
+        let events = vec![Event::Network { method: "dhcp".into() }; EVENTS + 3];
+        assert!(ledger(events, &[]).ends_with("  [… 3 more events left out]\n"));
+    }
+
+    #[test]
+    fn a_board_that_nothing_happened_to_says_so() {
+        assert_eq!(ledger(vec![], &[]), "board bbb-01\n  nothing happened to it\n");
+    }
+
+    proptest! {
+        #[test]
+        fn any_ledger_is_lines_that_a_terminal_may_show(
+            (path, text, sha256, kind) in (".*", ".*", ".*", ".*"), mode: u32, parts in 0usize..3,
+        ) {
+            let mut tree = rootfs();
+            tree.push(entry(&path, mode, &kind, &text));
+            let events = vec![
+                Event::Line { uart: usize::MAX, stage: Stage::Userland, text: text.clone() },
+                Event::Key { uart: 0, text: path.clone() },
+                Event::File {
+                    protocol: Protocol::Nfs, path: path.clone(), size: u64::MAX, sha256: sha256.clone(), load: kind.clone(),
+                    parts: vec![text.clone(); parts],
+                },
+                Event::Boot { kernel: sha256.clone(), cmdline: text.clone(), ramdisk: Some(kind.clone()), dtb: None },
+                Event::Tree { root: path.clone(), source: sha256, entries: tree },
+                Event::Tool { tool: kind, args: vec![text, path] },
+            ];
+            prop_assert!(!ledger(events, &[]).chars().any(|c| c.is_control() && c != '\n'));
+        }
+    }
+
+    #[test]
+    fn what_stands_for_a_checksum_is_fit_for_a_terminal() {
+        let boot = Event::Boot {
+            kernel: "\0".into(),
+            cmdline: String::new(),
+            ramdisk: Some("\u{1b}[31m".into()),
+            dtb: Some("é".repeat(20)),
+        };
+        let text = ledger(vec![boot], &[]);
+        assert!(text.contains("kernel = unknown, \\x00\n"), "{text}");
+        assert!(text.contains("ramdisk = unknown, \\x1b[31m\n"), "{text}");
+        assert!(text.contains(&format!("dtb = unknown, {}\n", "é".repeat(DIGITS))), "{text}");
+    }
+
+    #[test]
+    fn a_ledger_of_files_that_nobody_knows_is_read_in_bounded_time() {
+        let unknown = Event::File {
+            protocol: Protocol::Tftp,
+            path: "x".into(),
+            size: 1,
+            sha256: "f0".into(),
+            load: String::new(),
+            parts: vec!["f1".into(); 100],
+        };
+        let mut events = vec![unknown; EVENTS];
+        events.push(Event::Tree { root: "x".into(), source: "f2".into(), entries: Vec::new() });
+        // Each part was once looked for in all that followed: it took many minutes.
+        assert!(ledger(events, &[]).contains("made of unknown, f1"));
+    }
+}

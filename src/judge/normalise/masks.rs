@@ -1,0 +1,609 @@
+//! The masks: what varies between two runs that are alike, and its placeholder.
+//!
+//! Two kinds: values that are known exactly for a job ([`Context`]), and patterns
+//! ([`TABLE`]). Each mask counts what it matched, so that one that matches
+//! nothing any more is noticed: LAVA's wording changed, or the mask was never
+//! needed.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use regex::{Regex, RegexSet};
+
+/// Where a mask applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Lines of the log that LAVA wrote: debug, info, results, ...
+    Lava,
+    /// Lines of the log that the board printed or LAVA typed, and the ledger.
+    Board,
+    /// LAVA's results and the job's details.
+    Results,
+    /// A file of LAVA's overlay, before it is hashed.
+    File,
+}
+
+/// A pattern that varies.
+#[derive(Debug)]
+pub struct Mask {
+    /// Name, for the warning that it matched nothing.
+    pub name: &'static str,
+    /// Where it applies.
+    scopes: &'static [Scope],
+    /// The pattern.
+    pattern: &'static str,
+    /// What it becomes; `${1}` is its first group.
+    replacement: &'static str,
+}
+
+use Scope::{Board, File, Lava, Results};
+
+/// All patterns, in order of application. The messages are those of
+/// lava_dispatcher 2023.01; where another version words one differently, it is said.
+pub const TABLE: &[Mask] = &[
+    // job.py: "Start time: %s (UTC)"; lava-test-runner, failure comments.
+    Mask {
+        name: "date",
+        scopes: &[Lava, Board, Results, File],
+        pattern: r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:\+\d\d:\d\d|Z)?",
+        replacement: "[DATE]",
+    },
+    // mkimage -l: "Created: Sat Nov 23 06:08:00 2024".
+    Mask {
+        name: "date-mkimage",
+        scopes: &[Lava, Board],
+        pattern: r"\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d (?:[A-Z]{3,4} )?\d{4}",
+        replacement: "[DATE]",
+    },
+    // The results' metadata: …/job-output/2024/11/23/12/metadata/….yaml
+    Mask {
+        name: "date-output",
+        scopes: &[Results],
+        pattern: r"job-output/\d{4}/\d\d/\d\d/",
+        replacement: "job-output/[DATE]/",
+    },
+    // job.py: "lava-dispatcher, installed at version: 2023.01".
+    Mask {
+        name: "version",
+        scopes: &[Lava],
+        pattern: r"(installed at version: )[^\s,]+",
+        replacement: "${1}[VERSION]",
+    },
+    // boot/qemu.py: of which package the worker's qemu is, and what Debian calls its
+    // architecture; without a package, what qemu and the kernel say.
+    Mask {
+        name: "qemu-package",
+        scopes: &[Lava],
+        pattern: r"\bqemu(?:-system-\w+)?(, installed at version: [^,]+, host architecture: )[a-z0-9_]+",
+        replacement: "[QEMU_PACKAGE]${1}[ARCHITECTURE]",
+    },
+    // boot/qemu.py: the same in the results.
+    Mask {
+        name: "qemu-result",
+        scopes: &[Lava],
+        pattern: r#"("host_arch": ")[^"]*(", "job_arch": "[^"]*", "qemu_version": ")[^"]*"#,
+        replacement: "${1}[ARCHITECTURE]${2}[VERSION]",
+    },
+    // Python's tracebacks: where LAVA is installed, and its lines, which move with every change.
+    Mask {
+        name: "traceback",
+        scopes: &[Lava, Results],
+        pattern: r#"(File ")[^"]*(/lava_(?:common|dispatcher)/[^"]+", line )\d+"#,
+        replacement: "${1}[PACKAGES]${2}[LINE]",
+    },
+    // overlay.py: "Copying %s to %s": a file of LAVA's own, wherever it is installed.
+    Mask {
+        name: "packages",
+        scopes: &[Lava],
+        pattern: r"/[\w./-]*(/lava_(?:common|dispatcher)/)",
+        replacement: "[PACKAGES]${1}",
+    },
+    // action.py: "start: %s %s (timeout %s)": what is left of the time. Others have it in prose.
+    Mask {
+        name: "timeout",
+        scopes: &[Lava],
+        pattern: r"(\(timeout )\d+:\d\d:\d\d\)",
+        replacement: "${1}[TIMEOUT])",
+    },
+    // action.py: "end: %s %s (duration %s)".
+    Mask {
+        name: "duration",
+        scopes: &[Lava],
+        pattern: r"(\(duration )\d+:\d\d:\d\d\)",
+        replacement: "${1}[DURATION])",
+    },
+    // job.py: "validate duration: %.02f".
+    Mask {
+        name: "duration-validate",
+        scopes: &[Lava],
+        pattern: r"(validate duration: )\d+\.\d+",
+        replacement: "${1}[DURATION]",
+    },
+    // action.py: "Returned %d in %s seconds".
+    Mask {
+        name: "duration-command",
+        scopes: &[Lava],
+        pattern: r"(Returned -?\d+ in )\d+( seconds)",
+        replacement: "${1}[DURATION]${2}",
+    },
+    // action.py: "Timed out after %s seconds" of a command; those of actions are in Context.
+    Mask {
+        name: "duration-timed-out",
+        scopes: &[Lava, Results],
+        pattern: r"(Timed out after )\d+( seconds)",
+        replacement: "${1}[DURATION]${2}",
+    },
+    // Results in the log; in the results themselves the duration is a measurement.
+    Mask {
+        name: "duration-result",
+        scopes: &[Lava],
+        pattern: r#"("duration": )"?\d+(?:\.\d+)?"?"#,
+        replacement: "${1}\"[DURATION]\"",
+    },
+    // download.py: "%dMB downloaded in %0.2fs (%0.2fMB/s)"; since 2024 with narrow blanks that don't break.
+    Mask {
+        name: "rate",
+        scopes: &[Lava],
+        pattern: r"(\d+[ \u{202f}]?MB downloaded in )[\d.]+[ \u{202f}]?s \([\d.]+[ \u{202f}]?MB/s\)",
+        replacement: "${1}[DURATION] ([RATE])",
+    },
+    // job.py: mkdtemp(prefix=<action name>) below a folder of the job; on TFTP too.
+    Mask {
+        name: "tmpdir",
+        scopes: &[Lava, Board, Results, File],
+        // What is random may begin like the job's id.
+        pattern: r"(\[JOB_ID\]/[A-Za-z][A-Za-z0-9.-]*-)(?:[a-z0-9_]{8}\b|[a-z0-9_]*\[JOB_ID\][a-z0-9_]*)",
+        replacement: "${1}[TMPDIR]",
+    },
+    // cpio's last word on a ramdisk that has the job's overlay in it.
+    Mask {
+        name: "size-cpio",
+        scopes: &[Lava],
+        pattern: r"((?:>> |output: ))\d+ blocks?\b",
+        replacement: "${1}[SIZE] blocks",
+    },
+    // Boards say how large a ramdisk is that has the job's overlay in it, each in its
+    // own words: U-Boot, barebox, depthcharge, GRUB. The ledger has what was in it.
+    Mask {
+        name: "size-board",
+        scopes: &[Board],
+        pattern: r"(Bytes transferred = |initrd is at 0x[0-9a-f]+-|The bootfile was |Image ramdisk-1 has |initrd at 0x[0-9a-f]+-)(?:0x)?[0-9a-f]+(?: \([0-9a-f]+ hex\))?",
+        replacement: "${1}[SIZE]",
+    },
+    // U-Boot of such a ramdisk's header, and a hash for each 14 KiB of it.
+    Mask {
+        name: "size-uboot",
+        scopes: &[Board],
+        pattern: r"(Data Size:\s+)\d+ Bytes$",
+        replacement: "${1}[SIZE]",
+    },
+    // mkimage of a FIT around such a ramdisk.
+    Mask {
+        name: "hash-fit",
+        scopes: &[Lava],
+        pattern: r"(output:   Hash value:\s+)[0-9a-f]+",
+        replacement: "${1}[HASH]",
+    },
+    // runner: "Ending test lava.0_smoke (12_1.2.3), duration 0.01".
+    Mask {
+        name: "duration-test",
+        scopes: &[Lava],
+        pattern: r"(Ending test .*, duration )\d+\.\d+",
+        replacement: "${1}[DURATION]",
+    },
+    // mkimage -l of such a ramdisk, and U-Boot of its header: "Data Size: 12 Bytes = 0.01 KiB = 0.00 MiB".
+    Mask {
+        name: "size-mkimage",
+        scopes: &[Lava, Board],
+        pattern: r"(Data Size:\s+)\d+ Bytes = [\d.]+ [KM]iB(?: = [\d.]+ [KM]iB)?",
+        replacement: "${1}[SIZE]",
+    },
+    // Lines of the log where a test case began and ended: they count the download's progress, too.
+    Mask {
+        name: "line",
+        scopes: &[Lava],
+        pattern: r#"("(?:starttc|endtc)": )"?\d+"?"#,
+        replacement: "${1}\"[LINE]\"",
+    },
+];
+
+/// Masks of what only a job that fails has: no run without a mistake is expected to need them.
+const OF_FAILURES: &[&str] = &["duration-timed-out"];
+
+/// Placeholder of what nobody may read.
+pub const TOKEN: &str = "[TOKEN]";
+
+/// Placeholders of values that are known exactly, for their counters.
+const EXACT: &[&str] =
+    &["[JOB_ID]", "[DISPATCHER_IP]", "[WORKER]", "127.0.0.1 [PORT]", TOKEN, "[SERVER]", "[BOARD_IP]"];
+
+/// [`TABLE`], compiled once.
+struct Patterns {
+    /// Tells which of them match at all: most lines match none.
+    set: RegexSet,
+    regexes: Vec<Regex>,
+}
+
+static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| {
+    let patterns = || TABLE.iter().map(|mask| mask.pattern);
+    let constant = "the patterns are constants, and a test compiles them";
+    Patterns {
+        set: RegexSet::new(patterns()).expect(constant),
+        regexes: patterns().map(|pattern| Regex::new(pattern).expect(constant)).collect(),
+    }
+});
+
+/// The masks of a run: their counters. Shared by all of its jobs.
+#[derive(Debug)]
+pub struct Masks {
+    counts: Vec<AtomicU64>,
+    exact_counts: Vec<AtomicU64>,
+}
+
+impl Default for Masks {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Masks {
+    /// All masks, none of which has matched anything yet.
+    #[must_use]
+    pub fn new() -> Self {
+        let zeros = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
+        Self { counts: zeros(TABLE.len()), exact_counts: zeros(EXACT.len()) }
+    }
+
+    /// `text` with the patterns of `scope` masked.
+    pub(super) fn apply(&self, scope: Scope, text: &str) -> String {
+        let mut text = Cow::Borrowed(text);
+        // Masks make no text that a later pattern could match and an earlier look
+        // would miss, but for [JOB_ID], which is exact and there already.
+        for index in &PATTERNS.set.matches(&text) {
+            let mask = &TABLE[index];
+            if mask.scopes.contains(&scope) {
+                let mut count = 0;
+                let replaced = PATTERNS.regexes[index].replace_all(&text, |found: &regex::Captures<'_>| {
+                    count += 1;
+                    let mut replacement = String::new();
+                    found.expand(mask.replacement, &mut replacement);
+                    replacement
+                });
+                text = Cow::Owned(replaced.into_owned());
+                self.counts[index].fetch_add(count, Ordering::Relaxed);
+            }
+        }
+        text.into_owned()
+    }
+
+    fn count_exact(&self, placeholder: &str) {
+        if let Some(index) = EXACT.iter().position(|known| *known == placeholder) {
+            self.exact_counts[index].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Each mask and how often it has matched so far.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(&'static str, u64)> {
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let exact = EXACT.iter().copied().zip(self.exact_counts.iter().map(count));
+        exact.chain(TABLE.iter().map(|mask| mask.name).zip(self.counts.iter().map(count))).collect()
+    }
+
+    /// Patterns that have matched nothing so far, and that every run of the whole matrix
+    /// has something for: a warning then.
+    #[must_use]
+    pub fn unused(&self) -> Vec<&'static str> {
+        let patterns = &self.counts()[EXACT.len()..];
+        let unused = patterns.iter().filter(|(name, count)| *count == 0 && !OF_FAILURES.contains(name));
+        unused.map(|(name, _)| *name).collect()
+    }
+}
+
+/// Values of one job that are known exactly.
+#[derive(Debug, Clone, Default)]
+pub struct Context {
+    exact: Vec<(String, &'static str)>,
+    /// Seconds that actions of a name are allowed; the most where there are several.
+    allowed: BTreeMap<String, u64>,
+}
+
+/// timeout.py: "%s timed out after %s seconds", the first being the name of an action.
+static TIMED_OUT: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"([a-z][a-z0-9-]*) timed out after (\d+) seconds").expect("a constant, and tests use it")
+});
+
+impl Context {
+    /// What is known of job `id`.
+    #[must_use]
+    pub fn new(id: Option<&str>) -> Self {
+        let mut context = Self::default();
+        if let Some(id) = id {
+            context.add("[JOB_ID]", id);
+        }
+        context
+    }
+
+    /// Masks `value` wherever it stands as a word: `[DISPATCHER_IP]` for the worker's
+    /// address, `[TOKEN]`, `[WORKER]`, `[SERVER]`, ... A number is masked only where the
+    /// text around it says that it is a job's id.
+    pub fn add(&mut self, placeholder: &'static str, value: &str) -> &mut Self {
+        if !value.is_empty() {
+            self.exact.push((value.to_owned(), placeholder));
+            // The longest first: a value may be a part of another one.
+            self.exact.sort_by(|(a, _), (b, _)| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        }
+        self
+    }
+
+    /// `bytes` without the secrets among the values; what is a secret in one place is one in all.
+    #[must_use]
+    pub fn without_secrets<'b>(&self, bytes: &'b [u8]) -> Cow<'b, [u8]> {
+        let secrets = self.exact.iter().filter(|(_, placeholder)| *placeholder == TOKEN);
+        let any: Vec<String> = secrets.map(|(secret, _)| regex::escape(secret)).collect();
+        match regex::bytes::Regex::new(&any.join("|")) {
+            Ok(any_secret) if !any.is_empty() => any_secret.replace_all(bytes, TOKEN.as_bytes()),
+            _ => Cow::Borrowed(bytes),
+        }
+    }
+
+    /// Masks the ports of consoles, as dictionaries name them.
+    pub fn add_port(&mut self, port: u16) -> &mut Self {
+        self.add("127.0.0.1 [PORT]", &format!("127.0.0.1 {port}"))
+    }
+
+    /// Tells how many seconds the actions of a name are allowed.
+    pub fn allow(&mut self, action: &str, seconds: u64) -> &mut Self {
+        let most = self.allowed.entry(action.to_owned()).or_default();
+        *most = seconds.max(*most);
+        self
+    }
+
+    /// Masks after how many seconds an action was given up, unless that is not about what
+    /// it was allowed: less, since the time of the action around it runs too; hardly more.
+    fn timed_out<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        TIMED_OUT.replace_all(text, |found: &regex::Captures<'_>| {
+            let seconds: u64 = found[2].parse().unwrap_or(u64::MAX);
+            let in_time = self.allowed.get(&found[1]).is_none_or(|allowed| {
+                let (least, most) = (allowed / 2, allowed.saturating_add(allowed / 4).saturating_add(3));
+                (least..=most).contains(&seconds)
+            });
+            let shown = if in_time { "[DURATION]" } else { &found[2] };
+            format!("{} timed out after {shown} seconds", &found[1])
+        })
+    }
+
+    pub(super) fn apply(&self, text: &str, masks: &Masks) -> String {
+        let mut text = Cow::Borrowed(text);
+        for (value, placeholder) in &self.exact {
+            if text.contains(value.as_str()) {
+                text = Cow::Owned(replace_word(&text, value, placeholder, masks));
+            }
+        }
+        if text.contains(" timed out after ") {
+            text = Cow::Owned(self.timed_out(&text).into_owned());
+        }
+        text.into_owned()
+    }
+}
+
+/// Replaces `value` where it is not a part of a longer word or number.
+fn replace_word(text: &str, value: &str, placeholder: &str, masks: &Masks) -> String {
+    // Job ids begin at 1 in a new database: as a bare number they mean too much else.
+    let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
+    let mut replaced = String::with_capacity(text.len());
+    let mut done = 0;
+    for (start, _) in text.match_indices(value) {
+        let (before, after) = (&text[..start], &text[start + value.len()..]);
+        let is_word = !before.ends_with(|c: char| c.is_ascii_alphanumeric())
+            && !after.starts_with(|c: char| c.is_ascii_alphanumeric())
+            // 1.1234 and 1234.5 are other numbers; the end of a sentence is none.
+            && !is_fraction(before, after);
+        if start >= done && is_word && (!is_number || names_a_job(before, after)) {
+            replaced.push_str(&text[done..start]);
+            replaced.push_str(placeholder);
+            done = start + value.len();
+            masks.count_exact(placeholder);
+        }
+    }
+    replaced.push_str(&text[done..]);
+    replaced
+}
+
+fn is_fraction(before: &str, after: &str) -> bool {
+    let digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
+    let mut last = before.chars().rev();
+    let mut next = after.chars();
+    (last.next() == Some('.') && digit(last.next())) || (next.next() == Some('.') && digit(next.next()))
+}
+
+/// Whether what stands around a number says that it is a job's id:
+/// `lava-12`, `tmp/12/`, `12/tftp-deploy-…`, `12_1.2.3`, `job 12`, `job_id: 12`, `{LAVA_JOB_ID}: 12`,
+/// `jobs/12`.
+fn names_a_job(before: &str, after: &str) -> bool {
+    const WORDS: [&str; 7] = ["lava-", "tmp/", "job", "job_id", "jobs/", "job/", "results/"];
+    let mut from = before.len().saturating_sub(32);
+    while !before.is_char_boundary(from) {
+        from += 1;
+    }
+    let near = &before[from..];
+    let word = near.trim_end_matches(['"', '\'', ' ', ':', '=', '}']).to_ascii_lowercase();
+    WORDS.iter().any(|end| word.ends_with(end))
+        // job-output/2024/11/23/12
+        || near.rfind("job-output/").is_some_and(|at| near.len() - at == "job-output/2024/11/23/".len())
+        || after.starts_with("/tftp-deploy-")
+        || after.strip_prefix('_').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::judge::normalise::Normaliser;
+
+    fn mask(scope: Scope, job: &str, text: &str) -> String {
+        let masks = Masks::new();
+        let mut context = Context::new(Some(job));
+        context.add("[DISPATCHER_IP]", "172.18.0.4").add("127.0.0.1 [PORT]", "127.0.0.1 20000");
+        Normaliser { masks: &masks, context: &context }.mask(scope, text)
+    }
+
+    #[test]
+    fn what_lava_logs_is_masked_and_its_structure_stays() {
+        for (text, masked) in [
+            (
+                "start: 1.1 http-download (timeout 00:04:59) [common]",
+                "start: 1.1 http-download (timeout [TIMEOUT]) [common]",
+            ),
+            (
+                "end: 1.1 http-download (duration 00:00:01) [common]",
+                "end: 1.1 http-download (duration [DURATION]) [common]",
+            ),
+            ("validate duration: 0.03", "validate duration: [DURATION]"),
+            ("Returned 0 in 12 seconds", "Returned 0 in [DURATION] seconds"),
+            ("0MB downloaded in 0.01s (2.31MB/s)", "0MB downloaded in [DURATION] ([RATE])"),
+            (
+                "0\u{202f}MB downloaded in 0.01\u{202f}s (2.31\u{202f}MB/s)",
+                "0\u{202f}MB downloaded in [DURATION] ([RATE])",
+            ),
+            ("Start time: 2024-11-23 06:08:00.123456+00:00 (UTC)", "Start time: [DATE] (UTC)"),
+            (
+                "lava-dispatcher, installed at version: 2023.01",
+                "lava-dispatcher, installed at version: [VERSION]",
+            ),
+            (
+                "qemu-system-x86, installed at version: 1:7.2+dfsg-7, host architecture: amd64",
+                "[QEMU_PACKAGE], installed at version: [VERSION], host architecture: [ARCHITECTURE]",
+            ),
+            (
+                "qemu, installed at version: 7.2, host architecture: x86_64",
+                "[QEMU_PACKAGE], installed at version: [VERSION], host architecture: [ARCHITECTURE]",
+            ),
+            (
+                r#"{"host_arch": "amd64", "job_arch": "x86_64", "qemu_version": "1:7.2+dfsg-7"}"#,
+                r#"{"host_arch": "[ARCHITECTURE]", "job_arch": "x86_64", "qemu_version": "[VERSION]"}"#,
+            ),
+            (
+                "saving as /var/lib/lava/dispatcher/tmp/4711/tftp-deploy-ab_d3f9h/kernel/zImage",
+                "saving as /var/lib/lava/dispatcher/tmp/[JOB_ID]/tftp-deploy-[TMPDIR]/kernel/zImage",
+            ),
+            (
+                "Copying /usr/lib/python3/dist-packages/lava_dispatcher/dynamic_vm_keys/lava.pub to /root/x",
+                "Copying [PACKAGES]/lava_dispatcher/dynamic_vm_keys/lava.pub to /root/x",
+            ),
+            (">> 1234 blocks", ">> [SIZE] blocks"),
+            ("Setting up telnet 127.0.0.1 20000", "Setting up telnet 127.0.0.1 [PORT]"),
+            (
+                r#"{"case": "x", "duration": "1.02", "endtc": 12, "starttc": "9"}"#,
+                r#"{"case": "x", "duration": "[DURATION]", "endtc": "[LINE]", "starttc": "[LINE]"}"#,
+            ),
+            ("total size: 4711 (0MB)", "total size: 4711 (0MB)"),
+        ] {
+            assert_eq!(mask(Scope::Lava, "4711", text), masked);
+        }
+    }
+
+    #[test]
+    fn what_the_board_sees_is_masked_less() {
+        assert_eq!(
+            mask(Scope::Board, "4711", "tftp 0x82000000 4711/tftp-deploy-abcdefgh/kernel/zImage"),
+            "tftp 0x82000000 [JOB_ID]/tftp-deploy-[TMPDIR]/kernel/zImage"
+        );
+        assert_eq!(
+            mask(Scope::Board, "4711", "setenv serverip 172.18.0.4"),
+            "setenv serverip [DISPATCHER_IP]"
+        );
+        assert_eq!(mask(Scope::Board, "4711", "it took (timeout 00:00:01)"), "it took (timeout 00:00:01)");
+    }
+
+    #[test]
+    fn an_exact_value_is_masked_as_a_word_only() {
+        let same = ["a4711", "4711b", "1.4711", "4711.25", "14711", "deadbeef4711c0ffee"];
+        for text in same {
+            assert_eq!(mask(Scope::Lava, "4711", text), text);
+        }
+        assert_eq!(
+            mask(Scope::Lava, "4711", "job 4711. /lava-4711/bin 4711_1.2.3"),
+            "job [JOB_ID]. /lava-[JOB_ID]/bin [JOB_ID]_1.2.3"
+        );
+    }
+
+    #[test]
+    fn a_job_id_is_masked_only_where_it_can_be_nothing_else() {
+        for (text, masked) in [
+            (
+                "/lava-7/bin/lava-test-runner /lava-7/0",
+                "/lava-[JOB_ID]/bin/lava-test-runner /lava-[JOB_ID]/0",
+            ),
+            ("7/tftp-deploy-abcdefgh/dtb/x.dtb", "[JOB_ID]/tftp-deploy-[TMPDIR]/dtb/x.dtb"),
+            ("Starting test lava.0_x (7_1.4.2.1)", "Starting test lava.0_x ([JOB_ID]_1.4.2.1)"),
+            ("job: 7", "job: [JOB_ID]"),
+            ("\"job_id\": \"7\"", "\"job_id\": \"[JOB_ID]\""),
+            ("- {LAVA_JOB_ID}: 7", "- {LAVA_JOB_ID}: [JOB_ID]"),
+            ("job-output/2024/11/23/7/metadata", "job-output/2024/11/23/[JOB_ID]/metadata"),
+            ("1.7 x 7 blocks 7", "1.7 x 7 blocks 7"),
+        ] {
+            assert_eq!(mask(Scope::Lava, "7", text), masked);
+        }
+    }
+
+    #[test]
+    fn every_mask_counts_and_those_that_matched_nothing_are_known() {
+        let masks = Masks::new();
+        let all = TABLE.len() - OF_FAILURES.len();
+        assert_eq!(masks.unused().len(), all);
+        masks.apply(Scope::Lava, "validate duration: 0.03 validate duration: 0.04");
+        masks.apply(Scope::Board, "validate duration: 0.03");
+        assert_eq!(masks.unused().len(), all - 1);
+        assert!(masks.counts().contains(&("duration-validate", 2)));
+    }
+
+    #[test]
+    fn a_timeout_that_comes_late_is_not_masked() {
+        let mut context = Context::new(None);
+        context.allow("lava-test-shell", 8).allow("lava-test-shell", 12);
+        let said = |name: &str, seconds: u64| {
+            context.apply(&format!("'{name} timed out after {seconds} seconds'"), &Masks::new())
+        };
+        for (name, seconds) in [("lava-test-shell", 12), ("lava-test-shell", 14), ("unknown", 500)] {
+            assert_eq!(said(name, seconds), format!("'{name} timed out after [DURATION] seconds'"));
+        }
+        assert_eq!(said("lava-test-shell", 24), "'lava-test-shell timed out after 24 seconds'");
+        assert_eq!(said("lava-test-shell", 2), "'lava-test-shell timed out after 2 seconds'");
+    }
+
+    #[test]
+    fn a_secret_is_in_no_bytes_wherever_it_stands() {
+        let mut context = Context::new(Some("12"));
+        context.add(TOKEN, "s3cret").add(TOKEN, "a+b").add("[WORKER]", "worker-1");
+        let kept = context.without_secrets(b"worker-1 s3crets3cret a+b aab \xff 12");
+        assert_eq!(kept.as_ref(), b"worker-1 [TOKEN][TOKEN] [TOKEN] aab \xff 12");
+        assert_eq!(Context::new(None).without_secrets(b"s3cret").as_ref(), b"s3cret");
+    }
+
+    proptest! {
+        #[test]
+        fn masking_twice_is_masking_once(text in ".{0,80}", job in 1u32..100_000) {
+            let job = job.to_string();
+            let once = mask(Scope::Lava, &job, &text);
+            prop_assert_eq!(mask(Scope::Lava, &job, &once), once);
+        }
+
+        #[test]
+        fn two_jobs_that_differ_in_what_varies_are_equal_when_masked(
+            (a, b) in (1u32..100_000, 1u32..100_000),
+            (x, y) in ("[a-z0-9_]{8}", "[a-z0-9_]{8}"),
+            (s, t) in (0u32..60, 0u32..60),
+        ) {
+            let text = |job: u32, dir: &str, seconds: u32| {
+                mask(Scope::Lava, &job.to_string(), &format!(
+                    "/tmp/{job}/tftp-deploy-{dir}/x end: 1 x (duration 00:00:{seconds:02}) /lava-{job}/ {job}_1.2"
+                ))
+            };
+            prop_assert_eq!(text(a, &x, s), text(b, &y, t));
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The one way, put together: a stack, the jobs of scenarios on it, and their verdicts.
+
+pub mod lab;
+pub mod runner;
+pub mod session;

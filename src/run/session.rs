@@ -1,0 +1,254 @@
+//! The time of a stack: what every command that needs one does before its own work
+//! and after it, whatever becomes of that.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::error::{Error, Result};
+use crate::event::{Event, EventSender, Phase};
+use crate::interrupt::Interrupt;
+use crate::jobs::collector::Collector;
+use crate::judge::normalise::Artifacts;
+use crate::stack::compose::{self, Compose};
+use crate::stack::docker::Engine;
+use crate::stack::images::{self, Lava, LavaArgs};
+use crate::stack::sweep::{self, Purpose};
+use crate::stack::{self, Lab, Spec, Stack};
+
+/// Where reports go by default, below the repository's root; a folder for each run.
+pub const REPORTS: &str = "target/meta-lava";
+
+/// Jobs at once on each core. A job waits for its board and for LAVA's own
+/// pauses most of its time; with more of them than this none ends sooner.
+const JOBS_PER_CORE: usize = 8;
+
+/// Options of every command that runs jobs on a stack.
+#[derive(Debug, clap::Args)]
+pub struct StackArgs {
+    #[command(flatten)]
+    lava: LavaArgs,
+    /// Jobs at once [default: what this machine's cores bear]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// Folder of the report [default: target/meta-lava/<run>]
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+}
+
+impl StackArgs {
+    /// How many jobs at once, on an engine with so many processors.
+    #[must_use]
+    pub fn at_once(&self, cpus: usize) -> usize {
+        self.jobs.map_or(cpus * JOBS_PER_CORE, usize::from)
+    }
+
+    /// Begins a run: checks what can be checked at once, gives it a name and a folder, and
+    /// listens to the user from now on.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the repository or what is asked for is none.
+    pub fn begin(&self) -> Result<Beginning> {
+        let root = crate::root::root()?;
+        compose::check(&root).map_err(|problem| Error::Usage(problem.to_string()))?;
+        let lava = self.lava.lava()?;
+        let run = sweep::new_run_name();
+        let report = self.report.clone().unwrap_or_else(|| root.join(REPORTS).join(&run));
+        let left = format!("run {run} may have left something behind; `meta-lava clean` removes it");
+        let interrupt = Interrupt::listen(move || left.clone())?;
+        Ok(Beginning { root, run, report, lava, interrupt })
+    }
+}
+
+/// A run that has a name, and nothing else yet.
+pub struct Beginning {
+    /// Root of the repository.
+    pub root: PathBuf,
+    /// Its name, see [`sweep::new_run_name`].
+    pub run: String,
+    /// The report's folder.
+    pub report: PathBuf,
+    /// Which LAVA.
+    pub lava: Lava,
+    /// Whether the user has had enough.
+    pub interrupt: Interrupt,
+}
+
+impl Beginning {
+    /// Its session, of which `events` is told.
+    #[must_use]
+    pub fn session<'a>(&'a self, events: &'a EventSender) -> Session<'a> {
+        Session {
+            root: &self.root,
+            run: &self.run,
+            lava: &self.lava,
+            report: &self.report,
+            events,
+            interrupt: &self.interrupt,
+            keep: false,
+        }
+    }
+}
+
+/// What a command does with a stack is done in one of these.
+#[derive(Clone, Copy)]
+pub struct Session<'a> {
+    /// Root of the repository.
+    pub root: &'a Path,
+    /// Name of the run, see [`sweep::new_run_name`].
+    pub run: &'a str,
+    /// Which LAVA.
+    pub lava: &'a Lava,
+    /// The report's folder; the containers' logs go to `raw/` in it.
+    pub report: &'a Path,
+    /// Who is told what happens.
+    pub events: &'a EventSender,
+    /// Whether the user has had enough.
+    pub interrupt: &'a Interrupt,
+    /// Whether the stack stays up at the end.
+    pub keep: bool,
+}
+
+/// A stack that is up, and all that must be known before its first job.
+pub struct Up {
+    /// The stack.
+    pub stack: Arc<Stack>,
+    /// Where the boards of the lab are: a device's name to its worker's.
+    pub lab: Lab,
+    /// The workers.
+    pub workers: Vec<Worker>,
+    /// What the world serves.
+    pub artifacts: Artifacts,
+    /// Processors of the engine's machine.
+    pub cpus: usize,
+}
+
+/// A worker that scenarios share.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    /// LAVA's name of it.
+    pub name: String,
+    /// Its address in the stack's network.
+    pub address: String,
+    /// What its boards took down.
+    pub collector: Collector,
+}
+
+impl Session<'_> {
+    /// Tells of an event.
+    pub fn say(&self, event: Event) {
+        // That nobody listens is no error.
+        let _ = self.events.send(event);
+    }
+
+    /// Does `work` as `phase`.
+    ///
+    /// # Errors
+    /// What `work` fails with.
+    pub async fn phase<T>(&self, phase: Phase, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.say(Event::PhaseStarted(phase));
+        let begun = Instant::now();
+        let result = work.await;
+        self.say(Event::PhaseEnded(phase, begun.elapsed()));
+        result
+    }
+
+    /// Builds the images, brings a stack with `lab` up, does `work` with it, keeps its
+    /// logs, and takes it down; the last two whatever becomes of the first ones.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`]; what the stack or `work` fails with, or else
+    /// [`Error::LeftBehind`].
+    pub async fn with_stack(
+        &self,
+        workers: usize,
+        lab: Lab,
+        work: impl AsyncFnOnce(Up) -> Result<()>,
+    ) -> Result<()> {
+        // Known now, before minutes are spent on images.
+        Compose::find().await?;
+        let engine = self.interrupt.or(Engine::connect()).await?;
+        let cpus = engine.preflight().await?.cpus;
+        for line in self.interrupt.or(sweep::sweep_stale(&engine)).await? {
+            self.say(Event::Warning(line));
+        }
+        let images = self.phase(Phase::Images, images::ensure(&engine, self.root, self.lava, self.events));
+        let images = self.interrupt.or(images).await?;
+        let spec = Spec {
+            run: self.run.to_owned(),
+            // What is kept must not be swept by the next run.
+            purpose: if self.keep { Purpose::Up } else { Purpose::Run },
+            root: self.root.to_owned(),
+            images,
+            workers,
+            lab,
+            password: None,
+        };
+        let up = self.phase(Phase::Stack, async {
+            let stack = Arc::new(Stack::up(&engine, &spec, self.events).await?);
+            let workers = Worker::all(&stack, spec.workers).await?;
+            let artifacts = stack.artifacts().await?;
+            Ok(Up { stack, lab: spec.lab.clone(), workers, artifacts, cpus })
+        });
+        let result = match self.interrupt.or(up).await {
+            Err(error) => Err(error),
+            Ok(up) => work(up).await,
+        };
+        let cleaned = self.phase(Phase::Cleanup, self.clean_up(&engine)).await;
+        match (result, cleaned) {
+            (Err(error), Err(left)) => {
+                self.say(Event::Warning(left.to_string()));
+                Err(error)
+            }
+            (result, cleaned) => result.and(cleaned),
+        }
+    }
+
+    /// Keeps the logs, takes all down, and says what is still there.
+    async fn clean_up(&self, engine: &Engine) -> Result<()> {
+        let left = |error: Error| {
+            Error::LeftBehind(format!(
+                "{error}; what run {} has made is still there: `meta-lava clean` removes it",
+                self.run
+            ))
+        };
+        engine.check_answers().await.map_err(left)?;
+        let logs = stack::logs_of(engine, self.run, &self.report.join("raw")).await;
+        if let Err(error) = logs {
+            self.say(Event::Warning(error.to_string()));
+        }
+        if self.keep {
+            self.say(Event::Warning(format!(
+                "the stack of run {} is still up, as --keep asked; `meta-lava down {}` takes it down",
+                self.run, self.run
+            )));
+            return Ok(());
+        }
+        let left = stack::clean_up(engine, self.root, self.run).await.map_err(left)?;
+        match left.first() {
+            None => Ok(()),
+            Some(first) => Err(Error::LeftBehind(format!(
+                "{} objects of run {} are left behind, such as {} {}; `meta-lava clean` removes them",
+                left.len(),
+                self.run,
+                first.kind,
+                first.name
+            ))),
+        }
+    }
+}
+
+impl Worker {
+    async fn all(stack: &Stack, count: usize) -> Result<Vec<Self>> {
+        let mut workers = Vec::new();
+        for name in stack::worker_names(count) {
+            let container = stack.worker_container(&name)?;
+            workers.push(Self {
+                address: stack.worker_address(&name)?.to_owned(),
+                collector: Collector::start(stack.engine(), container).await?,
+                name,
+            });
+        }
+        Ok(workers)
+    }
+}

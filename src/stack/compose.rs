@@ -1,0 +1,304 @@
+//! The Compose tool: it starts and stops the topology, and nothing else.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use serde_json::{Map, Value, json};
+use tokio::process::Command;
+
+use crate::error::{Error, Result};
+use crate::programs::has_program;
+use crate::root::MARK;
+use crate::scenario::Problem;
+use crate::stack::docker::Engine;
+use crate::stack::docker::host::Host;
+use crate::stack::docker::objects::tail;
+
+/// How long the tool may take to tell its version.
+const ASK: Duration = Duration::from_secs(20);
+/// How long it may take to start or stop a stack.
+const WORK: Duration = Duration::from_secs(300);
+
+/// The tool as it is found on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compose {
+    command: Vec<String>,
+}
+
+/// A topology under a name of its own.
+#[derive(Clone)]
+pub struct Project {
+    /// Compose project: prefix of the names of all its objects.
+    pub name: String,
+    /// `compose.yaml`, then what overrides it.
+    pub files: Vec<PathBuf>,
+    /// What the files ask the environment for. Not logged: tokens are in it.
+    pub environment: Vec<(String, String)>,
+}
+
+impl std::fmt::Debug for Project {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Without the environment: tokens are in it.
+        f.debug_struct("Project")
+            .field("name", &self.name)
+            .field("files", &self.files)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Compose {
+    /// Finds it: the plugin (`docker compose`), else the program
+    /// (`docker-compose`). Looks where they are installed: to ask each for its
+    /// version would take longer than starting a stack with it.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when there is neither.
+    pub async fn find() -> Result<Self> {
+        let plugin = Self { command: vec!["docker".into(), "compose".into()] };
+        let program = Self { command: vec!["docker-compose".into()] };
+        if has_program("docker")
+            && plugin_folders().iter().any(|folder| folder.join("docker-compose").is_file())
+        {
+            return Ok(plugin);
+        }
+        if has_program("docker-compose") {
+            return Ok(program);
+        }
+        // A plugin at a place that is not known.
+        match version(&plugin.command).await {
+            Some(_) => Ok(plugin),
+            None => Err(Error::Infrastructure(
+                "no Compose tool: neither `docker compose` nor `docker-compose` works; install one of them \
+                 (Debian: `apt-get install docker-compose`; Docker's own packages: `docker-compose-plugin`)"
+                    .into(),
+            )),
+        }
+    }
+
+    /// How it is called, and its version.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when it does not work.
+    pub async fn describe(&self) -> Result<String> {
+        let name = self.command.join(" ");
+        match version(&self.command).await {
+            Some(version) => Ok(format!("{name} {version}")),
+            None => Err(Error::Infrastructure(format!("`{name} version` does not work; install it again"))),
+        }
+    }
+
+    /// Starts all services, `workers` workers among them, without waiting for
+    /// them to be ready.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] with the end of what the tool said.
+    pub async fn up(&self, engine: &Engine, project: &Project, workers: usize) -> Result<()> {
+        let scale = format!("worker={workers}");
+        self.run(engine, project, &["up", "--detach", "--no-build", "--scale", &scale], "start the stack")
+            .await
+    }
+
+    /// Stops and removes everything of it, volumes included.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] with the end of what the tool said.
+    pub async fn down(&self, engine: &Engine, project: &Project) -> Result<()> {
+        let arguments = ["down", "--volumes", "--remove-orphans", "--timeout", "1"];
+        self.run(engine, project, &arguments, "take the stack down").await
+    }
+
+    /// Runs the tool in a task of its own, which goes on when its caller has
+    /// lost interest: an engine that was asked for a container makes it, also
+    /// after who asked was killed, and then nobody would remove it. What is
+    /// next done to the project waits for the task.
+    async fn run(&self, engine: &Engine, project: &Project, arguments: &[&str], what: &str) -> Result<()> {
+        let (tool, host, project) = (self.command.clone(), engine.host().clone(), project.clone());
+        let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
+        let failed = format!("could not {what} with `{}`: ", tool.join(" "));
+        let turn = turn(&project.name);
+        let task = tokio::spawn(async move {
+            let _turn = turn.lock().await;
+            execute(&tool, &host, &project, &arguments).await
+        });
+        match task.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(said)) => Err(Error::Infrastructure(format!("{failed}{said}"))),
+            Err(error) => Err(Error::Infrastructure(format!("{failed}{error}"))),
+        }
+    }
+}
+
+/// Whose turn it is with a project.
+fn turn(project: &str) -> Arc<tokio::sync::Mutex<()>> {
+    static TURNS: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>> = Mutex::new(BTreeMap::new());
+    let mut turns = TURNS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    Arc::clone(turns.entry(project.to_owned()).or_default())
+}
+
+/// Runs the tool to its end; `Err` is what it said.
+async fn execute(
+    tool: &[String],
+    host: &Host,
+    project: &Project,
+    arguments: &[String],
+) -> Result<(), String> {
+    let (program, first) = tool.split_first().ok_or("it has no name")?;
+    let mut command = Command::new(program);
+    command.args(first).arg("--project-name").arg(&project.name);
+    for file in &project.files {
+        command.arg("--file").arg(file);
+    }
+    command.args(arguments);
+    // The user's own settings for their own projects.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("COMPOSE_") {
+            command.env_remove(name);
+        }
+    }
+    host.hand_to(&mut command);
+    command
+        .envs(project.environment.iter().map(|(key, value)| (key, value)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // A group of its own: Ctrl-C in the terminal is for us to act on, and
+        // the plugin is a child of the command that we start.
+        .process_group(0);
+    tracing::debug!(project = project.name, ?arguments, "compose");
+    let child = command.spawn().map_err(|error| error.to_string())?;
+    let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()));
+    let output = tokio::time::timeout(WORK, child.wait_with_output()).await;
+    let output = match output {
+        Err(_) => return Err(format!("it was not done after {} s", WORK.as_secs())),
+        Ok(output) => output.map_err(|error| error.to_string())?,
+    };
+    group.0 = None;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = [output.stdout, output.stderr].concat();
+    Err(format!("it ended with {}:\n{}", output.status, tail(&String::from_utf8_lossy(&said), 20)))
+}
+
+/// Kills a process group when it is dropped before its work is done: at the
+/// deadline, or when this process ends.
+struct Group(Option<i32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        }
+    }
+}
+
+/// Where the `docker` command looks for plugins.
+fn plugin_folders() -> Vec<PathBuf> {
+    let config = std::env::var_os("DOCKER_CONFIG")
+        .map(PathBuf::from)
+        .or_else(|| std::env::home_dir().map(|home| home.join(".docker")));
+    config
+        .into_iter()
+        .map(|config| config.join("cli-plugins"))
+        .chain(
+            ["/usr/local/lib", "/usr/local/libexec", "/usr/lib", "/usr/libexec"]
+                .map(|folder| Path::new(folder).join("docker/cli-plugins")),
+        )
+        .collect()
+}
+
+async fn version(command: &[String]) -> Option<String> {
+    let (program, first) = command.split_first()?;
+    let mut asked = Command::new(program);
+    asked.args(first).args(["version", "--short"]).stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(ASK, asked.output()).await.ok()?.ok()?;
+    let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    // Without the plugin, `docker compose` may print its help and succeed.
+    (output.status.success() && version.trim_start_matches('v').starts_with(|c: char| c.is_ascii_digit()))
+        .then_some(version)
+}
+
+/// Judges the topology below `root`, as far as we read it ourselves.
+///
+/// # Errors
+/// What is wrong with it, and where.
+pub fn check(root: &Path) -> Result<(), Problem> {
+    let path = root.join(MARK);
+    let text = std::fs::read_to_string(&path).map_err(|error| Problem::new(MARK, error.to_string()))?;
+    serde_yaml::from_str::<serde_yaml::Value>(&text).map_err(|error| Problem::yaml(MARK, &error))?;
+    overlay(&text, &[]).map_err(|why| Problem::new(MARK, why)).map(|_| ())
+}
+
+/// A Compose file that puts labels on all that `file` defines.
+///
+/// # Errors
+/// [`Error::Usage`] when `file` is none.
+pub fn label_overlay(file: &Path, labels: &[(String, String)]) -> Result<String> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Error::Usage(format!("could not read {}: {error}", file.display())))?;
+    overlay(&text, labels).map_err(|why| Error::Usage(format!("{}: {why}", file.display())))
+}
+
+fn overlay(text: &str, labels: &[(String, String)]) -> Result<String, String> {
+    let file: serde_yaml::Value = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
+    let labels: Map<String, Value> =
+        labels.iter().map(|(key, value)| (key.clone(), json!(value.replace('$', "$$")))).collect();
+    let mut overlay = Map::new();
+    if let Some(version) = file.get("version").and_then(serde_yaml::Value::as_str) {
+        overlay.insert("version".into(), json!(version));
+    }
+    for section in ["services", "networks", "volumes"] {
+        let Some(things) = file.get(section).and_then(serde_yaml::Value::as_mapping) else { continue };
+        let things: Map<String, Value> = things
+            .keys()
+            .filter_map(serde_yaml::Value::as_str)
+            .map(|name| (name.to_owned(), json!({ "labels": labels })))
+            .collect();
+        overlay.insert(section.into(), Value::Object(things));
+    }
+    if !overlay.contains_key("services") {
+        return Err("it has no services".into());
+    }
+    // JSON is YAML.
+    serde_json::to_string_pretty(&overlay).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_a_file_defines_is_labelled() {
+        let text = "version: '2.4'\nx-y: &c {init: true}\nservices:\n  a: {<<: *c, image: x}\n  b: {image: y}\n\
+                    networks:\n  lab:\nvolumes:\n  database: {labels: {z: w}}\n";
+        let labels = [("meta-lava.run".to_owned(), "r$1".to_owned())];
+        let found: Value = serde_json::from_str(&overlay(text, &labels).unwrap()).unwrap();
+        let thing = json!({"labels": {"meta-lava.run": "r$$1"}});
+        assert_eq!(
+            found,
+            json!({
+                "version": "2.4",
+                "services": {"a": thing, "b": thing},
+                "networks": {"lab": thing},
+                "volumes": {"database": thing},
+            })
+        );
+        assert!(overlay("volumes: {}", &labels).is_err());
+        assert!(overlay(": :", &labels).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_command_that_is_no_compose_tool_is_not_taken_for_one() {
+        assert_eq!(version(&["true".to_owned()]).await, None);
+        assert_eq!(version(&["/nonexistent/docker-compose".to_owned()]).await, None);
+        assert_eq!(
+            version(&["echo".to_owned(), "v2.1.0".to_owned()]).await.as_deref(),
+            Some("v2.1.0 version --short")
+        );
+    }
+}

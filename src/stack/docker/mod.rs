@@ -1,0 +1,12 @@
+//! The engine, by its API: everything but starting and stopping the topology,
+//! which is the Compose tool's.
+
+pub mod archive;
+pub mod build;
+pub mod engine;
+pub mod exec;
+pub mod host;
+pub mod objects;
+pub mod tls;
+
+pub use engine::Engine;

@@ -1,0 +1,451 @@
+//! The images: found by the hash of what they are made of, or built.
+
+pub mod base;
+mod executable;
+mod lava;
+mod lock;
+mod recipe;
+mod source;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::event::{Event, EventSender, Phase};
+use crate::stack::docker::Engine;
+use crate::stack::docker::objects::{Kind, Object};
+use crate::stack::server_kind::{self, ServerKind};
+
+pub use lava::{Lava, LavaArgs, Origin};
+use lock::Lock;
+use recipe::{Base, File, Recipe, read_folder};
+
+/// Begin of the names of all images of ours. They are known by it and not by a
+/// label, which would cost the classic builder one more layer for each.
+const REPOSITORY: &str = "meta-lava";
+/// The images that a developer makes with every build, of ours or of LAVA's; each
+/// is made in seconds.
+const OFTEN: [&str; 4] = ["worker", "world", "server-source", "worker-source"];
+/// So many of each of them are kept, besides the ones in use.
+const KEPT: usize = 3;
+/// How long an image that was asked for may take to be pulled.
+const PULL: Duration = Duration::from_secs(600);
+
+/// The images that a stack is made of, as the engine knows them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Images {
+    /// Server.
+    pub server: String,
+    /// How the server wants to be started.
+    pub server_kind: &'static ServerKind,
+    /// Worker, with the ghost.
+    pub worker: String,
+    /// The outside world.
+    pub world: String,
+}
+
+/// An image and what it stands on, as far as we make it: the lowest first.
+struct Chain {
+    /// The image that was given, if the lowest does not stand on Debian.
+    given: Option<Given>,
+    recipes: Vec<Recipe>,
+}
+
+/// An image that somebody else made.
+#[derive(Debug, Clone)]
+struct Given {
+    name: String,
+    /// What it is now: another one may come to have its name.
+    id: String,
+}
+
+impl Chain {
+    /// On Debian, or on an image that was given.
+    fn on(given: Option<Given>) -> Self {
+        Self { given, recipes: Vec::new() }
+    }
+
+    /// Puts one more image on top.
+    fn add(&mut self, name: &'static str, dockerfile: &str, files: BTreeMap<String, File>) -> Result<()> {
+        let base = match (self.recipes.last(), &self.given) {
+            (Some(below), _) => Base::Ours(below.tag.clone()),
+            (None, Some(given)) => Base::Given { name: given.name.clone(), id: given.id.clone() },
+            (None, None) => Base::Debian,
+        };
+        self.recipes.push(Recipe::new(name, dockerfile, files, base)?);
+        Ok(())
+    }
+
+    /// Name of the topmost image.
+    fn name(&self) -> &str {
+        match (self.recipes.last(), &self.given) {
+            (Some(recipe), _) => &recipe.tag,
+            (None, Some(given)) => &given.name,
+            (None, None) => base::DEBIAN,
+        }
+    }
+}
+
+/// All images of a stack.
+struct Recipes {
+    server: Chain,
+    worker: Chain,
+    world: Chain,
+}
+
+impl Recipes {
+    fn chains(&self) -> [&Chain; 3] {
+        [&self.server, &self.worker, &self.world]
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Recipe> {
+        self.chains().into_iter().flat_map(|chain| &chain.recipes)
+    }
+}
+
+/// Finds or builds the images of a stack. `root`: see [`crate::root::root`].
+///
+/// # Errors
+/// [`Error::Infrastructure`] with the end of the build that failed;
+/// [`Error::Usage`] when a given image has no LAVA that is known how to start.
+pub async fn ensure(engine: &Engine, root: &Path, lava: &Lava, events: &EventSender) -> Result<Images> {
+    let (given, server_kind) = match &lava.origin {
+        Origin::Debian => ((None, None), &server_kind::own::KIND),
+        Origin::Images { server, worker } => {
+            let images = (
+                find(engine, "--server-image", server, events).await?,
+                find(engine, "--worker-image", worker, events).await?,
+            );
+            let kind = server_kind::of_image(server, &engine.image_entrypoint(server).await?)?;
+            ((Some(images.0), Some(images.1)), kind)
+        }
+    };
+    let recipes = read(engine, root, lava, given).await?;
+    if !present(engine, &recipes).await? {
+        // Two runs that build the same at once would both succeed, each
+        // wasting half of the machine; the second waits instead.
+        let lock = Lock::take(events).await?;
+        build(engine, &recipes, events).await?;
+        drop(lock);
+        prune(engine, &recipes).await;
+    }
+    Ok(Images {
+        server: recipes.server.name().to_owned(),
+        server_kind,
+        worker: recipes.worker.name().to_owned(),
+        world: recipes.world.name().to_owned(),
+    })
+}
+
+/// An image that an option names: on this engine, or pulled.
+async fn find(engine: &Engine, option: &str, image: &str, events: &EventSender) -> Result<Given> {
+    if engine.image_id(image).await?.is_none() {
+        progress(events, format!("pulling {image}"));
+        engine.pull(image, PULL).await.map_err(|error| {
+            Error::Infrastructure(format!("{error} (it is named by {option} and not on this engine)"))
+        })?;
+    }
+    let id = engine.image_id(image).await?.ok_or_else(|| {
+        Error::Infrastructure(format!("{image}, named by {option}, was pulled and is not on this engine"))
+    })?;
+    Ok(Given { name: image.to_owned(), id })
+}
+
+/// What is there of the images that the default LAVA needs: name, and whether.
+///
+/// # Errors
+/// As [`ensure`].
+pub async fn status(engine: &Engine, root: &Path) -> Result<Vec<(String, bool)>> {
+    let recipes = read(engine, root, &Lava::default(), (None, None)).await?;
+    let mut status = Vec::new();
+    for recipe in recipes.all() {
+        status.push((recipe.tag.clone(), engine.image_id(&recipe.tag).await?.is_some()));
+    }
+    Ok(status)
+}
+
+/// Reads what the images are made of. `given`: server and worker.
+async fn read(
+    engine: &Engine,
+    root: &Path,
+    lava: &Lava,
+    given: (Option<Given>, Option<Given>),
+) -> Result<Recipes> {
+    let architecture = engine.preflight().await?.architecture;
+    let (root, source) = (root.to_owned(), lava.source.clone());
+    tokio::task::spawn_blocking(move || {
+        recipes(&root, given, source.as_deref(), executable::own(&architecture)?)
+    })
+    .await
+    .map_err(|error| Error::Infrastructure(format!("could not read what the images are made of: {error}")))?
+}
+
+fn progress(events: &EventSender, line: String) {
+    let _ = events.send(Event::Progress(Phase::Images, line));
+}
+
+async fn present(engine: &Engine, recipes: &Recipes) -> Result<bool> {
+    for recipe in recipes.chains().into_iter().filter_map(|chain| chain.recipes.last()) {
+        if engine.image_id(&recipe.tag).await?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn build(engine: &Engine, recipes: &Recipes, events: &EventSender) -> Result<()> {
+    let architecture = engine.preflight().await?.architecture;
+    let debian = tokio::sync::OnceCell::new();
+    // The base is found once, and only when something that stands on it is missing.
+    let make = |recipe: Recipe| {
+        let (debian, architecture) = (&debian, &architecture);
+        async move {
+            if engine.image_id(&recipe.tag).await?.is_some() {
+                return Ok(());
+            }
+            let base = match &recipe.base {
+                Base::Ours(name) | Base::Given { name, .. } => name.clone(),
+                Base::Debian => debian
+                    .get_or_try_init(|| async {
+                        base::ensure(engine, architecture, &|line| progress(events, line)).await
+                    })
+                    .await?
+                    .clone(),
+            };
+            let name = recipe.name;
+            progress(events, format!("{name}: building {}", recipe.tag));
+            let begun = std::time::Instant::now();
+            let build = recipe.build(&base).await?;
+            engine.build(build, &|line| progress(events, format!("{name}: {line}"))).await?;
+            progress(events, format!("{name}: built in {:.1} s", begun.elapsed().as_secs_f64()));
+            Ok::<_, Error>(())
+        }
+    };
+    let chain = |chain: &Chain| {
+        let recipes = chain.recipes.clone();
+        async move {
+            // What lies below is only needed when the topmost itself is missing.
+            if let Some(last) = recipes.last()
+                && engine.image_id(&last.tag).await?.is_none()
+            {
+                for recipe in recipes {
+                    make(recipe).await?;
+                }
+            }
+            Ok::<_, Error>(())
+        }
+    };
+    let [server, worker, world] = recipes.chains().map(chain);
+    tokio::try_join!(server, worker, world).map(|_| ())
+}
+
+/// Removes the oldest of the images that are made anew with every change of our
+/// executable or of a LAVA's source; that one is in use is no reason to fail.
+async fn prune(engine: &Engine, recipes: &Recipes) {
+    for recipe in recipes.all().filter(|recipe| OFTEN.contains(&recipe.name)) {
+        let Ok(mut images) = engine.images(&format!("{REPOSITORY}/{}", recipe.name)).await else { return };
+        images.sort_by_key(|image| std::cmp::Reverse(image.created));
+        for image in images.into_iter().skip(KEPT).filter(|image| !image.tags.contains(&recipe.tag)) {
+            let names = if image.tags.is_empty() { vec![image.id.clone()] } else { image.tags.clone() };
+            for name in names {
+                let object = Object { kind: Kind::Image, id: name.clone(), name, labels: HashMap::new() };
+                if let Err(error) = engine.remove(&object).await {
+                    tracing::debug!(%error, "an old image stays");
+                }
+            }
+        }
+    }
+}
+
+/// Removes all images of ours that no container uses and the default LAVA does
+/// not need; says which.
+///
+/// # Errors
+/// [`Error::Infrastructure`] when the engine does not answer.
+pub async fn clean(engine: &Engine, keep: &[String]) -> Result<Vec<String>> {
+    let used: HashSet<String> = engine.containers_images().await?;
+    let mut removed = Vec::new();
+    let mut images = engine.images(&format!("{REPOSITORY}/*")).await?;
+    // The newest first: what stands on another image goes before it.
+    images.sort_by_key(|image| std::cmp::Reverse(image.created));
+    for image in images {
+        if used.contains(&image.id) || image.tags.iter().any(|tag| used.contains(tag) || keep.contains(tag)) {
+            continue;
+        }
+        let names = if image.tags.is_empty() { vec![image.id.clone()] } else { image.tags.clone() };
+        for name in names {
+            let object =
+                Object { kind: Kind::Image, id: name.clone(), name: name.clone(), labels: HashMap::new() };
+            match engine.remove(&object).await {
+                Ok(()) => removed.push(format!("image {name}")),
+                // It is what another one stands on.
+                Err(error) => tracing::debug!(%error, "an image stays"),
+            }
+        }
+    }
+    Ok(removed)
+}
+
+fn recipes(
+    root: &Path,
+    (given_server, given_worker): (Option<Given>, Option<Given>),
+    source: Option<&Path>,
+    executable: File,
+) -> Result<Recipes> {
+    let compose = root.join("compose");
+    let common = read_folder(&compose, "common")?;
+    let mut worker_files = read_folder(&compose, "worker")?;
+    let mut world_files = read_folder(&compose, "world")?;
+    let ghost_dockerfile = worker_files
+        .remove("worker/ghost.Dockerfile")
+        .ok_or_else(|| Error::Usage("compose/worker/ghost.Dockerfile is missing".into()))?;
+    let with_common = |mut files: BTreeMap<String, File>| {
+        files.extend(common.clone());
+        files
+    };
+    let source = source.map(|folder| source::Layers::read(&compose, folder)).transpose()?;
+
+    let mut server = Chain::on(given_server);
+    if server.given.is_none() {
+        server.add("server", "server/Dockerfile", with_common(read_folder(&compose, "server")?))?;
+    }
+    let mut worker = Chain::on(given_worker);
+    worker.add("worker-base", "worker/Dockerfile", with_common(worker_files))?;
+    if let Some(source) = source {
+        source.add_to(&mut server, ["server-tools", "server-source"])?;
+        source.add_to(&mut worker, ["worker-tools", "worker-source"])?;
+    }
+    let ghost =
+        [("worker/ghost.Dockerfile".to_owned(), ghost_dockerfile), ("ghost".to_owned(), executable.clone())];
+    worker.add("worker", "worker/ghost.Dockerfile", ghost.into())?;
+    let mut world = Chain::on(None);
+    world_files.insert("ghost".into(), executable);
+    world.add("world", "world/Dockerfile", world_files)?;
+    Ok(Recipes { server, worker, world })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::recipe::Content;
+    use super::*;
+
+    fn compose() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in [
+            ("common/a.sh", "a"),
+            ("server/Dockerfile", "FROM x"),
+            ("server/sub/b", "b"),
+            ("source/Dockerfile", "FROM x"),
+            ("source/tools.Dockerfile", "FROM x"),
+            ("worker/Dockerfile", "FROM x"),
+            ("worker/ghost.Dockerfile", "FROM x"),
+            ("world/Dockerfile", "FROM x"),
+        ] {
+            source::tests::write(&dir.path().join("compose"), path, text);
+        }
+        dir
+    }
+
+    fn ghost() -> File {
+        File { executable: true, content: Content::Bytes(b"elf".to_vec()), hash: "hash".into() }
+    }
+
+    fn tags(dir: &Path) -> Vec<String> {
+        tags_of(&recipes(dir, (None, None), None, ghost()).unwrap())
+    }
+
+    fn tags_of(recipes: &Recipes) -> Vec<String> {
+        recipes.all().map(|recipe| recipe.tag.clone()).collect()
+    }
+
+    fn given(name: &str, id: &str) -> Option<Given> {
+        Some(Given { name: name.into(), id: id.into() })
+    }
+
+    #[test]
+    fn an_image_is_named_by_its_inputs_and_by_nothing_else() {
+        let dir = compose();
+        let before = tags(dir.path());
+        assert_eq!(before, tags(dir.path()));
+        assert!(before[0].starts_with("meta-lava/server:"), "{before:?}");
+        std::fs::write(dir.path().join("compose/server/sub/b"), "c").unwrap();
+        let after = tags(dir.path());
+        assert_ne!(before[0], after[0]);
+        assert_eq!(before[1..], after[1..]);
+        // What is below an image changes the image.
+        std::fs::write(dir.path().join("compose/worker/Dockerfile"), "FROM y").unwrap();
+        let third = tags(dir.path());
+        assert_ne!(after[1], third[1]);
+        assert_ne!(after[2], third[2]);
+        assert_eq!(after[3], third[3]);
+        // What all share changes all that have it.
+        std::fs::write(dir.path().join("compose/common/a.sh"), "z").unwrap();
+        let fourth = tags(dir.path());
+        assert!(third.iter().zip(&fourth).take(3).all(|(a, b)| a != b));
+        assert_eq!(third[3], fourth[3]);
+        std::fs::write(dir.path().join("compose/server/.b.swp"), "").unwrap();
+        assert_eq!(fourth, tags(dir.path()));
+        std::fs::set_permissions(
+            dir.path().join("compose/common/a.sh"),
+            std::fs::Permissions::from_mode(0o755),
+        )
+        .unwrap();
+        assert_ne!(fourth, tags(dir.path()));
+    }
+
+    #[test]
+    fn given_images_replace_the_server_and_lie_below_the_worker() {
+        let dir = compose();
+        let of = |id| recipes(dir.path(), (given("s:1", "x"), given("w:1", id)), None, ghost()).unwrap();
+        let first = of("a");
+        assert_eq!(first.server.name(), "s:1");
+        assert!(first.server.recipes.is_empty());
+        let lowest = &first.worker.recipes[0];
+        assert!(matches!(&lowest.base, Base::Given { name, .. } if name == "w:1"));
+        assert_ne!(lowest.tag, tags(dir.path())[1]);
+        // Another image may have come to have the name.
+        assert_ne!(tags_of(&first), tags_of(&of("b")));
+    }
+
+    #[test]
+    fn a_source_lies_over_the_server_and_below_the_ghost() {
+        let dir = compose();
+        let lava = source::tests::lava();
+        let of = || recipes(dir.path(), (given("s:1", "x"), None), Some(lava.path()), ghost()).unwrap();
+        let names = |chain: &Chain| chain.recipes.iter().map(|recipe| recipe.name).collect::<Vec<_>>();
+        let before = of();
+        assert_eq!(names(&before.server), ["server-tools", "server-source"]);
+        assert_eq!(names(&before.worker), ["worker-base", "worker-tools", "worker-source", "worker"]);
+        // A change of the source leaves what is below it.
+        source::tests::write(lava.path(), "lava_server/urls.py", "");
+        let after = of();
+        assert_eq!(before.server.recipes[0].tag, after.server.recipes[0].tag);
+        assert_ne!(before.server.name(), after.server.name());
+        assert_eq!(before.worker.recipes[1].tag, after.worker.recipes[1].tag);
+        assert_ne!(before.worker.name(), after.worker.name());
+        assert_eq!(before.world.name(), after.world.name());
+        // One of what it needs does not.
+        source::tests::write(lava.path(), "share/requirements/debian/bookworm.yaml", "");
+        assert_ne!(of().server.recipes[0].tag, before.server.recipes[0].tag);
+    }
+
+    #[test]
+    fn a_context_has_its_files_and_folders() {
+        let dir = compose();
+        let recipes = recipes(dir.path(), (None, None), None, ghost()).unwrap();
+        let context = recipes.server.recipes[0].context().unwrap();
+        let mut tar = tar::Archive::new(context.as_slice());
+        let paths: Vec<_> = tar
+            .entries()
+            .unwrap()
+            .map(|entry| entry.unwrap().path().unwrap().display().to_string())
+            .collect();
+        assert_eq!(
+            paths,
+            ["common", "common/a.sh", "server", "server/Dockerfile", "server/sub", "server/sub/b"]
+        );
+    }
+}
