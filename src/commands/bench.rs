@@ -16,6 +16,7 @@ use crate::exit_code::Exit;
 use crate::files::write_whole;
 use crate::judge::snapshot;
 use crate::judge::verdict::Judge;
+use crate::lava::series::Series;
 use crate::report::{self, Look, Settings};
 use crate::run::lab::{in_order, lab};
 use crate::run::runner::{self, Limits};
@@ -50,7 +51,7 @@ pub async fn run(args: Args) -> Result<Exit> {
     }
     let matrix = matrix()?;
     let selected = args.filter.select(&matrix)?;
-    let wanted: Vec<&Scenario> = selected.iter().copied().filter(|one| one.skip.is_none()).collect();
+    let wanted: Vec<&Scenario> = selected.iter().copied().filter(|one| one.skipped().is_none()).collect();
     if wanted.is_empty() {
         return Err(Error::NoMatch(
             "all scenarios that match are skipped; there is nothing to measure".into(),
@@ -144,7 +145,7 @@ async fn jobs(
 ) -> Result<Counted> {
     let Session { root, report, interrupt, events, .. } = session;
     let ready = runner::ready(matrix, &in_order(wanted, None), &up)?;
-    let judge = Arc::new(Judge::new(root, up.stack.version(), up.artifacts, report));
+    let judge = Arc::new(Judge::new(root, Series::of(up.stack.version())?, up.artifacts, report));
     let (engine, containers): (Engine, _) = (up.stack.engine().clone(), up.stack.containers().to_vec());
     interrupt.or(cpu::account(&engine, &containers)).await?;
     let before = interrupt.or(cpu::snapshot(&engine, &containers)).await?;

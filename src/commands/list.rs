@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::commands::{matrix, print};
 use crate::error::{Error, Result};
 use crate::exit_code::Exit;
+use crate::lava::series::Range;
 use crate::scenario::Scenario;
 use crate::scenario::filter::FilterArgs;
 
@@ -39,6 +40,9 @@ struct Listed<'a> {
     firmware: &'a str,
     tags: &'a [String],
     skip: Option<&'a str>,
+    /// Of which LAVAs; of all where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skip_series: Option<Range>,
     timeout: u64,
 }
 
@@ -52,7 +56,8 @@ impl<'a> From<&'a Scenario> for Listed<'a> {
             boards: scenario.boards.iter().map(|board| board.name.as_str()).collect(),
             firmware: scenario.firmware(),
             tags: &scenario.tags,
-            skip: scenario.skip.as_deref(),
+            skip: scenario.skip.as_ref().map(|skip| skip.reason.as_str()),
+            skip_series: scenario.skip.as_ref().and_then(|skip| skip.series),
             timeout: scenario.timeout.as_secs(),
         }
     }
@@ -83,7 +88,10 @@ fn table(chosen: &[&Scenario]) -> String {
         .iter()
         .map(|scenario| {
             let mut notes = scenario.tags.iter().map(|tag| format!("#{tag}")).collect::<Vec<_>>();
-            notes.extend(scenario.skip.as_ref().map(|reason| format!("skipped: {reason}")));
+            notes.extend(scenario.skip.as_ref().map(|skip| match skip.series {
+                None => format!("skipped: {}", skip.reason),
+                Some(series) => format!("skipped on {series}: {}", skip.reason),
+            }));
             [
                 scenario.id(),
                 scenario.device_type.clone(),
@@ -107,7 +115,7 @@ fn table(chosen: &[&Scenario]) -> String {
         text.push_str(line.trim_end());
         text.push('\n');
     }
-    let skipped = chosen.iter().filter(|scenario| scenario.skip.is_some()).count();
+    let skipped = chosen.iter().filter(|scenario| scenario.skipped().is_some()).count();
     text.push_str(&format!("{} scenario{}", rows.len(), if rows.len() == 1 { "" } else { "s" }));
     if skipped > 0 {
         text.push_str(&format!(", {skipped} of them skipped"));

@@ -13,6 +13,7 @@ use crate::event::{Event, Outcome, Phase, Verdict};
 use crate::exit_code::Exit;
 use crate::judge::snapshot::{self, Store};
 use crate::judge::verdict::Judge;
+use crate::lava::series::Series;
 use crate::report::{self, Look, Settings};
 use crate::run::lab::{in_order, lab};
 use crate::run::runner::{self, Limits};
@@ -129,9 +130,9 @@ struct Run<'a> {
 impl Run<'_> {
     async fn go(&self, selected: &[&Scenario]) -> Result<()> {
         let (skipped, wanted): (Vec<&Scenario>, Vec<&Scenario>) =
-            selected.iter().copied().partition(|scenario| scenario.skip.is_some());
+            selected.iter().copied().partition(|scenario| scenario.skipped().is_some());
         for scenario in skipped {
-            self.finish(scenario, Verdict::Skipped, scenario.skip.as_deref().unwrap_or_default());
+            self.finish(scenario, Verdict::Skipped, scenario.skipped().unwrap_or_default());
         }
         let result = if wanted.is_empty() { Ok(()) } else { self.with_stack(&wanted).await };
         if let Err(error) = &result {
@@ -158,8 +159,17 @@ impl Run<'_> {
 
     async fn jobs(&self, up: Up, wanted: &[&Scenario]) -> Result<()> {
         let Session { root, report, interrupt, events, .. } = self.session;
-        let ready = runner::ready(self.matrix, &in_order(wanted, self.args.shuffle), &up)?;
-        let judge = Arc::new(Judge::new(root, up.stack.version(), up.artifacts, report));
+        let series = Series::of(up.stack.version())?;
+        let mut wanted = in_order(wanted, self.args.shuffle);
+        wanted.retain(|scenario| match scenario.skipped_on(series) {
+            Some(reason) => {
+                self.finish(scenario, Verdict::Skipped, reason);
+                false
+            }
+            None => true,
+        });
+        let ready = runner::ready(self.matrix, &wanted, &up)?;
+        let judge = Arc::new(Judge::new(root, series, up.artifacts, report));
         let limits = Limits {
             at_once: self.args.stack.at_once(up.cpus),
             max_fail: self.args.max_fail.map(usize::from),
@@ -168,7 +178,7 @@ impl Run<'_> {
         };
         let jobs = runner::run(ready, up.stack, Arc::clone(&judge), limits, interrupt, events);
         let result = self.session.phase(Phase::Jobs, jobs).await;
-        let whole = self.matrix.scenarios.iter().filter(|scenario| scenario.skip.is_none()).count();
+        let whole = self.matrix.scenarios.iter().filter(|one| one.skipped_on(series).is_none()).count();
         for warning in judge.warnings(result.as_ref().is_ok_and(|begun| *begun == whole)) {
             self.session.say(Event::Warning(warning));
         }

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Phase, Verdict as OfScenario};
 use crate::exit_code::Exit;
 use crate::files::write_whole;
+use crate::lava::series::Series;
 use crate::report;
 use crate::run::lab::lab;
 use crate::run::runner::{self, Ready};
@@ -59,7 +60,7 @@ pub async fn run(args: Args) -> Result<Exit> {
     let matrix = matrix()?;
     let sabotages = chosen(load(&root)?, &args.names)?;
     let scenarios: Vec<&Scenario> =
-        matrix.scenarios.iter().filter(|scenario| scenario.skip.is_none()).collect();
+        matrix.scenarios.iter().filter(|scenario| scenario.skipped().is_none()).collect();
     if args.list {
         return Ok(list(&sabotages, &scenarios));
     }
@@ -72,6 +73,14 @@ pub async fn run(args: Args) -> Result<Exit> {
     let result = session
         .with_stack(1, lab, async |up: Up| {
             test.found.lava = up.stack.version().to_owned();
+            let series = Series::of(up.stack.version())?;
+            let (sabotages, others): (Vec<_>, Vec<_>) =
+                sabotages.iter().cloned().partition(|sabotage| sabotage.is_of(series));
+            for sabotage in others {
+                test.say(format!("left out: {} is not for LAVA {series}", sabotage.name));
+            }
+            let scenarios: Vec<&Scenario> =
+                scenarios.iter().copied().filter(|scenario| scenario.skipped_on(series).is_none()).collect();
             let ready = runner::ready(&matrix, &scenarios, &up)?;
             let court = Court::open(&up, &begun, args.stack.at_once(up.cpus)).await?;
             match args.mutate {

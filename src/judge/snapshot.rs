@@ -16,11 +16,12 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::files::write_whole;
+use crate::lava::series::Series;
 use crate::scenario::{Matrix, Problem, Scenario};
 use crate::text::printable;
 
 /// The series of LAVA whose snapshots lie directly in a scenario's folder: Debian's.
-pub const PLAIN_SERIES: &str = "2023.01";
+pub const PLAIN_SERIES: Series = Series::OLDEST;
 
 /// What is compared, in this order: the first difference is the most telling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,27 +49,11 @@ impl Kind {
     }
 }
 
-/// `2023.01` of `2023.01-2`, `2026.07` of `2026.07-28-gd27bcfdb5`; nothing where
-/// the version does not begin like that.
-#[must_use]
-pub fn series(version: &str) -> Option<&str> {
-    let series = version.get(..7)?;
-    is_series(series).then_some(series)
-}
-
-fn is_series(name: &str) -> bool {
-    name.len() == 7
-        && name
-            .bytes()
-            .enumerate()
-            .all(|(at, byte)| if at == 4 { byte == b'.' } else { byte.is_ascii_digit() })
-}
-
 /// Path of a snapshot below `expected/`.
-fn below((suite, name): (&str, &str), series: &str, kind: Kind) -> PathBuf {
+fn below((suite, name): (&str, &str), series: Series, kind: Kind) -> PathBuf {
     let mut path = Path::new(suite).join(name);
     if series != PLAIN_SERIES {
-        path.push(series);
+        path.push(series.to_string());
     }
     path.push(kind.name());
     path.set_extension("snap");
@@ -125,7 +110,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Usage`] when the file is no snapshot.
-    pub fn expected(&self, scenario: &Scenario, series: &str, kind: Kind) -> Result<Option<Expected>> {
+    pub fn expected(&self, scenario: &Scenario, series: Series, kind: Kind) -> Result<Option<Expected>> {
         self.expected_of(&scenario.suite, &scenario.name, series, kind)
     }
 
@@ -133,7 +118,13 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Usage`] when the file is no snapshot.
-    pub fn expected_of(&self, suite: &str, name: &str, series: &str, kind: Kind) -> Result<Option<Expected>> {
+    pub fn expected_of(
+        &self,
+        suite: &str,
+        name: &str,
+        series: Series,
+        kind: Kind,
+    ) -> Result<Option<Expected>> {
         for series in [series, PLAIN_SERIES] {
             let path = self.folder().join(below((suite, name), series, kind));
             if let Some(text) = read(&path).map_err(|problem| Error::Usage(problem.to_string()))? {
@@ -148,7 +139,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Infrastructure`] when it can't be written.
-    pub fn pend(&self, scenario: &Scenario, series: &str, kind: Kind, text: &str) -> Result<PathBuf> {
+    pub fn pend(&self, scenario: &Scenario, series: Series, kind: Kind, text: &str) -> Result<PathBuf> {
         let path = self.folder().join(below(place(scenario), series, kind)).with_extension("snap.new");
         write(&path, scenario, kind, text)?;
         Ok(path)
@@ -158,7 +149,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Infrastructure`] when it can't be removed.
-    pub fn unpend(&self, scenario: &Scenario, series: &str, kind: Kind) -> Result<()> {
+    pub fn unpend(&self, scenario: &Scenario, series: Series, kind: Kind) -> Result<()> {
         let path = self.folder().join(below(place(scenario), series, kind)).with_extension("snap.new");
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -229,7 +220,7 @@ impl Store {
             self.folder().join(below(place(scenario), PLAIN_SERIES, kind)).exists()
         };
         let lacks = |scenario: &&Scenario| {
-            scenario.skip.is_none() && !Kind::ALL.iter().all(|kind| has(scenario, *kind))
+            scenario.skipped().is_none() && !Kind::ALL.iter().all(|kind| has(scenario, *kind))
         };
         matrix.scenarios.iter().filter(lacks).collect()
     }
@@ -269,7 +260,9 @@ fn is_referenced(path: &Path, matrix: &Matrix) -> bool {
     let parts: Option<Vec<&str>> = path.iter().map(|part| part.to_str()).collect();
     let (suite, name, file) = match parts.as_deref() {
         Some([suite, name, file]) => (*suite, *name, *file),
-        Some([suite, name, series, file]) if is_series(series) && *series != PLAIN_SERIES => {
+        Some([suite, name, series, file])
+            if series.parse::<Series>().is_ok_and(|series| series != PLAIN_SERIES) =>
+        {
             (*suite, *name, *file)
         }
         _ => return false,
@@ -361,6 +354,10 @@ mod tests {
     use super::*;
     use crate::scenario::tests::{folder, write as write_file};
 
+    fn newer() -> Series {
+        "2026.07".parse().unwrap()
+    }
+
     #[test]
     fn metadata_that_no_snapshot_has_are_refused() {
         let folder = tempfile::tempdir().unwrap();
@@ -375,22 +372,13 @@ mod tests {
     }
 
     #[test]
-    fn a_series_is_the_first_part_of_a_version() {
-        assert_eq!(series("2023.01-2"), Some("2023.01"));
-        assert_eq!(series("2026.07-28-gd27bcfdb5"), Some("2026.07"));
-        assert_eq!(series("2023.01"), Some("2023.01"));
-        assert_eq!(series("dev"), None);
-        assert_eq!(series("älter als alt"), None);
-    }
-
-    #[test]
     fn what_is_written_is_read_back_by_insta_and_has_its_header() {
         let folder = folder();
         let matrix = Matrix::load(folder.path()).unwrap();
         let store = Store::new(folder.path());
         let bbb = &matrix.scenarios[0];
         let text = "---\nlines: like a header\n---\n\n  indented\nlast";
-        let path = store.pend(bbb, "2023.01", Kind::Log, &format!("{text}\n\n")).unwrap();
+        let path = store.pend(bbb, PLAIN_SERIES, Kind::Log, &format!("{text}\n\n")).unwrap();
         assert_eq!(path, folder.path().join("expected/health-checks/bbb/log.snap.new"));
         let written = fs::read_to_string(&path).unwrap();
         let header = "---\nsource: jobs/health-checks/bbb/scenario.yaml\nexpression: log\n---\n";
@@ -401,9 +389,9 @@ mod tests {
         // As `cargo insta accept` does it.
         snapshot.save(&path).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), written);
-        store.unpend(bbb, "2023.01", Kind::Log).unwrap();
+        store.unpend(bbb, PLAIN_SERIES, Kind::Log).unwrap();
         assert!(!path.exists());
-        store.unpend(bbb, "2023.01", Kind::Log).unwrap();
+        store.unpend(bbb, PLAIN_SERIES, Kind::Log).unwrap();
     }
 
     #[test]
@@ -413,17 +401,17 @@ mod tests {
         let store = Store::new(folder.path());
         let bbb = &matrix.scenarios[0];
         let expected = |series| store.expected(bbb, series, Kind::Log).unwrap().map(|expected| expected.text);
-        assert_eq!(expected("2026.07"), None);
+        assert_eq!(expected(newer()), None);
         write_file(folder.path(), "expected/health-checks/bbb/log.snap", "---\nsource: x\n---\nplain\n");
-        assert_eq!(expected("2026.07").as_deref(), Some("plain"));
+        assert_eq!(expected(newer()).as_deref(), Some("plain"));
         write_file(
             folder.path(),
             "expected/health-checks/bbb/2026.07/log.snap",
             "---\nsource: x\n---\nown\n",
         );
-        assert_eq!(expected("2026.07").as_deref(), Some("own"));
-        assert_eq!(expected("2023.01").as_deref(), Some("plain"));
-        let path = store.pend(bbb, "2026.07", Kind::Log, "x").unwrap();
+        assert_eq!(expected(newer()).as_deref(), Some("own"));
+        assert_eq!(expected(PLAIN_SERIES).as_deref(), Some("plain"));
+        let path = store.pend(bbb, newer(), Kind::Log, "x").unwrap();
         assert!(path.ends_with("bbb/2026.07/log.snap.new"));
         let pending = store.pending().unwrap();
         assert_eq!(pending.len(), 1);

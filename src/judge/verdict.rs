@@ -14,7 +14,8 @@ use crate::jobs::timeline::timeline;
 use crate::judge::normalise::{
     Artifacts, Context, Masks, Normaliser, TOKEN, heard, ledger, log, moment, pipeline, results,
 };
-use crate::judge::snapshot::{Kind, PLAIN_SERIES, Store, write};
+use crate::judge::snapshot::{Kind, Store, write};
+use crate::lava::series::Series;
 use crate::scenario::Scenario;
 use crate::text::printable;
 
@@ -27,8 +28,8 @@ pub struct Judge {
     pub artifacts: Artifacts,
     /// The snapshots.
     pub store: Store,
-    /// The series of the LAVA under test, such as `2023.01`.
-    pub series: String,
+    /// The series of the LAVA under test.
+    pub series: Series,
     /// The report's folder.
     pub report: PathBuf,
     /// Whether differences are left pending: never in CI.
@@ -36,14 +37,14 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// A judge of a LAVA of `version` for the repository at `root`.
+    /// A judge of a LAVA of `series` for the repository at `root`.
     #[must_use]
-    pub fn new(root: &Path, version: &str, artifacts: Artifacts, report: &Path) -> Self {
+    pub fn new(root: &Path, series: Series, artifacts: Artifacts, report: &Path) -> Self {
         Self {
-            masks: Masks::new(),
+            masks: Masks::of(series),
             artifacts,
             store: Store::new(root),
-            series: crate::judge::snapshot::series(version).unwrap_or(PLAIN_SERIES).to_owned(),
+            series,
             report: report.to_path_buf(),
             pend: !crate::judge::snapshot::in_ci(),
         }
@@ -137,7 +138,7 @@ impl Judge {
             };
             let text = text.trim_end();
             write(&folder.join(kind.name()).with_extension("snap"), scenario, kind, text)?;
-            let expected = self.store.expected(scenario, &self.series, kind)?;
+            let expected = self.store.expected(scenario, self.series, kind)?;
             let difference = match &expected {
                 None => {
                     unknown.push(kind.name());
@@ -148,12 +149,12 @@ impl Judge {
             };
             if expected.is_some() && difference.is_none() {
                 if pend {
-                    self.store.unpend(scenario, &self.series, kind)?;
+                    self.store.unpend(scenario, self.series, kind)?;
                 }
                 continue;
             }
             if pend {
-                self.store.pend(scenario, &self.series, kind, text)?;
+                self.store.pend(scenario, self.series, kind, text)?;
             }
             if let Some((difference, first_line)) = difference {
                 differing.push(kind.name());
@@ -335,7 +336,7 @@ pub mod tests {
         let folder = crate::scenario::tests::folder();
         let matrix = Matrix::load(folder.path()).unwrap();
         let report = folder.path().join("report");
-        let mut judge = Judge::new(folder.path(), "2023.01-2", Artifacts::default(), &report);
+        let mut judge = Judge::new(folder.path(), Series::OLDEST, Artifacts::default(), &report);
         judge.pend = true;
         (folder, matrix, judge)
     }

@@ -3,6 +3,7 @@
 pub mod actions;
 pub mod api;
 pub mod events;
+pub mod series;
 pub mod xmlrpc;
 
 pub use api::Api;

@@ -1,7 +1,7 @@
 //! Reads `sabotages/`.
 //!
 //! ```text
-//! sabotages/<name>.yaml    about, change, noticed_by, run, slow, first_difference
+//! sabotages/<name>.yaml    about, change, series, noticed_by, run, slow, first_difference
 //! ```
 
 use std::path::Path;
@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::{Change, Hint, Sabotage};
 use crate::error::Result;
+use crate::lava::series::Range;
 use crate::scenario::filter::Filter;
 use crate::scenario::{Problem, refuse};
 
@@ -19,6 +20,8 @@ struct File {
     about: String,
     change: Vec<Change>,
     noticed_by: String,
+    #[serde(default)]
+    series: Option<Range>,
     #[serde(default)]
     run: Option<String>,
     #[serde(default)]
@@ -127,6 +130,7 @@ fn parse(name: &str, path: &Path, text: &str) -> Result<Sabotage, Vec<Problem>> 
             name: name.to_owned(),
             about: file.about,
             change: file.change,
+            series: file.series,
             noticed_by,
             run,
             slow: file.slow,

@@ -19,6 +19,7 @@ pub use trial::{CONTROL, Court, Trial, choose, control, few, is_refused};
 use serde::Deserialize;
 
 use crate::event::{Difference, Outcome};
+use crate::lava::series::{Range, Series};
 use crate::scenario::Scenario;
 use crate::scenario::filter::Filter;
 
@@ -31,6 +32,8 @@ pub struct Sabotage {
     pub about: String,
     /// The changes.
     pub change: Vec<Change>,
+    /// The series of LAVA that it is made for; all where it does not say.
+    pub series: Option<Range>,
     /// Scenarios that must notice it; no other may.
     pub noticed_by: Filter,
     /// Of those that are run to show it, which ones; all of them where it does not say.
@@ -133,6 +136,12 @@ impl Sabotage {
         self.noticed_by.matches(scenario)
     }
 
+    /// Whether it is one for LAVA of `series`.
+    #[must_use]
+    pub fn is_of(&self, series: Series) -> bool {
+        self.series.is_none_or(|range| range.contains(series))
+    }
+
     /// Whether it changes the server, which all jobs have in common.
     #[must_use]
     pub fn is_of_the_server(&self) -> bool {
@@ -201,6 +210,7 @@ pub mod tests {
             name: "no-dhcp".into(),
             about: "no dhcp".into(),
             change: vec![change(Some("dhcp"), "", 1)],
+            series: None,
             noticed_by: Filter::parse(noticed_by).unwrap(),
             run: None,
             slow: false,

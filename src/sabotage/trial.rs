@@ -16,6 +16,7 @@ use crate::event::Outcome;
 use crate::interrupt::Interrupt;
 use crate::judge::normalise::Artifacts;
 use crate::judge::verdict::Judge;
+use crate::lava::series::Series;
 use crate::run::runner::{self, Ready};
 use crate::run::session::{Beginning, Up};
 use crate::scenario::Scenario;
@@ -186,7 +187,8 @@ impl Court {
         };
         self.interrupt.or(self.stack.guard(lay)).await?;
         let report = self.report.join(trial.folder());
-        let mut judge = Judge::new(&self.root, self.stack.version(), self.artifacts.clone(), &report);
+        let mut judge =
+            Judge::new(&self.root, Series::of(self.stack.version())?, self.artifacts.clone(), &report);
         // What a broken LAVA does is never what is expected.
         judge.pend = false;
         let stack = Arc::clone(&self.stack);

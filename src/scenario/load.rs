@@ -11,19 +11,21 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_yaml::{Mapping, Value};
 
 use super::problem::{Problem, key_position, refuse, relative};
-use super::{BoardSource, JobSource, Scenario};
+use super::{BoardSource, JobSource, Scenario, Skip};
 use crate::error::Result;
+use crate::lava::series::Range;
 
 /// The folder of `jobs/` that is no suite.
 const FAMILIES: &str = "families";
@@ -74,8 +76,45 @@ struct ScenarioFile {
     with: Mapping,
     dictionary: Mapping,
     tags: Vec<String>,
-    skip: Option<String>,
+    skip: Option<SkipFile>,
     timeout: Option<u64>,
+}
+
+/// `skip: reason`, or `skip: {series: "<2026.07", reason: …}`.
+#[derive(Debug)]
+struct SkipFile(Skip);
+
+impl<'de> Deserialize<'de> for SkipFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Of {
+            series: Range,
+            reason: String,
+        }
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Skip;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a reason, or `series` and `reason`")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, reason: &str) -> std::result::Result<Skip, E> {
+                Ok(Skip { series: None, reason: reason.to_owned() })
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> std::result::Result<Skip, A::Error> {
+                let of = Of::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
+                Ok(Skip { series: Some(of.series), reason: of.reason })
+            }
+        }
+        let skip = deserializer.deserialize_any(Visitor)?;
+        if skip.reason.trim().is_empty() {
+            return Err(serde::de::Error::custom("skip: say why in a line"));
+        }
+        Ok(Self(skip))
+    }
 }
 
 #[derive(Debug)]
@@ -389,7 +428,7 @@ impl Loader<'_> {
             with,
             dictionary,
             tags: file.tags,
-            skip: file.skip,
+            skip: file.skip.map(|skip| skip.0),
             timeout: file.timeout.map_or(TIMEOUT, Duration::from_secs),
             boards: vec![board?],
             folder: relative(self.root, folder),

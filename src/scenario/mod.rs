@@ -19,6 +19,8 @@ use std::time::Duration;
 
 use serde_yaml::Mapping;
 
+use crate::lava::series::{Range, Series};
+
 /// A job that LAVA is given, with the boards it runs on.
 #[derive(Debug, Clone)]
 pub struct Scenario {
@@ -36,8 +38,8 @@ pub struct Scenario {
     pub dictionary: Mapping,
     /// Words to filter by.
     pub tags: Vec<String>,
-    /// Why it is left out.
-    pub skip: Option<String>,
+    /// Whether it is left out.
+    pub skip: Option<Skip>,
     /// How long its job may take, from submission.
     pub timeout: Duration,
     /// Its boards; the first is the one that its job runs on.
@@ -46,6 +48,15 @@ pub struct Scenario {
     pub folder: PathBuf,
     /// Template of the job, or the job.
     job: JobSource,
+}
+
+/// Why a scenario is left out, and of which LAVAs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skip {
+    /// Of which series; of all where it does not say.
+    pub series: Option<Range>,
+    /// The reason.
+    pub reason: String,
 }
 
 /// A board of a scenario as its file has it.
@@ -75,6 +86,19 @@ impl Scenario {
     #[must_use]
     pub fn id(&self) -> String {
         format!("{}/{}", self.suite, self.name)
+    }
+
+    /// Why it is left out with every LAVA, if so.
+    #[must_use]
+    pub fn skipped(&self) -> Option<&str> {
+        self.skip.as_ref().filter(|skip| skip.series.is_none()).map(|skip| skip.reason.as_str())
+    }
+
+    /// Why it is left out with LAVA of `series`, if so.
+    #[must_use]
+    pub fn skipped_on(&self, series: Series) -> Option<&str> {
+        let skip = self.skip.as_ref()?;
+        skip.series.is_none_or(|range| range.contains(series)).then_some(skip.reason.as_str())
     }
 
     /// The variables of its family's job as `name=value`, to filter by.

@@ -294,3 +294,30 @@ fn a_template_that_would_not_end_is_refused() {
     let error = matrix.render(&matrix.scenarios[0]).unwrap_err().to_string();
     assert!(error.contains("ran out of fuel"), "{error}");
 }
+
+#[test]
+fn a_scenario_is_skipped_with_a_reason_on_all_lavas_or_on_some() {
+    let load = |skip: &str| {
+        let folder = folder();
+        write(
+            folder.path(),
+            "jobs/health-checks/bbb/scenario.yaml",
+            &format!("family: uboot\ndevice_type: beaglebone-black\nskip: {skip}\n"),
+        );
+        Matrix::load(folder.path())
+    };
+    let on = |skip: &str, series: &str| {
+        let matrix = load(skip).unwrap();
+        let reason = matrix.scenarios[0].skipped_on(series.parse().unwrap()).map(str::to_owned);
+        (matrix.scenarios[0].skipped().map(str::to_owned), reason)
+    };
+    let why = Some("a reason".to_owned());
+    assert_eq!(on("a reason", "2026.10"), (why.clone(), why.clone()));
+    assert_eq!(on("{series: \"<2026.07\", reason: a reason}", "2023.01"), (None, why));
+    assert_eq!(on("{series: \"<2026.07\", reason: a reason}", "2026.07"), (None, None));
+    let error = |skip: &str| load(skip).unwrap_err().to_string();
+    assert!(error("{reason: x}").contains("missing field `series`"), "{}", error("{reason: x}"));
+    assert!(error("{series: 2026.10, reason: x}").contains("in quotes"));
+    assert!(error("{series: \"<2026.10\", reason: ' '}").contains("say why"));
+    assert!(error("''").contains("say why"));
+}

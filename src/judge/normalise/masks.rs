@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use regex::{Regex, RegexSet};
 
+use crate::lava::series::{Range, Series};
+
 /// Where a mask applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
@@ -212,6 +214,10 @@ pub const TABLE: &[Mask] = &[
 /// Masks of what only a job that fails has: no run without a mistake is expected to need them.
 const OF_FAILURES: &[&str] = &["duration-timed-out"];
 
+/// Masks of what only some series of LAVA say: elsewhere they are not applied, so that
+/// what they would hide is seen. Each with its series, and the reason in a comment.
+const OF_SERIES: &[(&str, &str)] = &[];
+
 /// Placeholder of what nobody may read.
 pub const TOKEN: &str = "[TOKEN]";
 
@@ -238,6 +244,8 @@ static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| {
 /// The masks of a run: their counters. Shared by all of its jobs.
 #[derive(Debug)]
 pub struct Masks {
+    /// Whether each of [`TABLE`] applies to the LAVA under test.
+    apply: Vec<bool>,
     counts: Vec<AtomicU64>,
     exact_counts: Vec<AtomicU64>,
 }
@@ -249,11 +257,27 @@ impl Default for Masks {
 }
 
 impl Masks {
-    /// All masks, none of which has matched anything yet.
+    /// All masks, whatever the series; none has matched anything yet.
     #[must_use]
     pub fn new() -> Self {
         let zeros = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
-        Self { counts: zeros(TABLE.len()), exact_counts: zeros(EXACT.len()) }
+        let apply = vec![true; TABLE.len()];
+        Self { apply, counts: zeros(TABLE.len()), exact_counts: zeros(EXACT.len()) }
+    }
+
+    /// Those of a LAVA of `series`.
+    #[must_use]
+    pub fn of(series: Series) -> Self {
+        Self::of_series(series, OF_SERIES)
+    }
+
+    fn of_series(series: Series, limited: &[(&str, &str)]) -> Self {
+        let applies = |mask: &Mask| {
+            let range = limited.iter().find(|(name, _)| *name == mask.name).map(|(_, range)| range);
+            // A test reads them all.
+            range.and_then(|range| range.parse::<Range>().ok()).is_none_or(|range| range.contains(series))
+        };
+        Self { apply: TABLE.iter().map(applies).collect(), ..Self::new() }
     }
 
     /// `text` with the patterns of `scope` masked.
@@ -263,7 +287,7 @@ impl Masks {
         // would miss, but for [JOB_ID], which is exact and there already.
         for index in &PATTERNS.set.matches(&text) {
             let mask = &TABLE[index];
-            if mask.scopes.contains(&scope) {
+            if self.apply[index] && mask.scopes.contains(&scope) {
                 let mut count = 0;
                 let replaced = PATTERNS.regexes[index].replace_all(&text, |found: &regex::Captures<'_>| {
                     count += 1;
@@ -297,8 +321,11 @@ impl Masks {
     #[must_use]
     pub fn unused(&self) -> Vec<&'static str> {
         let patterns = &self.counts()[EXACT.len()..];
-        let unused = patterns.iter().filter(|(name, count)| *count == 0 && !OF_FAILURES.contains(name));
-        unused.map(|(name, _)| *name).collect()
+        let unused = patterns
+            .iter()
+            .zip(&self.apply)
+            .filter(|((name, count), applies)| **applies && *count == 0 && !OF_FAILURES.contains(name));
+        unused.map(|((name, _), _)| *name).collect()
     }
 }
 
@@ -582,6 +609,25 @@ mod tests {
         let kept = context.without_secrets(b"worker-1 s3crets3cret a+b aab \xff 12");
         assert_eq!(kept.as_ref(), b"worker-1 [TOKEN][TOKEN] [TOKEN] aab \xff 12");
         assert_eq!(Context::new(None).without_secrets(b"s3cret").as_ref(), b"s3cret");
+    }
+
+    #[test]
+    fn a_mask_of_some_series_is_not_applied_to_another() {
+        let masked = |series: &str| {
+            let masks = Masks::of_series(series.parse().unwrap(), &[("date", ">=2026.07")]);
+            let text = masks.apply(Scope::Lava, "2024-11-23 06:08:00");
+            (text, masks.unused().contains(&"date"))
+        };
+        assert_eq!(masked("2026.10"), ("[DATE]".to_owned(), false));
+        assert_eq!(masked("2023.01"), ("2024-11-23 06:08:00".to_owned(), false));
+    }
+
+    #[test]
+    fn masks_of_some_series_are_masks_and_their_series_are_ranges() {
+        for (name, range) in OF_SERIES {
+            assert!(TABLE.iter().any(|mask| mask.name == *name), "{name}");
+            assert!(range.parse::<Range>().is_ok(), "{name}: {range}");
+        }
     }
 
     proptest! {

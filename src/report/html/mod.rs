@@ -20,7 +20,8 @@ use sha2::{Digest, Sha256};
 use super::diff::{Hunk, Parts, hunks};
 use super::{Row, Run, Settings};
 use crate::event::{Difference, Lane, Moment, Phase, Verdict};
-use crate::judge::snapshot::{self, Kind, PLAIN_SERIES, Store};
+use crate::judge::snapshot::{self, Kind, Store};
+use crate::lava::series::Series;
 use crate::text::printable;
 
 const TEMPLATE: &str = include_str!("index.html");
@@ -254,7 +255,8 @@ fn entry<'a>(row: &'a Row, run: &'a Run, settings: &Settings, longest: f64, left
     let full = run.report.join(&folder);
     let mut mark = None;
     if matches!(row.verdict(), Verdict::Differs | Verdict::Timeout | Verdict::Error) {
-        let series = run.lava.as_deref().and_then(snapshot::series).unwrap_or(PLAIN_SERIES);
+        let series =
+            run.lava.as_deref().and_then(|version| Series::of(version).ok()).unwrap_or(Series::OLDEST);
         let store = Store::new(&settings.root);
         for kind in Kind::ALL {
             let found = snapshot::read(&full.join(kind.name()).with_extension("snap"));
