@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::error::{Error, Result};
@@ -35,7 +35,7 @@ pub struct Compose {
 pub struct Project {
     /// Compose project: prefix of the names of all its objects.
     pub name: String,
-    /// `compose.yaml`, then what overrides it.
+    /// `compose.yaml`, with labels when a stack is started with it, then what overrides it.
     pub files: Vec<PathBuf>,
     /// What the files ask the environment for. Not logged: tokens are in it.
     pub environment: Vec<(String, String)>,
@@ -231,41 +231,46 @@ pub fn check(root: &Path) -> Result<(), Problem> {
     let path = root.join(MARK);
     let text = std::fs::read_to_string(&path).map_err(|error| Problem::new(MARK, error.to_string()))?;
     serde_yaml::from_str::<serde_yaml::Value>(&text).map_err(|error| Problem::yaml(MARK, &error))?;
-    overlay(&text, &[]).map_err(|why| Problem::new(MARK, why)).map(|_| ())
+    with_labels(&text, &[]).map_err(|why| Problem::new(MARK, why)).map(|_| ())
 }
 
-/// A Compose file that puts labels on all that `file` defines.
+/// The Compose file `file` with labels on all that it defines. A second file laid over it
+/// would not do: of labels in two files the plugin makes a list, and then refuses it.
 ///
 /// # Errors
-/// [`Error::Usage`] when `file` is none.
-pub fn label_overlay(file: &Path, labels: &[(String, String)]) -> Result<String> {
+/// [`Error::Usage`] when it is no Compose file.
+pub fn labelled(file: &Path, labels: &[(String, String)]) -> Result<String> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| Error::Usage(format!("could not read {}: {error}", file.display())))?;
-    overlay(&text, labels).map_err(|why| Error::Usage(format!("{}: {why}", file.display())))
+    with_labels(&text, labels).map_err(|why| Error::Usage(format!("{}: {why}", file.display())))
 }
 
-fn overlay(text: &str, labels: &[(String, String)]) -> Result<String, String> {
-    let file: serde_yaml::Value = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
-    let labels: Map<String, Value> =
-        labels.iter().map(|(key, value)| (key.clone(), json!(value.replace('$', "$$")))).collect();
-    let mut overlay = Map::new();
-    if let Some(version) = file.get("version").and_then(serde_yaml::Value::as_str) {
-        overlay.insert("version".into(), json!(version));
-    }
-    for section in ["services", "networks", "volumes"] {
-        let Some(things) = file.get(section).and_then(serde_yaml::Value::as_mapping) else { continue };
-        let things: Map<String, Value> = things
-            .keys()
-            .filter_map(serde_yaml::Value::as_str)
-            .map(|name| (name.to_owned(), json!({ "labels": labels })))
-            .collect();
-        overlay.insert(section.into(), Value::Object(things));
-    }
-    if !overlay.contains_key("services") {
+fn with_labels(text: &str, labels: &[(String, String)]) -> Result<String, String> {
+    let mut file: serde_yaml::Value = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
+    file.apply_merge().map_err(|error| error.to_string())?;
+    let mut file = serde_json::to_value(file).map_err(|error| error.to_string())?;
+    if !file.get("services").is_some_and(Value::is_object) {
         return Err("it has no services".into());
     }
+    for section in ["services", "networks", "volumes"] {
+        let Some(things) = file.get_mut(section).and_then(Value::as_object_mut) else { continue };
+        for (name, thing) in things {
+            // A network or volume without settings of its own.
+            if thing.is_null() {
+                *thing = json!({});
+            }
+            let own = thing
+                .as_object_mut()
+                .ok_or_else(|| format!("{section}: {name} is not a mapping"))?
+                .entry("labels")
+                .or_insert_with(|| json!({}))
+                .as_object_mut()
+                .ok_or_else(|| format!("{section}: the labels of {name} are not a mapping"))?;
+            own.extend(labels.iter().map(|(key, value)| (key.clone(), json!(value.replace('$', "$$")))));
+        }
+    }
     // JSON is YAML.
-    serde_json::to_string_pretty(&overlay).map_err(|error| error.to_string())
+    serde_json::to_string_pretty(&file).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -274,22 +279,45 @@ mod tests {
 
     #[test]
     fn all_that_a_file_defines_is_labelled() {
-        let text = "version: '2.4'\nx-y: &c {init: true}\nservices:\n  a: {<<: *c, image: x}\n  b: {image: y}\n\
-                    networks:\n  lab:\nvolumes:\n  database: {labels: {z: w}}\n";
-        let labels = [("meta-lava.run".to_owned(), "r$1".to_owned())];
-        let found: Value = serde_json::from_str(&overlay(text, &labels).unwrap()).unwrap();
-        let thing = json!({"labels": {"meta-lava.run": "r$$1"}});
+        let text = "x-y: &c {init: true, labels: {r: '${R:-by-hand}', z: w}}\nservices:\n  a: {<<: *c, image: x}\n  \
+                    b: {image: y}\nnetworks:\n  lab:\nvolumes:\n  database: {labels: {r: q}}\n";
+        let labels = [("r".to_owned(), "r$1".to_owned())];
+        let found: Value = serde_json::from_str(&with_labels(text, &labels).unwrap()).unwrap();
+        let thing = json!({"labels": {"r": "r$$1"}});
         assert_eq!(
-            found,
+            found["services"],
             json!({
-                "version": "2.4",
-                "services": {"a": thing, "b": thing},
-                "networks": {"lab": thing},
-                "volumes": {"database": thing},
+                "a": {"init": true, "image": "x", "labels": {"r": "r$$1", "z": "w"}},
+                "b": {"image": "y", "labels": {"r": "r$$1"}},
             })
         );
-        assert!(overlay("volumes: {}", &labels).is_err());
-        assert!(overlay(": :", &labels).is_err());
+        assert_eq!(
+            (&found["networks"], &found["volumes"]),
+            (&json!({"lab": thing}), &json!({"database": thing}))
+        );
+    }
+
+    #[test]
+    fn what_is_no_topology_is_refused() {
+        for text in ["volumes: {}", ": :", "services: {a: 1}", "services: {a: {labels: [b=c]}}"] {
+            assert!(with_labels(text, &[]).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_topology_keeps_what_its_comment_promises() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(MARK);
+        let text = std::fs::read_to_string(file).unwrap();
+        let found: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
+        // The plugin warns about it.
+        assert!(found.get("version").is_none());
+        // By hand too, `meta-lava clean` knows all of it.
+        for section in ["services", "networks", "volumes"] {
+            for (name, mut thing) in found[section].as_mapping().unwrap().clone() {
+                thing.apply_merge().unwrap();
+                assert!(thing["labels"].get(crate::stack::sweep::RUN).is_some(), "{section}: {name:?}");
+            }
+        }
     }
 
     #[tokio::test]

@@ -28,7 +28,7 @@ use crate::judge::normalise::Artifacts;
 use crate::lava::Api;
 use crate::lava::events::{Events, LavaEvent};
 use crate::secret::Secret;
-use crate::stack::compose::{Compose, Project, label_overlay};
+use crate::stack::compose::{Compose, Project, labelled};
 use crate::stack::docker::Engine;
 use crate::stack::docker::archive::{Archive, Owner};
 use crate::stack::docker::objects::{Container, Object, tail};
@@ -642,11 +642,10 @@ fn configuration(root: &Path, kind: &ServerKind) -> Result<Vec<(&'static str, Ve
 }
 
 fn project(spec: &Spec, files: &Path, token: &Secret) -> Result<Project> {
-    let file = compose_file(&spec.root);
-    let overlay = label_overlay(&file, &sweep::labels(&spec.run, spec.purpose))?;
-    let path = files.join("labels.yaml");
-    std::fs::write(&path, overlay)
-        .map_err(|error| Error::Infrastructure(format!("could not write {}: {error}", path.display())))?;
+    let topology = labelled(&compose_file(&spec.root), &sweep::labels(&spec.run, spec.purpose))?;
+    let file = files.join("compose.yaml");
+    std::fs::write(&file, topology)
+        .map_err(|error| Error::Infrastructure(format!("could not write {}: {error}", file.display())))?;
     let kind = spec.images.server_kind;
     let password = match &spec.password {
         None if kind.needs_password => Some(Secret::random()),
@@ -670,7 +669,7 @@ fn project(spec: &Spec, files: &Path, token: &Secret) -> Result<Project> {
     .into();
     environment.sort();
     let overlay = kind.overlay.map(|overlay| spec.root.join("compose").join(overlay));
-    let files = [file].into_iter().chain(overlay).chain([path]).collect();
+    let files = [file].into_iter().chain(overlay).collect();
     Ok(Project { name: sweep::project(&spec.run), files, environment })
 }
 
@@ -852,15 +851,15 @@ mod tests {
         let token = Secret::random();
         let project = project(&spec, root.path(), &token).unwrap();
         assert_eq!(project.name, "meta-lava-r");
-        let overlay = std::fs::read_to_string(root.path().join("labels.yaml")).unwrap();
-        assert!(overlay.contains(sweep::OWNER) && !overlay.contains(token.reveal()));
+        let topology = std::fs::read_to_string(root.path().join("compose.yaml")).unwrap();
+        assert!(topology.contains(sweep::OWNER) && !topology.contains(token.reveal()));
         let has = |project: &Project, name: &str, value: &str| {
             project.environment.contains(&(name.to_owned(), value.to_owned()))
         };
         assert!(has(&project, "META_LAVA_ADMIN_TOKEN", token.reveal()));
         assert!(has(&project, "META_LAVA_ADMIN_PASSWORD", ""));
-        assert_eq!(project.files.len(), 2);
-        // Another kind of server has its own file between the two, and a password.
+        assert_eq!(project.files.len(), 1);
+        // Another kind of server has its own file laid over it, and a password.
         spec.images.server_kind = &crate::stack::server_kind::upstream::KIND;
         let project = super::project(&spec, root.path(), &token).unwrap();
         assert!(!has(&project, "META_LAVA_ADMIN_PASSWORD", ""));
