@@ -86,6 +86,28 @@ pub struct Difference {
     pub found: Option<String>,
 }
 
+/// What a change comes to, wherever it shows.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Cause {
+    /// `results`, `ledger` or `log`.
+    pub snapshot: String,
+    /// Words that went from a line, or whole lines that are missing.
+    pub expected: Vec<String>,
+    /// The words that came in their place, or whole lines that are new.
+    pub found: Vec<String>,
+}
+
+/// All that a scenario's difference has of one [`Cause`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deviation {
+    /// What it comes to.
+    pub cause: Cause,
+    /// In how many places.
+    pub times: usize,
+    /// The first of them.
+    pub first: Difference,
+}
+
 /// Some lines of a board's console, for people.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moment {
@@ -131,6 +153,8 @@ pub struct Outcome {
     pub reason: Option<String>,
     /// For `differs`.
     pub first_difference: Option<Difference>,
+    /// All differences, by cause: the first of each stands in the order of the texts.
+    pub deviations: Vec<Deviation>,
     /// What the board showed at the first difference, or last.
     pub console: Moment,
     /// When what was done, for people.
@@ -147,6 +171,7 @@ impl Outcome {
             verdict,
             reason: Some(reason),
             first_difference: None,
+            deviations: Vec::new(),
             console: Moment::default(),
             timeline: Vec::new(),
             seconds,

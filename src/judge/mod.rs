@@ -1,5 +1,6 @@
 //! What came back of a job, against what is expected of it.
 
+pub mod change;
 pub mod normalise;
 pub mod snapshot;
 pub mod verdict;

@@ -11,6 +11,7 @@ use crate::event::{Difference, Moment, Outcome, Verdict};
 use crate::files::write_whole;
 use crate::jobs::evidence::Evidence;
 use crate::jobs::timeline::timeline;
+use crate::judge::change::{self, Names};
 use crate::judge::normalise::{
     Artifacts, Context, Masks, Normaliser, TOKEN, heard, ledger, log, moment, pipeline, results,
 };
@@ -121,6 +122,7 @@ impl Judge {
             verdict: Verdict::Pass,
             reason: None,
             first_difference: None,
+            deviations: Vec::new(),
             console: Moment::default(),
             timeline: timeline(evidence),
             seconds,
@@ -156,8 +158,10 @@ impl Judge {
             if pend {
                 self.store.pend(scenario, self.series, kind, text)?;
             }
-            if let Some((difference, first_line)) = difference {
+            if let (Some((difference, first_line)), Some(expected)) = (difference, &expected) {
                 differing.push(kind.name());
+                let changes = change::changes(kind.name(), &expected.text, text, &names(scenario));
+                outcome.deviations.extend(change::deviations(&changes, first_line, &expected.text, text));
                 if outcome.first_difference.is_none() {
                     let at = difference.line - first_line;
                     outcome.console = moment::moment(&first_console(evidence), kind, text, at, normaliser);
@@ -182,6 +186,15 @@ impl Judge {
     fn folder(&self, scenario: &Scenario) -> PathBuf {
         self.report.join("scenarios").join(&scenario.suite).join(&scenario.name)
     }
+}
+
+/// What of a scenario's difference is its own, wherever the cause is another's too.
+fn names(scenario: &Scenario) -> Names {
+    let boards = scenario.boards.iter().map(|board| (board.name.clone(), "[BOARD]"));
+    Names::new(
+        boards
+            .chain([(scenario.device_type.clone(), "[DEVICE_TYPE]"), (scenario.name.clone(), "[SCENARIO]")]),
+    )
 }
 
 /// What the board printed and was typed, where there is exactly one.

@@ -8,10 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{Row, Run, Settings};
 use crate::error::{Error, Result};
-use crate::event::{Difference, Moment, Outcome, Phase, ScenarioInfo, Span, Verdict};
+use crate::event::{Deviation, Difference, Moment, Outcome, Phase, ScenarioInfo, Span, Verdict};
 
 /// Version of the format.
 const VERSION: u32 = 1;
+
+/// Most causes that are told of one scenario.
+const DEVIATIONS: usize = 200;
 
 /// Longest time that is believed, in seconds: some thirty years.
 const LONGEST: f64 = 1e9;
@@ -69,6 +72,9 @@ pub struct ScenarioEntry {
     pub seconds: f64,
     /// Of a scenario that differs.
     pub first_difference: Option<Difference>,
+    /// All that differs, by cause; at most [`DEVIATIONS`] of them.
+    #[serde(default)]
+    pub deviations: Vec<Deviation>,
     /// What the board showed at the first difference, or last; for people.
     #[serde(default)]
     pub console: Moment,
@@ -129,6 +135,7 @@ impl RunFile {
                 verdict: entry.verdict,
                 reason: entry.reason,
                 first_difference: entry.first_difference,
+                deviations: entry.deviations,
                 console: entry.console,
                 timeline: entry.timeline,
                 seconds: time(entry.seconds).as_secs_f64(),
@@ -153,6 +160,10 @@ impl RunFile {
             ..Run::default()
         }
     }
+}
+
+fn deviations(outcome: &Outcome) -> Vec<Deviation> {
+    outcome.deviations.iter().take(DEVIATIONS).cloned().collect()
 }
 
 /// Milliseconds are enough.
@@ -189,6 +200,7 @@ pub(super) fn write(run: &Run, _settings: &Settings) -> Result<String, String> {
                 reason: row.outcome.as_ref().and_then(|outcome| outcome.reason.clone()),
                 seconds: rounded(row.outcome.as_ref().map_or(0.0, |outcome| outcome.seconds)),
                 first_difference: row.outcome.as_ref().and_then(|outcome| outcome.first_difference.clone()),
+                deviations: row.outcome.as_ref().map(deviations).unwrap_or_default(),
                 console: row.outcome.as_ref().map(|outcome| outcome.console.clone()).unwrap_or_default(),
                 timeline: row.outcome.as_ref().map(|outcome| outcome.timeline.clone()).unwrap_or_default(),
             })
@@ -251,6 +263,7 @@ mod tests {
               "reason": null,
               "seconds": 5.25,
               "first_difference": null,
+              "deviations": [],
               "console": {
                 "lines": [],
                 "at": null
@@ -273,6 +286,26 @@ mod tests {
                 "expected": "  ping: pass",
                 "found": "  ping <script>alert(1)</script>: fail"
               },
+              "deviations": [
+                {
+                  "cause": {
+                    "snapshot": "results",
+                    "expected": [
+                      "pass"
+                    ],
+                    "found": [
+                      "<script>fail"
+                    ]
+                  },
+                  "times": 2,
+                  "first": {
+                    "snapshot": "results",
+                    "line": 12,
+                    "expected": "  ping: pass",
+                    "found": "  ping: <script>fail"
+                  }
+                }
+              ],
               "console": {
                 "lines": [
                   "=> bootz",

@@ -7,21 +7,26 @@ use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
+use super::causes::{Group, groups};
 use super::{Row, Run, Settings};
 use crate::event::Verdict;
 use crate::text::printable;
+
+/// So many causes are told of a test case at most.
+const CAUSES: usize = 20;
 
 /// The run as it stands.
 pub(super) fn write(run: &Run, settings: &Settings) -> Result<String, String> {
     let mut report = Report::new("meta-lava");
     report.set_time(Duration::from_secs_f64(run.seconds()));
+    let groups = groups(run);
     let mut suites: Vec<&str> = run.rows.iter().map(|row| row.info.suite.as_str()).collect();
     suites.sort_unstable();
     suites.dedup();
     for name in suites {
         let mut suite = TestSuite::new(name);
         let rows = || run.rows.iter().filter(|row| row.info.suite == name);
-        suite.add_test_cases(rows().map(|row| case(row, settings.strict)));
+        suite.add_test_cases(rows().map(|row| case(row, &groups, settings.strict)));
         suite.set_time(Duration::from_secs_f64(rows().map(seconds).sum()));
         if let Some(lava) = &run.lava {
             suite.add_property(("lava", lava.as_str()));
@@ -36,7 +41,23 @@ fn seconds(row: &Row) -> f64 {
     row.outcome.as_ref().map_or(0.0, |outcome| outcome.seconds.clamp(0.0, 1e6))
 }
 
-fn case(row: &Row, strict: bool) -> TestCase {
+/// The causes of its differences that other scenarios have, too; a line each.
+fn shared(row: &Row, groups: &[Group<'_>]) -> String {
+    let mut text = String::new();
+    let of_row =
+        |group: &&Group<'_>| group.rows.len() > 1 && group.rows.iter().any(|one| std::ptr::eq(*one, row));
+    for group in groups.iter().filter(of_row).take(CAUSES) {
+        let [gone, came] = group.words();
+        let many = group.rows.len();
+        text.push_str(&format!(
+            "in {many} scenarios, {}: {gone} -> {came}\n",
+            printable(&group.cause.snapshot)
+        ));
+    }
+    text
+}
+
+fn case(row: &Row, groups: &[Group<'_>], strict: bool) -> TestCase {
     let verdict = row.verdict();
     let mut status = match verdict {
         Verdict::Pass => TestCaseStatus::success(),
@@ -54,11 +75,12 @@ fn case(row: &Row, strict: bool) -> TestCase {
             let or_end =
                 |line: &Option<String>| line.as_deref().map_or_else(|| "(nothing more)".into(), printable);
             status.set_description(format!(
-                "{}.snap, line {}\nexpected: {}\nfound:    {}\n\nrun it alone: meta-lava run {}",
+                "{}.snap, line {}\nexpected: {}\nfound:    {}\n{}\nrun it alone: meta-lava run {}",
                 difference.snapshot,
                 difference.line,
                 or_end(&difference.expected),
                 or_end(&difference.found),
+                shared(row, groups),
                 row.info.name
             ));
         }

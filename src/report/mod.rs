@@ -4,6 +4,7 @@
 //! run, shows it in the terminal, and writes `run.json`, `junit.xml` and
 //! `index.html` when the stream ends, however it ends; `run.json` also on the way.
 
+mod causes;
 mod diff;
 mod html;
 mod json;
@@ -354,7 +355,7 @@ impl Reporter {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::event::{Difference, Lane, Moment, Span};
+    use crate::event::{Cause, Deviation, Difference, Lane, Moment, Span};
 
     fn info(name: &str) -> ScenarioInfo {
         ScenarioInfo {
@@ -369,6 +370,7 @@ pub mod tests {
             verdict,
             reason: None,
             first_difference: None,
+            deviations: Vec::new(),
             console: Moment::default(),
             timeline: Vec::new(),
             seconds: 5.25,
@@ -390,6 +392,20 @@ pub mod tests {
                 expected: Some("  ping: pass".into()),
                 found: Some("  ping <script>alert(1)</script>: fail".into()),
             }),
+            deviations: vec![Deviation {
+                cause: Cause {
+                    snapshot: "results".into(),
+                    expected: vec!["pass".into()],
+                    found: vec!["<script>fail".into()],
+                },
+                times: 2,
+                first: Difference {
+                    snapshot: "results".into(),
+                    line: 12,
+                    expected: Some("  ping: pass".into()),
+                    found: Some("  ping: <script>fail".into()),
+                },
+            }],
             console: Moment { lines: vec!["=> bootz".into(), "Starting kernel ...".into()], at: Some(0) },
             timeline: vec![span(Lane::Lava, "queued", 0.0, 1.5), span(Lane::Board, "firmware", 1.5, 6.5)],
             seconds: 6.5,

@@ -17,6 +17,7 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context, esca
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::causes::groups;
 use super::diff::{Hunk, Parts, hunks};
 use super::{Row, Run, Settings};
 use crate::event::{Difference, Lane, Moment, Phase, Verdict};
@@ -36,6 +37,9 @@ const TEXT: usize = 192 << 10;
 
 /// Lines of one difference.
 const DIFF: usize = 400;
+
+/// Causes in a page.
+const CAUSES: usize = 400;
 
 #[derive(Serialize)]
 struct Entry<'a> {
@@ -74,6 +78,19 @@ struct Cell<'a> {
     label: &'a str,
     verdict: &'static str,
     seconds: String,
+}
+
+/// What many scenarios differ by.
+#[derive(Serialize)]
+struct Cause<'a> {
+    snapshot: &'a str,
+    gone: String,
+    came: String,
+    /// A line that shows it.
+    expected: Option<&'a str>,
+    found: Option<&'a str>,
+    times: usize,
+    scenarios: Vec<&'a str>,
 }
 
 /// A stretch of time, in percent of its scenario's.
@@ -157,6 +174,8 @@ pub(super) fn write(run: &Run, settings: &Settings) -> Result<String, String> {
             phases,
             red,
             types => types(run),
+            causes => causes(run),
+            causes_left_out => groups(run).len().saturating_sub(CAUSES),
             scenarios => entries,
             style => Value::from_safe_string(STYLE.to_owned()),
             script => Value::from_safe_string(SCRIPT.to_owned()),
@@ -168,6 +187,24 @@ pub(super) fn write(run: &Run, settings: &Settings) -> Result<String, String> {
 /// Whether somebody should look at it: what is new is nobody's failure, but waits for a person.
 fn is_red(verdict: Verdict) -> bool {
     !matches!(verdict, Verdict::Pass | Verdict::Skipped | Verdict::NotRun)
+}
+
+/// What differs, by cause, most scenarios first.
+fn causes(run: &Run) -> Vec<Cause<'_>> {
+    let mut causes = Vec::new();
+    for group in groups(run).into_iter().take(CAUSES) {
+        let [gone, came] = group.words();
+        causes.push(Cause {
+            snapshot: &group.cause.snapshot,
+            gone,
+            came,
+            expected: group.first.expected.as_deref(),
+            found: group.first.found.as_deref(),
+            times: group.times,
+            scenarios: group.rows.iter().map(|row| row.info.name.as_str()).collect(),
+        });
+    }
+    causes
 }
 
 /// The matrix: device-types, and the scenarios of each.

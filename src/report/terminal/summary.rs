@@ -8,6 +8,7 @@ use super::{Look, count, phase_name};
 use crate::error::Error;
 use crate::event::{Difference, Moment, Outcome, Verdict};
 use crate::print;
+use crate::report::causes::groups;
 use crate::report::diff::{Parts, excerpt};
 use crate::report::{Row, Run};
 use crate::text::printable;
@@ -16,6 +17,10 @@ use crate::text::printable;
 const END: usize = 8;
 /// Lines of a screen that has room for more of a console.
 const ROOMY: usize = 30;
+/// Lines of a screen that has no room for causes.
+const SMALL: usize = 24;
+/// So many causes are told at most; the page has all.
+const CAUSES: usize = 6;
 
 /// The red scenarios, as many as fit, the totals, and where the report is.
 pub(super) fn summary(run: &Run, look: Look, strict: bool, failed: &[Error]) -> String {
@@ -34,8 +39,11 @@ pub(super) fn summary(run: &Run, look: Look, strict: bool, failed: &[Error]) -> 
         })
         .collect();
     red.sort_by_key(order);
-    // Details for as many as fit, at least one; then a line each; then a number.
-    let mut left = look.height.saturating_sub(END);
+    // What many scenarios have in common, then details for as many as fit, at least one;
+    // then a line each; then a number.
+    let causes = causes(run, look);
+    text.push_str(&causes);
+    let mut left = look.height.saturating_sub(END + causes.lines().count());
     let mut shown = 0;
     for row in &red {
         let Some(outcome) = &row.outcome else { continue };
@@ -52,7 +60,8 @@ pub(super) fn summary(run: &Run, look: Look, strict: bool, failed: &[Error]) -> 
     let rest = &red[shown..];
     if !rest.is_empty() {
         text.push('\n');
-        let fit = if rest.len() <= left.max(3) { rest.len() } else { left.max(3) - 1 };
+        let room = left.max(if causes.is_empty() { 3 } else { 1 });
+        let fit = if rest.len() <= room { rest.len() } else { room - 1 };
         for row in &rest[..fit] {
             let reason =
                 row.outcome.as_ref().and_then(|outcome| outcome.reason.as_deref()).unwrap_or_default();
@@ -103,6 +112,35 @@ pub(super) fn summary(run: &Run, look: Look, strict: bool, failed: &[Error]) -> 
     }
     if !run.report.as_os_str().is_empty() && failed.is_empty() {
         let _ = writeln!(text, "  {}", print::path(&run.report.join("index.html")).display());
+    }
+    text
+}
+
+/// What differs in several scenarios for the same cause: how many, what changed, and who.
+/// Nothing where each cause concerns one scenario, whose own details tell it, and on a
+/// screen too small for more than these.
+fn causes(run: &Run, look: Look) -> String {
+    let groups = groups(run);
+    let shared = groups.iter().filter(|group| group.rows.len() > 1).count();
+    if shared == 0 || look.height < SMALL {
+        return String::new();
+    }
+    let mut text = String::from("\nby cause:\n");
+    for group in groups.iter().take(shared.min(CAUSES)) {
+        let [gone, came] = group.words();
+        let change = match (gone.is_empty(), came.is_empty()) {
+            (false, false) => format!("{gone} → {came}"),
+            (false, true) => format!("- {gone}"),
+            (true, _) => format!("+ {came}"),
+        };
+        let line = format!("{:>5} {:<8}{change}", group.rows.len(), printable(&group.cause.snapshot));
+        let names: Vec<String> = group.rows.iter().map(|row| printable(&row.info.name)).collect();
+        let _ = writeln!(text, "{}", truncate_str(&line, look.width, "…"));
+        let _ = writeln!(text, "{}", truncate_str(&format!("{:14}{}", "", names.join(" ")), look.width, "…"));
+    }
+    let rest = groups.len() - shared.min(CAUSES);
+    if rest > 0 {
+        let _ = writeln!(text, "      … and {}; see index.html", count(rest, "more cause"));
     }
     text
 }
@@ -247,6 +285,11 @@ mod tests {
         run.rows = (0..20).map(red).collect();
         let look = Look { height: 24, width: 80, ..Look::default() };
         insta::assert_snapshot!(summary(&run, look, true, &[]), @r"
+
+        by cause:
+           20 results pass → <script>fail
+                      board-0 board-1 board-2 board-3 board-4 board-5 board-6 board-7 b…
+
         differs health-checks/board-0 (job 12): results, log not as expected
           results.snap, line 12
             expected:   ping: pass
@@ -258,11 +301,7 @@ mod tests {
 
         differs  health-checks/board-1 results, log not as expected
         differs  health-checks/board-2 results, log not as expected
-        differs  health-checks/board-3 results, log not as expected
-        differs  health-checks/board-4 results, log not as expected
-        differs  health-checks/board-5 results, log not as expected
-        differs  health-checks/board-6 results, log not as expected
-        … and 13 more; see index.html
+        … and 17 more; see index.html
 
         Summary [23.5 s] LAVA 2023.01-2, 20 scenarios: 20 differs
           images 0.4 s, stack 6.3 s, jobs 16.0 s
