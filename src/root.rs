@@ -18,6 +18,18 @@ pub fn root() -> Result<PathBuf> {
     find(named.as_deref(), current.as_deref(), Path::new(env!("CARGO_MANIFEST_DIR")))
 }
 
+/// Where is kept what can be had again from elsewhere, and takes time: a folder of the user's,
+/// so that clones share it.
+#[must_use]
+pub fn cache(root: &Path) -> PathBuf {
+    let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    match named.into_iter().chain(home).find(|folder| folder.is_absolute()) {
+        Some(folder) => folder.join("meta-lava"),
+        None => root.join("target/meta-lava/cache"),
+    }
+}
+
 fn find(named: Option<&Path>, current: Option<&Path>, built: &Path) -> Result<PathBuf> {
     if let Some(named) = named {
         return if named.join(MARK).is_file() {

@@ -9,7 +9,8 @@ sh $here/common/apt-lean.sh setup
 apt-get update
 dispatcher=
 if ! command -v lava-run > /dev/null; then
-    dispatcher=lava-dispatcher
+    version=$(cat $here/common/lava-version 2> /dev/null || true)
+    dispatcher="lava-dispatcher${version:+=$version}"
     # What the package asks for and ghosts need not have: the kernel's headers
     # and BPF tools (sharing USB devices with containers), systemd,
     # and what libguestfs would put into its appliance. `import guestfs`

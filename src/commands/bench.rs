@@ -57,7 +57,7 @@ pub async fn run(args: Args) -> Result<Exit> {
             "all scenarios that match are skipped; there is nothing to measure".into(),
         ));
     }
-    let begun = args.stack.begin()?;
+    let begun = args.stack.begin().await?;
 
     let look = Look::of_stderr(false, false);
     let settings = Settings { root: begun.root.clone(), look, strict: snapshot::in_ci() };

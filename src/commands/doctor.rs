@@ -150,22 +150,23 @@ async fn about_images(engine: &Engine, root: &Path, lines: &mut Vec<Line>) {
     }
     let text = format!("the next run builds {}", missing.join(", "));
     lines.push(line(Health::Ok, "images", text));
-    let base = match base::present(engine).await {
+    let debian = base::Debian::world();
+    let base = match debian.present(engine).await {
         Ok(Some(name)) => line(Health::Ok, "base image", name),
         Ok(None) if has_program("mmdebstrap") => {
-            line(Health::Ok, "base image", format!("{} is pulled, or made with mmdebstrap", base::DEBIAN))
+            line(Health::Ok, "base image", format!("{} is pulled, or made with mmdebstrap", debian.name()))
         }
         Ok(None) if may_install() => line(
             Health::Ok,
             "base image",
-            format!("{} is pulled, or made with mmdebstrap, which is installed for it", base::DEBIAN),
+            format!("{} is pulled, or made with mmdebstrap, which is installed for it", debian.name()),
         ),
         Ok(None) => line(
             Health::Warn,
             "base image",
             format!(
                 "{} has to be pulled; where that can't be, run `apt-get install mmdebstrap` as root",
-                base::DEBIAN
+                debian.name()
             ),
         ),
         Err(error) => line(Health::Fail, "base image", error.to_string()),

@@ -75,7 +75,7 @@ pub(super) async fn run_selected(args: &Args, matrix: &Matrix, selected: &[&Scen
     if args.accept && snapshot::in_ci() {
         return Err(Error::Usage("--accept is for people: in CI (`CI` is set) nothing is accepted".into()));
     }
-    let begun = args.stack.begin()?;
+    let begun = args.stack.begin().await?;
     let look = Look::of_stderr(args.quiet, args.verbose);
     let settings = Settings { root: begun.root.clone(), look, strict: snapshot::in_ci() };
     let (events, reporter) = report::start(settings);

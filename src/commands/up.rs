@@ -57,7 +57,7 @@ pub async fn run(args: Args) -> Result<Exit> {
     let matrix = matrix()?;
     let workers = usize::from(args.workers);
     let lab = lab(&matrix, &args.filter.select(&matrix)?, workers)?;
-    let lava = args.lava.lava()?;
+    let lava = args.lava.lava(&root).await?;
     let run = sweep::new_run_name();
     let left = format!("stack {run} may be left behind; `meta-lava clean` removes what it left");
     let interrupt = Interrupt::listen(move || left.clone())?;

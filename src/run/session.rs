@@ -48,10 +48,10 @@ impl StackArgs {
     ///
     /// # Errors
     /// [`Error::Usage`] when the repository or what is asked for is none.
-    pub fn begin(&self) -> Result<Beginning> {
+    pub async fn begin(&self) -> Result<Beginning> {
         let root = crate::root::root()?;
         compose::check(&root).map_err(|problem| Error::Usage(problem.to_string()))?;
-        let lava = self.lava.lava()?;
+        let lava = self.lava.lava(&root).await?;
         let run = sweep::new_run_name();
         let report = self.report.clone().unwrap_or_else(|| root.join(REPORTS).join(&run));
         let left = format!("run {run} may have left something behind; `meta-lava clean` removes it");

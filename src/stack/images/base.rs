@@ -1,4 +1,4 @@
-//! What all images stand on: `debian:bookworm-slim`, or what comes close.
+//! What all images stand on: `debian:SUITE-slim`, or what comes close.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -13,62 +13,127 @@ use crate::programs::{has_program, may_install};
 use crate::stack::docker::Engine;
 use crate::stack::docker::objects::tail;
 
-/// Debian's own.
-pub const DEBIAN: &str = "debian:bookworm-slim";
+/// The suite whose base the world stands on, whichever LAVA is tested: its artifacts are the
+/// same for all.
+pub const WORLD: &str = "bookworm";
 /// What is made on the spot where Debian's can't be had. Under our own name:
 /// others on this machine shall not take it for Debian's.
 const REPOSITORY: &str = "meta-lava/base";
-const TAG: &str = "bookworm";
+/// Where Debian's packages are, unless `META_LAVA_DEBIAN_MIRROR` says otherwise.
+const MIRROR: &str = "http://deb.debian.org/debian";
 /// A registry that has not delivered 30 MB by then is not worth waiting for.
 const PULL: Duration = Duration::from_secs(60);
 
-/// The name of the base image, pulled or made if it is not there.
-///
-/// # Errors
-/// [`Error::Infrastructure`] when it can neither be pulled nor made.
-pub async fn ensure(
-    engine: &Engine,
-    architecture: &str,
-    progress: &(dyn Fn(String) + Send + Sync),
-) -> Result<String> {
-    if let Some(name) = present(engine).await? {
-        return Ok(name);
-    }
-    progress(format!("pulling {DEBIAN}"));
-    match engine.pull(DEBIAN, PULL).await {
-        Ok(()) => return Ok(DEBIAN.into()),
-        Err(error) => progress(format!("{error}; making a base image with mmdebstrap instead")),
-    }
-    make(engine, architecture, progress).await?;
-    Ok(format!("{REPOSITORY}:{TAG}"))
+/// Where Debian's packages are.
+pub(super) fn mirror() -> String {
+    std::env::var("META_LAVA_DEBIAN_MIRROR").ok().filter(|mirror| !mirror.is_empty()).unwrap_or(MIRROR.into())
 }
 
-/// The name of the base image, if there is one.
-///
-/// # Errors
-/// [`Error::Infrastructure`] when the engine does not answer.
-pub async fn present(engine: &Engine) -> Result<Option<String>> {
-    for name in [DEBIAN.to_owned(), format!("{REPOSITORY}:{TAG}")] {
-        if engine.image_id(&name).await?.is_some() {
-            return Ok(Some(name));
-        }
+/// A base image to be.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Debian {
+    /// `bookworm`, `sid`, ...
+    suite: String,
+    /// Of a suite that moves, what it was taken for: packages of another day may not go with it.
+    of: Option<String>,
+}
+
+impl Debian {
+    /// The base of a suite, for a LAVA of this version.
+    #[must_use]
+    pub fn of(suite: &str, version: &str) -> Self {
+        let of = (suite != WORLD).then(|| label(version));
+        Self { suite: suite.to_owned(), of }
     }
-    Ok(None)
+
+    /// The base of the world.
+    #[must_use]
+    pub fn world() -> Self {
+        Self { suite: WORLD.into(), of: None }
+    }
+
+    /// Debian's own image.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("debian:{}-slim", self.suite)
+    }
+
+    /// What it is, as far as an image on it is concerned.
+    pub(super) fn key(&self) -> String {
+        let of = self.of.as_deref().map(|of| format!(" of {of}")).unwrap_or_default();
+        format!("{}{of}", self.name())
+    }
+
+    /// What is made where that can't be had.
+    fn made(&self) -> (String, String) {
+        let tag = match &self.of {
+            None => self.suite.clone(),
+            Some(of) => format!("{}-{of}", self.suite),
+        };
+        (format!("{REPOSITORY}:{tag}"), tag)
+    }
+
+    /// The name of the image, pulled or made if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when it can neither be pulled nor made.
+    pub async fn ensure(
+        &self,
+        engine: &Engine,
+        architecture: &str,
+        progress: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<String> {
+        if let Some(name) = self.present(engine).await? {
+            return Ok(name);
+        }
+        let debian = self.name();
+        progress(format!("pulling {debian}"));
+        match engine.pull(&debian, PULL).await {
+            Ok(()) => return Ok(debian),
+            Err(error) => progress(format!("{error}; making a base image with mmdebstrap instead")),
+        }
+        make(engine, architecture, self, progress).await?;
+        Ok(self.made().0)
+    }
+
+    /// The name of the image, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when the engine does not answer.
+    pub async fn present(&self, engine: &Engine) -> Result<Option<String>> {
+        for name in [self.name(), self.made().0] {
+            if engine.image_id(&name).await?.is_some() {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A version as a part of an image's tag.
+pub(super) fn label(version: &str) -> String {
+    version.chars().map(|c| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '-' }).collect()
 }
 
 /// Makes it with mmdebstrap, whose tar goes straight into the engine.
-async fn make(engine: &Engine, architecture: &str, progress: &(dyn Fn(String) + Send + Sync)) -> Result<()> {
+async fn make(
+    engine: &Engine,
+    architecture: &str,
+    debian: &Debian,
+    progress: &(dyn Fn(String) + Send + Sync),
+) -> Result<()> {
+    let ((name, tag), debian, suite) = (debian.made(), debian.name(), &debian.suite);
     if !has_program("mmdebstrap") {
         if !may_install() {
             return Err(Error::Infrastructure(format!(
-                "no base image: {DEBIAN} is not here, could not be pulled, and can't be made without \
-                 mmdebstrap; run `apt-get install mmdebstrap` as root, or `docker load` a saved {DEBIAN}"
+                "no base image: {debian} is not here, could not be pulled, and can't be made without \
+                 mmdebstrap; run `apt-get install mmdebstrap` as root, or `docker load` a saved {debian}"
             )));
         }
         progress("installing mmdebstrap".into());
         install(&["mmdebstrap", "debian-archive-keyring"]).await?;
     }
-    progress(format!("making {REPOSITORY}:{TAG} with mmdebstrap"));
+    progress(format!("making {name} with mmdebstrap"));
     let mut command = Command::new("mmdebstrap");
     command.args(["--variant=minbase", "--include=ca-certificates", "--format=tar"]);
     command.arg(format!("--architectures={architecture}"));
@@ -84,9 +149,11 @@ async fn make(engine: &Engine, architecture: &str, progress: &(dyn Fn(String) + 
     if let Some(proxy) = apt_proxy().await {
         command.arg(format!("--aptopt=Acquire::http::Proxy \"{proxy}\""));
     }
-    command.args(["bookworm", "-"]);
-    if let Some(mirror) = std::env::var("META_LAVA_DEBIAN_MIRROR").ok().filter(|mirror| !mirror.is_empty()) {
-        command.arg(mirror);
+    // A mirror may be behind; what it has is signed all the same.
+    command.arg("--aptopt=Acquire::Check-Valid-Until \"false\"");
+    command.args([suite, "-"]);
+    if mirror() != MIRROR {
+        command.arg(mirror());
     }
     let failed =
         |what: &str| Error::Infrastructure(format!("could not make a base image with mmdebstrap: {what}"));
@@ -110,7 +177,7 @@ async fn make(engine: &Engine, architecture: &str, progress: &(dyn Fn(String) + 
         text
     };
     let tar = tar_of(child).ok_or_else(|| failed("it has no output"))?;
-    let (imported, said) = tokio::join!(engine.import(REPOSITORY, TAG, tar), said);
+    let (imported, said) = tokio::join!(engine.import(REPOSITORY, &tag, tar), said);
     imported.map_err(|error| failed(&format!("{error}; the end of what it said:\n{}", tail(&said, 15))))
 }
 

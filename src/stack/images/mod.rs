@@ -1,6 +1,7 @@
 //! The images: found by the hash of what they are made of, or built.
 
 pub mod base;
+mod debian;
 mod executable;
 mod lava;
 mod lock;
@@ -8,7 +9,7 @@ mod recipe;
 mod source;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -17,9 +18,11 @@ use crate::stack::docker::Engine;
 use crate::stack::docker::objects::{Kind, Object};
 use crate::stack::server_kind::{self, ServerKind};
 
+use base::Debian;
+use debian::{Archive, Package};
 pub use lava::{Lava, LavaArgs, Origin};
 use lock::Lock;
-use recipe::{Base, File, Recipe, read_folder};
+use recipe::{Base, Content, File, Recipe, read_folder};
 
 /// Begin of the names of all images of ours. They are known by it and not by a
 /// label, which would cost the classic builder one more layer for each.
@@ -47,9 +50,19 @@ pub struct Images {
 
 /// An image and what it stands on, as far as we make it: the lowest first.
 struct Chain {
-    /// The image that was given, if the lowest does not stand on Debian.
-    given: Option<Given>,
+    ground: Ground,
+    /// Which LAVA is in it, as a part of the images' names.
+    of: String,
     recipes: Vec<Recipe>,
+}
+
+/// What the lowest of a [`Chain`] stands on.
+#[derive(Debug, Clone)]
+enum Ground {
+    /// A suite of Debian's.
+    Debian(Debian),
+    /// An image that somebody else made.
+    Given(Given),
 }
 
 /// An image that somebody else made.
@@ -61,30 +74,43 @@ struct Given {
 }
 
 impl Chain {
-    /// On Debian, or on an image that was given.
-    fn on(given: Option<Given>) -> Self {
-        Self { given, recipes: Vec::new() }
+    fn on(ground: Ground, of: &str) -> Self {
+        Self { ground, of: of.to_owned(), recipes: Vec::new() }
     }
 
     /// Puts one more image on top.
     fn add(&mut self, name: &'static str, dockerfile: &str, files: BTreeMap<String, File>) -> Result<()> {
-        let base = match (self.recipes.last(), &self.given) {
+        let base = match (self.recipes.last(), &self.ground) {
             (Some(below), _) => Base::Ours(below.tag.clone()),
-            (None, Some(given)) => Base::Given { name: given.name.clone(), id: given.id.clone() },
-            (None, None) => Base::Debian,
+            (None, Ground::Given(given)) => Base::Given { name: given.name.clone(), id: given.id.clone() },
+            (None, Ground::Debian(debian)) => Base::Debian(debian.clone()),
         };
-        self.recipes.push(Recipe::new(name, dockerfile, files, base)?);
+        self.recipes.push(Recipe::new(name, &self.of, dockerfile, files, base)?);
         Ok(())
     }
 
     /// Name of the topmost image.
-    fn name(&self) -> &str {
-        match (self.recipes.last(), &self.given) {
-            (Some(recipe), _) => &recipe.tag,
-            (None, Some(given)) => &given.name,
-            (None, None) => base::DEBIAN,
+    fn name(&self) -> String {
+        match (self.recipes.last(), &self.ground) {
+            (Some(recipe), _) => recipe.tag.clone(),
+            (None, Ground::Given(given)) => given.name.clone(),
+            (None, Ground::Debian(debian)) => debian.name(),
         }
     }
+}
+
+/// Where the images of a LAVA begin.
+#[derive(Debug, Clone)]
+enum Grounds {
+    /// Debian's packages, on a base of theirs.
+    Debian(Package),
+    /// Somebody else's images.
+    Given {
+        /// The server, which stays as it is.
+        server: Given,
+        /// The worker, which is built upon.
+        worker: Given,
+    },
 }
 
 /// All images of a stack.
@@ -110,18 +136,17 @@ impl Recipes {
 /// [`Error::Infrastructure`] with the end of the build that failed;
 /// [`Error::Usage`] when a given image has no LAVA that is known how to start.
 pub async fn ensure(engine: &Engine, root: &Path, lava: &Lava, events: &EventSender) -> Result<Images> {
-    let (given, server_kind) = match &lava.origin {
-        Origin::Debian => ((None, None), &server_kind::own::KIND),
+    let (grounds, server_kind) = match &lava.origin {
+        Origin::Debian(package) => (Grounds::Debian(package.clone()), &server_kind::own::KIND),
         Origin::Images { server, worker } => {
-            let images = (
-                find(engine, "--server-image", server, events).await?,
-                find(engine, "--worker-image", worker, events).await?,
-            );
-            let kind = server_kind::of_image(server, &engine.image_entrypoint(server).await?)?;
-            ((Some(images.0), Some(images.1)), kind)
+            let grounds = Grounds::Given {
+                server: find(engine, "--server-image", server, events).await?,
+                worker: find(engine, "--worker-image", worker, events).await?,
+            };
+            (grounds, server_kind::of_image(server, &engine.image_entrypoint(server).await?)?)
         }
     };
-    let recipes = read(engine, root, lava, given).await?;
+    let recipes = read(engine, root, grounds, lava.source.clone()).await?;
     if !present(engine, &recipes).await? {
         // Two runs that build the same at once would both succeed, each
         // wasting half of the machine; the second waits instead.
@@ -131,10 +156,10 @@ pub async fn ensure(engine: &Engine, root: &Path, lava: &Lava, events: &EventSen
         prune(engine, &recipes).await;
     }
     Ok(Images {
-        server: recipes.server.name().to_owned(),
+        server: recipes.server.name(),
         server_kind,
-        worker: recipes.worker.name().to_owned(),
-        world: recipes.world.name().to_owned(),
+        worker: recipes.worker.name(),
+        world: recipes.world.name(),
     })
 }
 
@@ -152,30 +177,33 @@ async fn find(engine: &Engine, option: &str, image: &str, events: &EventSender) 
     Ok(Given { name: image.to_owned(), id })
 }
 
-/// What is there of the images that the default LAVA needs: name, and whether.
+/// What is there of the images of the LAVAs that were tested here: name, and whether.
 ///
 /// # Errors
 /// As [`ensure`].
 pub async fn status(engine: &Engine, root: &Path) -> Result<Vec<(String, bool)>> {
-    let recipes = read(engine, root, &Lava::default(), (None, None)).await?;
+    let known = Archive::new(&crate::root::cache(root), false, &|_| {}).remembered();
+    let mut names = Vec::new();
+    for package in known {
+        let recipes = read(engine, root, Grounds::Debian(package), None).await?;
+        names.extend(recipes.all().map(|recipe| recipe.tag.clone()));
+    }
     let mut status = Vec::new();
-    for recipe in recipes.all() {
-        status.push((recipe.tag.clone(), engine.image_id(&recipe.tag).await?.is_some()));
+    names.sort();
+    names.dedup();
+    for name in names {
+        let there = engine.image_id(&name).await?.is_some();
+        status.push((name, there));
     }
     Ok(status)
 }
 
-/// Reads what the images are made of. `given`: server and worker.
-async fn read(
-    engine: &Engine,
-    root: &Path,
-    lava: &Lava,
-    given: (Option<Given>, Option<Given>),
-) -> Result<Recipes> {
+/// Reads what the images are made of.
+async fn read(engine: &Engine, root: &Path, grounds: Grounds, source: Option<PathBuf>) -> Result<Recipes> {
     let architecture = engine.preflight().await?.architecture;
-    let (root, source) = (root.to_owned(), lava.source.clone());
+    let root = root.to_owned();
     tokio::task::spawn_blocking(move || {
-        recipes(&root, given, source.as_deref(), executable::own(&architecture)?)
+        recipes(&root, grounds, source.as_deref(), executable::own(&architecture)?)
     })
     .await
     .map_err(|error| Error::Infrastructure(format!("could not read what the images are made of: {error}")))?
@@ -196,22 +224,31 @@ async fn present(engine: &Engine, recipes: &Recipes) -> Result<bool> {
 
 async fn build(engine: &Engine, recipes: &Recipes, events: &EventSender) -> Result<()> {
     let architecture = engine.preflight().await?.architecture;
-    let debian = tokio::sync::OnceCell::new();
-    // The base is found once, and only when something that stands on it is missing.
+    // A base is found once, and only when something that stands on it is missing.
+    let bases: HashMap<Debian, tokio::sync::OnceCell<String>> = recipes
+        .chains()
+        .into_iter()
+        .filter_map(|chain| match &chain.ground {
+            Ground::Debian(debian) => Some((debian.clone(), tokio::sync::OnceCell::new())),
+            Ground::Given(_) => None,
+        })
+        .collect();
     let make = |recipe: Recipe| {
-        let (debian, architecture) = (&debian, &architecture);
+        let (bases, architecture) = (&bases, &architecture);
         async move {
             if engine.image_id(&recipe.tag).await?.is_some() {
                 return Ok(());
             }
             let base = match &recipe.base {
                 Base::Ours(name) | Base::Given { name, .. } => name.clone(),
-                Base::Debian => debian
-                    .get_or_try_init(|| async {
-                        base::ensure(engine, architecture, &|line| progress(events, line)).await
-                    })
-                    .await?
-                    .clone(),
+                Base::Debian(debian) => {
+                    let say = |line| progress(events, line);
+                    let ensure = || debian.ensure(engine, architecture, &say);
+                    match bases.get(debian) {
+                        Some(base) => base.get_or_try_init(ensure).await?.clone(),
+                        None => ensure().await?,
+                    }
+                }
             };
             let name = recipe.name;
             progress(events, format!("{name}: building {}", recipe.tag));
@@ -240,11 +277,18 @@ async fn build(engine: &Engine, recipes: &Recipes, events: &EventSender) -> Resu
     tokio::try_join!(server, worker, world).map(|_| ())
 }
 
+/// Whether a name is that of an image with the same [`Recipe::kin`].
+fn is_kin(tag: &str, kin: &str) -> bool {
+    tag.strip_prefix(kin).is_some_and(|hash| hash.len() == 16 && hash.chars().all(|c| c.is_ascii_hexdigit()))
+}
+
 /// Removes the oldest of the images that are made anew with every change of our
 /// executable or of a LAVA's source; that one is in use is no reason to fail.
 async fn prune(engine: &Engine, recipes: &Recipes) {
     for recipe in recipes.all().filter(|recipe| OFTEN.contains(&recipe.name)) {
         let Ok(mut images) = engine.images(&format!("{REPOSITORY}/{}", recipe.name)).await else { return };
+        // Each LAVA has its own.
+        images.retain(|image| image.tags.is_empty() || image.tags.iter().any(|tag| is_kin(tag, &recipe.kin)));
         images.sort_by_key(|image| std::cmp::Reverse(image.created));
         for image in images.into_iter().skip(KEPT).filter(|image| !image.tags.contains(&recipe.tag)) {
             let names = if image.tags.is_empty() { vec![image.id.clone()] } else { image.tags.clone() };
@@ -258,8 +302,7 @@ async fn prune(engine: &Engine, recipes: &Recipes) {
     }
 }
 
-/// Removes all images of ours that no container uses and the default LAVA does
-/// not need; says which.
+/// Removes all images of ours that no container uses and that are not among `keep`; says which.
 ///
 /// # Errors
 /// [`Error::Infrastructure`] when the engine does not answer.
@@ -287,30 +330,43 @@ pub async fn clean(engine: &Engine, keep: &[String]) -> Result<Vec<String>> {
     Ok(removed)
 }
 
-fn recipes(
-    root: &Path,
-    (given_server, given_worker): (Option<Given>, Option<Given>),
-    source: Option<&Path>,
-    executable: File,
-) -> Result<Recipes> {
+fn recipes(root: &Path, grounds: Grounds, source: Option<&Path>, executable: File) -> Result<Recipes> {
     let compose = root.join("compose");
     let common = read_folder(&compose, "common")?;
+    let server_files = read_folder(&compose, "server")?;
     let mut worker_files = read_folder(&compose, "worker")?;
     let mut world_files = read_folder(&compose, "world")?;
     let ghost_dockerfile = worker_files
         .remove("worker/ghost.Dockerfile")
         .ok_or_else(|| Error::Usage("compose/worker/ghost.Dockerfile is missing".into()))?;
+    let source = source.map(|folder| source::Layers::read(&compose, folder)).transpose()?;
+    let of = match (&grounds, &source) {
+        (Grounds::Debian(package), None) => base::label(&package.version),
+        (Grounds::Debian(package), Some(_)) => format!("{}-and-source", base::label(&package.version)),
+        (Grounds::Given { .. }, _) => "given".to_owned(),
+    };
     let with_common = |mut files: BTreeMap<String, File>| {
         files.extend(common.clone());
+        if let Grounds::Debian(package) = &grounds {
+            // What is installed is what the archive was asked for.
+            let version = format!("{}\n", package.version).into_bytes();
+            let hash = meta_lava_formats::sha256(&version);
+            let file = File { executable: false, content: Content::Bytes(version), hash };
+            files.insert("common/lava-version".into(), file);
+        }
         files
     };
-    let source = source.map(|folder| source::Layers::read(&compose, folder)).transpose()?;
-
-    let mut server = Chain::on(given_server);
-    if server.given.is_none() {
-        server.add("server", "server/Dockerfile", with_common(read_folder(&compose, "server")?))?;
-    }
-    let mut worker = Chain::on(given_worker);
+    let (mut server, mut worker) = match &grounds {
+        Grounds::Debian(package) => {
+            let ground = Ground::Debian(Debian::of(&package.suite, &package.version));
+            let mut server = Chain::on(ground.clone(), &of);
+            server.add("server", "server/Dockerfile", with_common(server_files))?;
+            (server, Chain::on(ground, &of))
+        }
+        Grounds::Given { server, worker } => {
+            (Chain::on(Ground::Given(server.clone()), &of), Chain::on(Ground::Given(worker.clone()), &of))
+        }
+    };
     worker.add("worker-base", "worker/Dockerfile", with_common(worker_files))?;
     if let Some(source) = source {
         source.add_to(&mut server, ["server-tools", "server-source"])?;
@@ -319,7 +375,7 @@ fn recipes(
     let ghost =
         [("worker/ghost.Dockerfile".to_owned(), ghost_dockerfile), ("ghost".to_owned(), executable.clone())];
     worker.add("worker", "worker/ghost.Dockerfile", ghost.into())?;
-    let mut world = Chain::on(None);
+    let mut world = Chain::on(Ground::Debian(Debian::world()), "");
     world_files.insert("ghost".into(), executable);
     world.add("world", "world/Dockerfile", world_files)?;
     Ok(Recipes { server, worker, world })
@@ -329,7 +385,6 @@ fn recipes(
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use super::recipe::Content;
     use super::*;
 
     fn compose() -> tempfile::TempDir {
@@ -354,15 +409,20 @@ mod tests {
     }
 
     fn tags(dir: &Path) -> Vec<String> {
-        tags_of(&recipes(dir, (None, None), None, ghost()).unwrap())
+        tags_of(&recipes(dir, debian(), None, ghost()).unwrap())
     }
 
     fn tags_of(recipes: &Recipes) -> Vec<String> {
         recipes.all().map(|recipe| recipe.tag.clone()).collect()
     }
 
-    fn given(name: &str, id: &str) -> Option<Given> {
-        Some(Given { name: name.into(), id: id.into() })
+    fn debian() -> Grounds {
+        Grounds::Debian(Package { suite: "bookworm".into(), version: "2023.01-2".into() })
+    }
+
+    fn given(worker: &str) -> Grounds {
+        let image = |name: &str, id: &str| Given { name: name.into(), id: id.into() };
+        Grounds::Given { server: image("s:1", "x"), worker: image("w:1", worker) }
     }
 
     #[test]
@@ -370,7 +430,7 @@ mod tests {
         let dir = compose();
         let before = tags(dir.path());
         assert_eq!(before, tags(dir.path()));
-        assert!(before[0].starts_with("meta-lava/server:"), "{before:?}");
+        assert!(before[0].starts_with("meta-lava/server:2023.01-2-"), "{before:?}");
         std::fs::write(dir.path().join("compose/server/sub/b"), "c").unwrap();
         let after = tags(dir.path());
         assert_ne!(before[0], after[0]);
@@ -397,9 +457,25 @@ mod tests {
     }
 
     #[test]
+    fn each_lava_has_images_of_its_own_and_all_have_one_world() {
+        let dir = compose();
+        let of = |suite: &str, version: &str| {
+            let package = Package { suite: suite.into(), version: version.into() };
+            tags_of(&recipes(dir.path(), Grounds::Debian(package), None, ghost()).unwrap())
+        };
+        let (old, new) = (of("bookworm", "2023.01-2"), of("sid", "2026.10-1"));
+        assert!(old.iter().zip(&new).take(3).all(|(a, b)| a != b));
+        assert_eq!(old[3], new[3]);
+        assert_ne!(new[0], of("sid", "2026.11-1")[0]);
+        assert!(is_kin(&new[2], "meta-lava/worker:2026.10-1-"));
+        assert!(!is_kin(&old[2], "meta-lava/worker:2026.10-1-"));
+        assert!(!is_kin(&new[2], "meta-lava/worker:2026.10-"));
+    }
+
+    #[test]
     fn given_images_replace_the_server_and_lie_below_the_worker() {
         let dir = compose();
-        let of = |id| recipes(dir.path(), (given("s:1", "x"), given("w:1", id)), None, ghost()).unwrap();
+        let of = |id| recipes(dir.path(), given(id), None, ghost()).unwrap();
         let first = of("a");
         assert_eq!(first.server.name(), "s:1");
         assert!(first.server.recipes.is_empty());
@@ -414,7 +490,7 @@ mod tests {
     fn a_source_lies_over_the_server_and_below_the_ghost() {
         let dir = compose();
         let lava = source::tests::lava();
-        let of = || recipes(dir.path(), (given("s:1", "x"), None), Some(lava.path()), ghost()).unwrap();
+        let of = || recipes(dir.path(), given("x"), Some(lava.path()), ghost()).unwrap();
         let names = |chain: &Chain| chain.recipes.iter().map(|recipe| recipe.name).collect::<Vec<_>>();
         let before = of();
         assert_eq!(names(&before.server), ["server-tools", "server-source"]);
@@ -435,7 +511,7 @@ mod tests {
     #[test]
     fn a_context_has_its_files_and_folders() {
         let dir = compose();
-        let recipes = recipes(dir.path(), (None, None), None, ghost()).unwrap();
+        let recipes = recipes(dir.path(), debian(), None, ghost()).unwrap();
         let context = recipes.server.recipes[0].context().unwrap();
         let mut tar = tar::Archive::new(context.as_slice());
         let paths: Vec<_> = tar
@@ -445,7 +521,15 @@ mod tests {
             .collect();
         assert_eq!(
             paths,
-            ["common", "common/a.sh", "server", "server/Dockerfile", "server/sub", "server/sub/b"]
+            [
+                "common",
+                "common/a.sh",
+                "common/lava-version",
+                "server",
+                "server/Dockerfile",
+                "server/sub",
+                "server/sub/b"
+            ]
         );
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::REPOSITORY;
-use super::base;
+use super::base::Debian;
 use crate::error::{Error, Result};
 use crate::stack::docker::archive::{Archive, Owner};
 use crate::stack::docker::build::Build;
@@ -23,6 +23,8 @@ pub(super) struct Recipe {
     files: BTreeMap<String, File>,
     /// What it stands on.
     pub base: Base,
+    /// How the names of those begin that are the same for other inputs.
+    pub kin: String,
     /// Full name, which its inputs decide.
     pub tag: String,
 }
@@ -31,7 +33,7 @@ pub(super) struct Recipe {
 #[derive(Debug, Clone)]
 pub(super) enum Base {
     /// Debian, whatever it is called here.
-    Debian,
+    Debian(Debian),
     /// One of ours, by its name, which tells its content.
     Ours(String),
     /// One that was given.
@@ -63,10 +65,13 @@ pub(super) enum Content {
 }
 
 impl Recipe {
+    /// `of` stands before its hash, for people and for [`Recipe::kin`].
+    ///
     /// # Errors
     /// [`Error::Usage`] when its Dockerfile is not among its files.
     pub fn new(
         name: &'static str,
+        of: &str,
         dockerfile: &str,
         files: BTreeMap<String, File>,
         base: Base,
@@ -80,24 +85,24 @@ impl Recipe {
             hash.update(text);
         };
         add(dockerfile);
-        add(match &base {
-            Base::Debian => base::DEBIAN,
-            Base::Ours(name) => name,
-            Base::Given { id, .. } => id,
-        });
+        match &base {
+            Base::Debian(debian) => add(&debian.key()),
+            Base::Ours(name) => add(name),
+            Base::Given { id, .. } => add(id),
+        }
         for (path, file) in &files {
             add(path);
             add(if file.executable { "x" } else { "-" });
             add(&file.hash);
         }
         let hash = hex::encode(hash.finalize());
-        Ok(Self {
-            name,
-            dockerfile: dockerfile.to_owned(),
-            files,
-            base,
-            tag: format!("{REPOSITORY}/{name}:{}", &hash[..16]),
-        })
+        let kin = if of.is_empty() {
+            format!("{REPOSITORY}/{name}:")
+        } else {
+            format!("{REPOSITORY}/{name}:{of}-")
+        };
+        let tag = format!("{kin}{}", &hash[..16]);
+        Ok(Self { name, dockerfile: dockerfile.to_owned(), files, base, kin, tag })
     }
 
     /// What the engine is asked to build, on the image called `base`.
