@@ -468,6 +468,17 @@ impl Console {
         Some(byte)
     }
 
+    /// The next key that `wanted` is true of, if one comes before `end`. Others are taken, too,
+    /// and change nothing, as in a countdown that only one key stops.
+    pub async fn key_before(&mut self, end: Instant, wanted: impl Fn(u8) -> bool + Send) -> Option<u8> {
+        loop {
+            let key = self.key(end.saturating_duration_since(Instant::now())).await?;
+            if wanted(key) {
+                return Some(key);
+            }
+        }
+    }
+
     /// Prints `prompt` and reads a line with echo and the editing that every
     /// firmware has (backspace, `^U`, `^C`).
     pub async fn read_line(&mut self, prompt: &str) -> Input {
@@ -685,7 +696,7 @@ mod tests {
         assert_eq!(&seen, b"=> hellp\x08 \x08o\r\n");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn what_is_printed_while_nobody_listens_is_lost() {
         let (_dir, ledger) = ledger();
         let (socket, mut console) = port(0, ledger, None, None, 0);

@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::board::Board;
 use crate::console::Console;
 use crate::ledger::{Event, Ledger, Stage};
 use crate::memory::Memory;
 use crate::net::{Lease, Net};
+use crate::patience::PATIENCE;
 
 /// How a tool was called that is the board itself (`qemu-system-*`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub struct Machine {
     pub ledger: Ledger,
     /// How the tool was called that started it, if one did.
     pub invocation: Option<Invocation>,
+    /// How long a countdown stands before it counts.
+    pub patience: Duration,
     lease: Lease,
     /// How many times it was switched on or reset since it was new.
     starts: u32,
@@ -49,7 +53,7 @@ impl Machine {
         assert!(!consoles.is_empty(), "a board has a serial port");
         let memory = Memory::new(board.memory.base, board.memory.mib);
         let net = Net::new(lease, ledger.clone());
-        Self { board, consoles, memory, net, ledger, invocation: None, lease, starts: 0 }
+        Self { board, consoles, memory, net, ledger, invocation: None, patience: PATIENCE, lease, starts: 0 }
     }
 
     /// Puts the machine where a reset puts it: RAM and network forgotten, input dropped.
@@ -72,6 +76,16 @@ impl Machine {
     /// Makes it a machine that was never switched on.
     pub fn renew(&mut self) {
         self.starts = 0;
+    }
+
+    /// How long a countdown of so many seconds takes: it stands for [`Self::patience`] before
+    /// it counts, unless it has nothing to count.
+    #[must_use]
+    pub fn countdown(&self, seconds: u32) -> Duration {
+        match seconds {
+            0 => Duration::ZERO,
+            seconds => self.patience + Duration::from_secs(seconds.into()),
+        }
     }
 
     /// The boot loader's serial port.

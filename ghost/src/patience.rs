@@ -6,13 +6,10 @@ use std::time::Duration;
 /// press a key, to end a connection. On a machine where fifty jobs share two processors that
 /// may take them seconds. A run that passes never waits for all of it.
 ///
-/// A countdown stands for as long before it counts its own seconds, unless it has none: what
-/// a real board measures is how fast LAVA is, and what a busy machine would measure is how busy it is.
-#[cfg(not(test))]
+/// A countdown stands for as long before it counts its own seconds
+/// ([`crate::machine::Machine::countdown`]): what a real board measures is how fast LAVA is,
+/// and what a busy machine would measure is how busy it is.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-/// Tests wait for the end of it.
-#[cfg(test)]
-pub const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long nothing is accepted after that failed.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -23,24 +20,4 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 pub async fn after_failed_accept(whose: &str, error: &std::io::Error) {
     tracing::warn!(%error, "could not accept {whose} connection");
     tokio::time::sleep(ACCEPT_AGAIN).await;
-}
-
-/// How long a countdown of so many seconds takes until it is over.
-#[must_use]
-pub fn countdown(seconds: u32) -> Duration {
-    match seconds {
-        0 => Duration::ZERO,
-        seconds => PATIENCE + Duration::from_secs(seconds.into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_countdown_stands_before_it_counts_unless_it_has_nothing_to_count() {
-        assert_eq!(countdown(0), Duration::ZERO);
-        assert_eq!(countdown(3), PATIENCE + Duration::from_secs(3));
-    }
 }

@@ -4,24 +4,23 @@
 //! `common/bootm.c`, `common/booti.c`, `arch/arm/lib32/bootm.c`, `fs/tftp.c`.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::ops::Range;
 
 use async_trait::async_trait;
 use meta_lava_formats::{compress, fdt, fit, kernel, uimage};
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::arch::Arch;
-use super::shell::{self, Joint};
-use super::{BootImage, Firmware, Flow, Kind, Next};
-use crate::console::Input;
+use super::shell::words::{self, Statement, SyntaxError};
+use super::shell::{Command, Shell, Work, done, ends, find};
+use super::{BootImage, Firmware, FirmwareKind, Flow, Next};
 use crate::machine::Machine;
 use crate::net::FetchError;
-use crate::patience::countdown;
 
 /// This kind of firmware.
-pub const KIND: Kind = Kind {
+pub const KIND: FirmwareKind = FirmwareKind {
     name: "barebox",
     about: "barebox: global variables, /mnt/tftp, bootm",
     load: |name, text| {
@@ -115,7 +114,7 @@ impl Firmware for Barebox {
         globals.extend(self.global.clone());
         let prompt = self.prompt.as_ref().unwrap_or(&machine.board.model);
         let prompt = format!("barebox@{prompt}:/ ");
-        let mut session = Session {
+        let mut shell = BareboxShell {
             barebox: self,
             machine,
             prompt,
@@ -125,10 +124,7 @@ impl Firmware for Barebox {
             regions: Vec::new(),
             status: 0,
         };
-        match session.run().await {
-            Err(next) => next,
-            Ok(never) => match never {},
-        }
+        shell.run().await
     }
 }
 
@@ -213,11 +209,35 @@ struct Bootm {
     initrd_address: Option<u64>,
 }
 
-/// Commands that are there.
-const COMMANDS: &[&str] = &[
-    "[", "boot", "bootm", "cp", "detect", "dhcp", "echo", "export", "false", "global", "help", "ifup", "ls",
-    "mount", "nv", "ping", "poweroff", "printenv", "reset", "saveenv", "setenv", "sleep", "test", "tftp",
-    "true", "version",
+type Run = for<'s, 'm> fn(&'s mut BareboxShell<'m>, &'s str, &'s [&'s str]) -> Work<'s, bool>;
+
+const COMMANDS: &[Command<Run>] = &[
+    ("[", |shell, _, args| Box::pin(shell.test(args))),
+    ("boot", |shell, _, args| Box::pin(shell.boot(args))),
+    ("bootm", |shell, _, args| Box::pin(shell.bootm(args))),
+    ("cp", |shell, _, args| Box::pin(shell.cp(args))),
+    ("detect", |_, _, _| done(true)),
+    ("dhcp", |shell, _, _| Box::pin(shell.ifup())),
+    ("echo", |shell, _, args| Box::pin(shell.echo(args))),
+    ("export", |_, _, _| done(true)),
+    ("false", |_, _, _| done(false)),
+    ("global", |shell, _, args| Box::pin(shell.global(args))),
+    ("help", |shell, _, _| shell.help()),
+    ("ifup", |shell, _, _| Box::pin(shell.ifup())),
+    ("ls", |shell, _, args| Box::pin(shell.ls(args))),
+    ("mount", |shell, _, args| Box::pin(shell.mount(args))),
+    ("nv", |shell, _, args| Box::pin(shell.global(args))),
+    ("ping", |shell, _, args| Box::pin(shell.ping(args))),
+    ("poweroff", |_, _, _| ends(Next::PowerOff)),
+    ("printenv", |shell, _, args| Box::pin(shell.printenv(args))),
+    ("reset", |_, _, _| ends(Next::Reset)),
+    ("saveenv", |_, _, _| done(true)),
+    ("setenv", |shell, _, args| Box::pin(shell.setenv(args))),
+    ("sleep", |_, _, _| done(true)),
+    ("test", |shell, _, args| Box::pin(shell.test(args))),
+    ("tftp", |shell, _, args| Box::pin(shell.tftp(args))),
+    ("true", |_, _, _| done(true)),
+    ("version", |shell, _, _| Box::pin(shell.version())),
 ];
 
 /// Where the TFTP server is mounted.
@@ -229,9 +249,10 @@ const PAGE: u64 = 4096;
 /// The most that a compressed kernel is unpacked to, in bytes.
 const KERNEL_LIMIT: usize = kernel::MAX_KERNEL;
 
-struct Session<'a> {
-    barebox: &'a Barebox,
-    machine: &'a mut Machine,
+/// A barebox between reset and boot.
+struct BareboxShell<'m> {
+    barebox: &'m Barebox,
+    machine: &'m mut Machine,
     prompt: String,
     /// Parameters of the device `global`.
     globals: BTreeMap<String, String>,
@@ -245,90 +266,14 @@ struct Session<'a> {
     status: u8,
 }
 
-impl Session<'_> {
-    async fn print(&mut self, text: impl AsRef<str>) {
-        self.machine.console().print(text.as_ref()).await;
+#[async_trait]
+impl Shell for BareboxShell<'_> {
+    fn machine(&mut self) -> &mut Machine {
+        self.machine
     }
 
-    /// Prints an error of the log.
-    async fn error(&mut self, text: impl AsRef<str>) {
-        let level = if self.barebox.color { "\x1b[1;31mERROR:\x1b[0m " } else { "" };
-        self.print(format!("{level}{}\n", text.as_ref())).await;
-    }
-
-    async fn run(&mut self) -> Flow<Infallible> {
-        let mut hello = format!("\n\n{}\n\n\nBoard: {}\n", self.barebox.banner, self.machine.board.model);
-        for line in &self.barebox.lines {
-            hello.push_str(line);
-            hello.push('\n');
-        }
-        self.print(&hello).await;
-        if !self.stopped().await {
-            self.line("boot").await?;
-        }
-        loop {
-            let prompt = self.prompt.clone();
-            match self.machine.console().read_line(&prompt).await {
-                Input::Interrupt => self.print("<INTERRUPT>\n").await,
-                Input::Line(line) => self.line(&line).await?,
-            }
-        }
-    }
-
-    /// Whether a key stopped autoboot.
-    async fn stopped(&mut self) -> bool {
-        let Autoboot { message, delay, key } = self.barebox.autoboot.clone();
-        if message.is_empty() {
-            return true;
-        }
-        self.print(format!("\n{message} {delay:4}")).await;
-        let start = tokio::time::Instant::now();
-        for second in 1..=delay {
-            let end = start + countdown(second);
-            loop {
-                let left = end.saturating_duration_since(tokio::time::Instant::now());
-                match self.machine.console().key(left).await {
-                    None => break,
-                    Some(b'm') => {
-                        self.machine.ledger.violation("menu", "the boot menu is not there, the shell is");
-                        self.print("\n").await;
-                        return true;
-                    }
-                    Some(found) if key == Key::Any || found == 0x03 => {
-                        self.print("\n").await;
-                        return true;
-                    }
-                    // Another key: the countdown goes on.
-                    Some(_) => {}
-                }
-            }
-            self.print(format!("\x08\x08\x08\x08{:4}", delay - second)).await;
-        }
-        self.print("\n").await;
-        false
-    }
-
-    /// Runs a line of commands.
-    async fn line(&mut self, line: &str) -> Flow<()> {
-        let Ok(commands) = shell::parse(&hush(line)) else {
-            self.status = 1;
-            self.print("syntax error\n").await;
-            return Ok(());
-        };
-        let mut joint = Joint::Always;
-        for command in &commands {
-            let wanted = match joint {
-                Joint::Always => true,
-                Joint::And => self.status == 0,
-                Joint::Or => self.status != 0,
-            };
-            joint = command.joint;
-            if wanted {
-                let words = command.expand(|name| self.variable(name));
-                self.status = if self.command(&words).await? { 0 } else { 1 };
-            }
-        }
-        Ok(())
+    fn prompt(&self) -> String {
+        self.prompt.clone()
     }
 
     fn variable(&self, name: &str) -> Option<String> {
@@ -343,6 +288,86 @@ impl Session<'_> {
                 None => self.locals.get(name).cloned(),
             },
         }
+    }
+
+    fn parse(&self, line: &str) -> Result<Vec<Statement>, SyntaxError> {
+        words::parse(&hush(line))
+    }
+
+    async fn syntax_error(&mut self, _: SyntaxError) {
+        self.status = 1;
+        self.print("syntax error\n").await;
+    }
+
+    async fn command(&mut self, mut words: &[&str]) -> Flow<bool> {
+        let mut ok = true;
+        while let Some(((name, value), rest)) =
+            words.split_first().and_then(|(word, rest)| Some((assignment(word)?, rest)))
+            && ok
+        {
+            ok = self.assign(name, value).await;
+            words = rest;
+        }
+        if let Some((&name, args)) = words.split_first().filter(|_| ok) {
+            ok = match find(COMMANDS, name) {
+                Some((_, run)) => run(self, name, args).await?,
+                None => {
+                    self.machine.ledger.violation("unknown-command", words.join(" "));
+                    self.print(format!("{name}: {}\n", Errno::NoEntry)).await;
+                    false
+                }
+            };
+        }
+        self.status = if ok { 0 } else { 1 };
+        Ok(ok)
+    }
+}
+
+impl BareboxShell<'_> {
+    /// Prints an error of the log.
+    async fn error(&mut self, text: impl AsRef<str>) {
+        let level = if self.barebox.color { "\x1b[1;31mERROR:\x1b[0m " } else { "" };
+        self.print(format!("{level}{}\n", text.as_ref())).await;
+    }
+
+    async fn run(&mut self) -> Next {
+        let mut hello = format!("\n\n{}\n\n\nBoard: {}\n", self.barebox.banner, self.machine.board.model);
+        for line in &self.barebox.lines {
+            hello.push_str(line);
+            hello.push('\n');
+        }
+        self.print(&hello).await;
+        let mut next = if self.stopped().await { Ok(()) } else { self.line("boot").await.map(drop) };
+        loop {
+            match next {
+                Ok(()) => next = self.serve().await,
+                Err(next) => return next,
+            }
+        }
+    }
+
+    /// Whether a key stopped autoboot.
+    async fn stopped(&mut self) -> bool {
+        let Autoboot { message, delay, key } = self.barebox.autoboot.clone();
+        if message.is_empty() {
+            return true;
+        }
+        self.print(format!("\n{message} {delay:4}")).await;
+        let start = Instant::now();
+        for second in 1..=delay {
+            let end = start + self.machine.countdown(second);
+            let stops = |found| key == Key::Any || matches!(found, b'm' | 0x03);
+            if let Some(found) = self.machine.console().key_before(end, stops).await {
+                if found == b'm' {
+                    self.machine.ledger.violation("menu", "the boot menu is not there, the shell is");
+                }
+                self.print("\n").await;
+                return true;
+            }
+            self.print(format!("\x08\x08\x08\x08{:4}", delay - second)).await;
+        }
+        self.print("\n").await;
+        false
     }
 
     /// `NAME=VALUE`, and `setenv`.
@@ -367,82 +392,71 @@ impl Session<'_> {
         }
     }
 
-    async fn command(&mut self, words: &[String]) -> Flow<bool> {
-        let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
-        while let Some((name, value)) = words.first().and_then(|word| assignment(word)) {
-            let ok = self.assign(name, value).await;
-            words.remove(0);
-            if words.is_empty() || !ok {
-                return Ok(ok);
+    async fn echo(&mut self, args: &[&str]) -> Flow<bool> {
+        let (end, args) = args.strip_prefix(&["-n"]).map_or(("\n", args), |args| ("", args));
+        self.print(args.join(" ") + end).await;
+        Ok(true)
+    }
+
+    async fn version(&mut self) -> Flow<bool> {
+        self.print(format!("\n{}\n\n", self.barebox.banner)).await;
+        Ok(true)
+    }
+
+    fn help(&mut self) -> Work<'_, bool> {
+        let names: Vec<&str> = COMMANDS.iter().map(|(name, _)| *name).collect();
+        let text = format!("  {}\n\nUse 'help COMMAND' for more details.\n\n", names.join(", "));
+        Box::pin(async move {
+            self.print(text).await;
+            Ok(true)
+        })
+    }
+
+    async fn setenv(&mut self, args: &[&str]) -> Flow<bool> {
+        match args {
+            [name, rest @ ..] => {
+                let name = name.trim_end_matches('=');
+                Ok(self.assign(name, rest.first().copied().unwrap_or_default()).await)
             }
+            [] => self.usage("setenv - set environment variable", "setenv").await,
         }
-        let Some((&name, args)) = words.split_first() else { return Ok(true) };
-        match name {
-            "true" | "sleep" | "detect" | "export" | "saveenv" => Ok(true),
-            "false" => Ok(false),
-            "echo" => {
-                let (end, args) = args.strip_prefix(&["-n"]).map_or(("\n", args), |args| ("", args));
-                self.print(args.join(" ") + end).await;
-                Ok(true)
+    }
+
+    async fn ifup(&mut self) -> Flow<bool> {
+        self.dhcp().await;
+        Ok(true)
+    }
+
+    async fn ping(&mut self, args: &[&str]) -> Flow<bool> {
+        self.dhcp().await;
+        self.print(format!("host {} is alive\n", args.first().unwrap_or(&""))).await;
+        Ok(true)
+    }
+
+    async fn mount(&mut self, args: &[&str]) -> Flow<bool> {
+        if args.last() == Some(&TFTP.trim_end_matches('/')) {
+            self.dhcp().await;
+            return Ok(true);
+        }
+        self.print("none on / type ramfs\nnone on /dev type devfs\n").await;
+        Ok(args.is_empty())
+    }
+
+    async fn cp(&mut self, args: &[&str]) -> Flow<bool> {
+        match args {
+            [from, to] => self.copy(from, to).await,
+            _ => self.usage("cp - copy files", format!("cp {}", args.join(" ")).trim_end()).await,
+        }
+    }
+
+    async fn tftp(&mut self, args: &[&str]) -> Flow<bool> {
+        match args {
+            [source, rest @ ..] => {
+                let name = source.rsplit('/').next().unwrap_or_default();
+                let to = rest.first().copied().unwrap_or(name);
+                self.copy(&format!("{TFTP}{source}"), to).await
             }
-            "version" => {
-                self.print(format!("\n{}\n\n", self.barebox.banner)).await;
-                Ok(true)
-            }
-            "help" => {
-                self.print(format!("  {}\n\nUse 'help COMMAND' for more details.\n\n", COMMANDS.join(", ")))
-                    .await;
-                Ok(true)
-            }
-            "setenv" => match args {
-                [name, rest @ ..] => {
-                    let name = name.trim_end_matches('=');
-                    Ok(self.assign(name, rest.first().copied().unwrap_or_default()).await)
-                }
-                [] => self.usage("setenv - set environment variable", "setenv").await,
-            },
-            "printenv" => self.printenv(args).await,
-            "global" | "nv" => self.global(args).await,
-            "test" | "[" => Ok(self.test(args).await),
-            "dhcp" | "ifup" => {
-                self.dhcp().await;
-                Ok(true)
-            }
-            "ping" => {
-                self.dhcp().await;
-                self.print(format!("host {} is alive\n", args.first().unwrap_or(&""))).await;
-                Ok(true)
-            }
-            "mount" => {
-                if args.last() == Some(&TFTP.trim_end_matches('/')) {
-                    self.dhcp().await;
-                    return Ok(true);
-                }
-                self.print("none on / type ramfs\nnone on /dev type devfs\n").await;
-                Ok(args.is_empty())
-            }
-            "ls" => self.ls(args).await,
-            "cp" => match args {
-                [from, to] => self.copy(from, to).await,
-                _ => self.usage("cp - copy files", &words.join(" ")).await,
-            },
-            "tftp" => match args {
-                [source, rest @ ..] => {
-                    let name = source.rsplit('/').next().unwrap_or_default();
-                    let to = rest.first().copied().unwrap_or(name);
-                    self.copy(&format!("{TFTP}{source}"), to).await
-                }
-                [] => self.usage("tftp - load (or save) a file using TFTP", "tftp").await,
-            },
-            "boot" => self.boot(args).await,
-            "bootm" => self.bootm(args).await,
-            "reset" => Err(Next::Reset),
-            "poweroff" => Err(Next::PowerOff),
-            _ => {
-                self.machine.ledger.violation("unknown-command", words.join(" "));
-                self.print(format!("{name}: {}\n", Errno::NoEntry)).await;
-                Ok(false)
-            }
+            [] => self.usage("tftp - load (or save) a file using TFTP", "tftp").await,
         }
     }
 
@@ -501,15 +515,15 @@ impl Session<'_> {
         Ok(true)
     }
 
-    async fn test(&mut self, args: &[&str]) -> bool {
-        match args.strip_suffix(&["]"]).unwrap_or(args) {
+    async fn test(&mut self, args: &[&str]) -> Flow<bool> {
+        Ok(match args.strip_suffix(&["]"]).unwrap_or(args) {
             ["-n", text] => !text.is_empty(),
             ["-z", text] => text.is_empty(),
             ["-f" | "-e", path] => self.open(path, "").await.is_ok(),
             [left, "=" | "==" | "-eq", right] => left == right,
             [left, "!=" | "-ne", right] => left != right,
             _ => false,
-        }
+        })
     }
 
     async fn ls(&mut self, args: &[&str]) -> Flow<bool> {
@@ -1016,7 +1030,7 @@ impl Session<'_> {
     }
 }
 
-/// Takes barebox's old hush for what [`shell::parse`] reads: it also strips single
+/// Takes barebox's old hush for what [`words::parse`] reads: it also strips single
 /// quotes inside of double quotes, and dots belong to the names of variables.
 fn hush(line: &str) -> String {
     let mut out = String::with_capacity(line.len() + 8);
@@ -1088,7 +1102,7 @@ fn number(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, tftp_server};
+    use super::super::testing::{Bench, tftp_server};
     use super::*;
     use crate::ledger::Event;
 
@@ -1297,8 +1311,8 @@ firmware:
     #[test]
     fn single_quotes_inside_of_double_ones_are_stripped() {
         let words = |line: &str| {
-            let commands = shell::parse(&hush(line)).unwrap();
-            commands[0].expand(|name| Some(format!("<{name}>")))
+            let statements = words::parse(&hush(line)).unwrap();
+            statements[0].expand(|name| Some(format!("<{name}>")))
         };
         assert_eq!(words("a=\"'b c'\""), ["a=b c"]);
         assert_eq!(words("echo \"x 'y \"z\" $a' $b.c\""), ["echo", "x y \"z\" $a <b.c>"]);

@@ -8,7 +8,6 @@ use tokio::time::Instant;
 
 use crate::console::Input;
 use crate::machine::Machine;
-use crate::patience;
 
 /// Prints `lines` and counts down; whether a key stopped it (any does).
 pub(super) async fn countdown(machine: &mut Machine, lines: &[String], seconds: u32) -> bool {
@@ -19,8 +18,8 @@ pub(super) async fn countdown(machine: &mut Machine, lines: &[String], seconds: 
     let mut stopped = false;
     for left in (1..=seconds).rev() {
         machine.console().print(&format!("{left:3} seconds")).await;
-        let until = start + patience::countdown(seconds - left + 1);
-        if machine.console().key(until.saturating_duration_since(Instant::now())).await.is_some() {
+        let end = start + machine.countdown(seconds - left + 1);
+        if machine.console().key_before(end, |_| true).await.is_some() {
             stopped = true;
             break;
         }

@@ -5,21 +5,21 @@
 //! `src/netboot/` (`netboot.c`, `tftp.c`), `src/net/dhcp.c`, `src/boot/fit.c` and
 //! `src/arch/*/boot*.c`.
 
-use std::convert::Infallible;
 use std::fmt::Write as _;
 
 use async_trait::async_trait;
 use meta_lava_formats::{compress, fdt, fit, kernel};
 use serde::Deserialize;
 
-use super::{BootImage, Firmware, Flow, Kind, Next};
-use crate::console::Input;
+use super::shell::words::{Joint, Statement, SyntaxError};
+use super::shell::{Command, Shell, Work, done, ends, find_abbreviated};
+use super::{BootImage, Firmware, FirmwareKind, Flow, Next};
 use crate::machine::Machine;
 use crate::net::FetchError;
 use crate::net::tftp::error_code;
 
 /// This kind of firmware.
-pub const KIND: Kind = Kind {
+pub const KIND: FirmwareKind = FirmwareKind {
     name: "depthcharge",
     about: "depthcharge on Chromebooks: tftpboot of a FIT image or a bzImage",
     load: |name, text| {
@@ -78,9 +78,32 @@ fn default_kernel_mib() -> usize {
     64
 }
 
-/// Commands by name; a unique beginning is enough.
-const COMMANDS: &[&str] =
-    &["?", "boot", "cmdline_append", "enet", "exit", "help", "poweroff", "reboot", "tftpboot"];
+type Run = for<'s, 'm> fn(&'s mut FirmwareShell<'m>, &'s str, &'s [&'s str]) -> Work<'s, bool>;
+
+/// A unique beginning of a name is enough.
+const COMMANDS: &[Command<Run>] = &[
+    ("?", |shell, _, _| shell.help()),
+    ("boot", |shell, name, args| Box::pin(shell.unusable("boot", name, args))),
+    // Only a boot from disk takes what it appends.
+    ("cmdline_append", |shell, name, args| match args {
+        [_, ..] => done(true),
+        [] => Box::pin(shell.unusable("cmdline_append", name, args)),
+    }),
+    ("enet", |shell, name, args| match args {
+        ["dhcp"] => Box::pin(shell.enet()),
+        _ => Box::pin(shell.unusable("enet", name, args)),
+    }),
+    // The boot that it goes on with finds no disk, and shows so on the display.
+    ("exit", |shell, name, args| shell.ends("exit", name, args, Next::Hang)),
+    ("help", |shell, _, _| shell.help()),
+    ("poweroff", |shell, name, args| shell.ends("poweroff", name, args, Next::PowerOff)),
+    ("reboot", |shell, name, args| shell.ends("reboot", name, args, Next::Reset)),
+    ("tftpboot", |shell, name, args| match args {
+        [server, boot, file] => Box::pin(shell.tftpboot(server, boot, file, None)),
+        [server, boot, file, ramdisk] => Box::pin(shell.tftpboot(server, boot, file, Some(ramdisk))),
+        _ => Box::pin(shell.usage(name, args, TFTPBOOT_USAGE.to_owned())),
+    }),
+];
 /// Room for the command line in bytes, its end included.
 const CMDLINE_SIZE: usize = 4096;
 /// What the command line is when no file has one.
@@ -98,25 +121,58 @@ const TFTPBOOT_USAGE: &str = "tftpboot - boot image via network using TFTP proto
 #[async_trait]
 impl Firmware for Depthcharge {
     async fn run(&self, machine: &mut Machine) -> Next {
-        let mut session = Session { settings: self, machine };
-        match session.run().await {
-            Err(next) => next,
-            Ok(never) => match never {},
+        FirmwareShell { settings: self, machine }.run().await
+    }
+}
+
+/// The shell of a depthcharge.
+struct FirmwareShell<'m> {
+    settings: &'m Depthcharge,
+    machine: &'m mut Machine,
+}
+
+#[async_trait]
+impl Shell for FirmwareShell<'_> {
+    /// `^C` is cursor-up to its line editor; nothing is above the first line.
+    const INTERRUPTED: &'static str = "";
+
+    fn machine(&mut self) -> &mut Machine {
+        self.machine
+    }
+
+    fn prompt(&self) -> String {
+        format!("\r{}", self.settings.prompt)
+    }
+
+    fn variable(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    /// It knows neither quotes nor variables.
+    fn parse(&self, line: &str) -> Result<Vec<Statement>, SyntaxError> {
+        let statement = |text: &str| Statement::literal(text.split_ascii_whitespace(), Joint::Always);
+        Ok(line.split(';').map(statement).collect())
+    }
+
+    async fn syntax_error(&mut self, _: SyntaxError) {}
+
+    async fn command(&mut self, words: &[&str]) -> Flow<bool> {
+        let Some((&name, args)) = words.split_first() else { return Ok(true) };
+        // `md.b` is `md` with a width.
+        let plain = name.split('.').next().unwrap_or(name);
+        match find_abbreviated(COMMANDS, plain, |_| true) {
+            Some((_, run)) => run(self, name, args).await,
+            None => {
+                self.machine.ledger.violation("unknown-command", words.join(" "));
+                self.print(format!("Unknown command '{name}' - try 'help'\n")).await;
+                Ok(false)
+            }
         }
     }
 }
 
-struct Session<'a> {
-    settings: &'a Depthcharge,
-    machine: &'a mut Machine,
-}
-
-impl Session<'_> {
-    async fn print(&mut self, text: impl AsRef<str>) {
-        self.machine.console().print(text.as_ref()).await;
-    }
-
-    async fn run(&mut self) -> Flow<Infallible> {
+impl FirmwareShell<'_> {
+    async fn run(&mut self) -> Next {
         let payload = if self.settings.netboot { "netboot" } else { "depthcharge" };
         let mut hello = format!("\n\nStarting {payload} on {}...\n", self.settings.mainboard);
         for line in &self.settings.lines {
@@ -125,60 +181,44 @@ impl Session<'_> {
         }
         self.print(&hello).await;
         loop {
-            let prompt = format!("\r{}", self.settings.prompt);
-            // `^C` is cursor-up to its line editor; nothing is above the first line.
-            if let Input::Line(line) = self.machine.console().read_line(&prompt).await {
-                for command in line.split(';') {
-                    self.command(command).await?;
-                }
+            if let Err(next) = self.serve().await {
+                return next;
             }
         }
     }
 
-    async fn command(&mut self, line: &str) -> Flow<()> {
-        let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        let Some((&name, args)) = words.split_first() else { return Ok(()) };
-        let Some(command) = find(name) else {
-            self.machine.ledger.violation("unknown-command", words.join(" "));
-            self.print(format!("Unknown command '{name}' - try 'help'\n")).await;
-            return Ok(());
-        };
-        match (command, args) {
-            ("tftpboot", [server, boot, args]) => self.tftpboot(server, boot, args, None).await,
-            ("tftpboot", [server, boot, args, ramdisk]) => {
-                self.tftpboot(server, boot, args, Some(ramdisk)).await
-            }
-            ("tftpboot", _) => {
-                self.usage(&words, TFTPBOOT_USAGE).await;
-                Ok(())
-            }
-            ("help" | "?", _) => {
-                let list = COMMANDS.iter().fold(String::new(), |list, command| list + command + "\n");
-                self.print(list).await;
-                Ok(())
-            }
-            ("enet", ["dhcp"]) => {
-                self.dhcp().await;
-                Ok(())
-            }
-            // Only a boot from disk takes what it appends.
-            ("cmdline_append", [_, ..]) => Ok(()),
-            ("reboot", []) => Err(Next::Reset),
-            ("poweroff", []) => Err(Next::PowerOff),
-            ("exit", []) => {
-                // The boot that it goes on with finds no disk, and shows so on the display.
-                Err(Next::Hang)
-            }
-            _ => {
-                self.usage(&words, &format!("{command} - wrong usage\n\nUsage:\n{command}\n")).await;
-                Ok(())
-            }
-        }
+    fn help(&mut self) -> Work<'_, bool> {
+        let list = COMMANDS.iter().fold(String::new(), |list, (name, _)| list + name + "\n");
+        Box::pin(async move {
+            self.print(list).await;
+            Ok(true)
+        })
     }
 
-    async fn usage(&mut self, words: &[&str], text: &str) {
-        self.machine.ledger.violation("bad-usage", words.join(" "));
+    /// A command without arguments that ends the firmware.
+    fn ends<'s>(
+        &'s mut self,
+        command: &'static str,
+        name: &'s str,
+        args: &'s [&'s str],
+        next: Next,
+    ) -> Work<'s, bool> {
+        if args.is_empty() { ends(next) } else { Box::pin(self.unusable(command, name, args)) }
+    }
+
+    async fn unusable(&mut self, command: &str, name: &str, args: &[&str]) -> Flow<bool> {
+        self.usage(name, args, format!("{command} - wrong usage\n\nUsage:\n{command}\n")).await
+    }
+
+    async fn usage(&mut self, name: &str, args: &[&str], text: String) -> Flow<bool> {
+        self.machine.ledger.violation("bad-usage", [&[name], args].concat().join(" "));
         self.print(text).await;
+        Ok(false)
+    }
+
+    async fn enet(&mut self) -> Flow<bool> {
+        self.dhcp().await;
+        Ok(true)
     }
 
     /// Gets an address; returns the server for files.
@@ -198,11 +238,10 @@ impl Session<'_> {
 
     /// `netboot()`: returns to the shell only when it fails in its last steps; a
     /// failure before halts the board.
-    async fn tftpboot(&mut self, server: &str, boot: &str, args: &str, ramdisk: Option<&str>) -> Flow<()> {
+    async fn tftpboot(&mut self, server: &str, boot: &str, args: &str, ramdisk: Option<&str>) -> Flow<bool> {
         if server != "dhcp" && !is_address(server) {
             self.print(format!("Invalid IPv4 address: {server}\n")).await;
-            self.usage(&["tftpboot", server, boot, args], TFTPBOOT_USAGE).await;
-            return Ok(());
+            return self.usage("tftpboot", &[server, boot, args], TFTPBOOT_USAGE.to_owned()).await;
         }
         let named = self.dhcp().await;
         let (server, by) = match server {
@@ -248,7 +287,7 @@ impl Session<'_> {
 
         if cmdline.len() + " tftpserverip=xxx.xxx.xxx.xxx".len() >= CMDLINE_SIZE {
             self.print("Out of space adding TFTP server IP to the command line.\n").await;
-            return Ok(());
+            return Ok(false);
         }
         let _ = write!(cmdline, " tftpserverip={server}");
         self.print(format!("The command line is: {cmdline}\n")).await;
@@ -293,11 +332,11 @@ impl Session<'_> {
         }
     }
 
-    async fn boot_x86(&mut self, kernel: Vec<u8>, ramdisk: Option<Vec<u8>>, cmdline: String) -> Flow<()> {
+    async fn boot_x86(&mut self, kernel: Vec<u8>, ramdisk: Option<Vec<u8>>, cmdline: String) -> Flow<bool> {
         if let Err(error) = kernel::Format::X86BzImage.check(&kernel) {
             self.machine.ledger.violation("bad-kernel", error.to_string());
             self.print("Boot protocol is too old.\n").await;
-            return Ok(());
+            return Ok(false);
         }
         self.leave().await;
         self.print("\nStarting kernel ...\n\n").await;
@@ -314,19 +353,19 @@ impl Session<'_> {
         .await;
     }
 
-    async fn boot_fit(&mut self, blob: &[u8], beside: Option<Vec<u8>>, cmdline: String) -> Flow<()> {
+    async fn boot_fit(&mut self, blob: &[u8], beside: Option<Vec<u8>>, cmdline: String) -> Flow<bool> {
         self.print("Loading FIT.\n").await;
         let fit = match fit::parse(blob) {
             Ok(fit) => fit,
             Err(error) => {
                 self.machine.ledger.violation("bad-fit", error.to_string());
                 self.print("Failed to unflatten FIT image!\n").await;
-                return Ok(());
+                return Ok(false);
             }
         };
         let (text, chosen) = self.choose(&fit);
         self.print(text).await;
-        let Some(chosen) = chosen else { return Ok(()) };
+        let Some(chosen) = chosen else { return Ok(false) };
         for image in [Some(chosen.kernel), Some(chosen.fdt), chosen.ramdisk].into_iter().flatten() {
             // depthcharge itself looks at neither; LAVA has no reason to get them wrong.
             if let Err(error) = image.verify() {
@@ -340,17 +379,17 @@ impl Session<'_> {
         }
         let Some(dtb) = self.decompress(chosen.fdt).await else {
             self.print(format!("ERROR: Can't decompress FDT {}!\n", chosen.fdt.name)).await;
-            return Ok(());
+            return Ok(false);
         };
         if let Err(error) = fdt::parse(&dtb) {
             self.machine.ledger.violation("bad-device-tree", error.to_string());
             self.print("Failed to unflatten the kernel's fdt.\n").await;
-            return Ok(());
+            return Ok(false);
         }
         if let Some(ramdisk) = chosen.ramdisk.filter(|ramdisk| ramdisk.compression != "none") {
             self.machine.ledger.violation("bad-ramdisk", format!("compressed: {}", ramdisk.compression));
             self.print("Ramdisk compression not supported.\n").await;
-            return Ok(());
+            return Ok(false);
         }
         let ramdisk = beside.or_else(|| chosen.ramdisk.map(|ramdisk| ramdisk.data.clone()));
         let boots = |kernel| Err(Next::Boot(BootImage { kernel, cmdline, ramdisk, dtb: Some(dtb) }));
@@ -358,21 +397,21 @@ impl Session<'_> {
             self.leave().await;
             let Some(kernel) = self.decompress(chosen.kernel).await else {
                 self.print("ERROR: Kernel decompression failed!\n").await;
-                return Ok(());
+                return Ok(false);
             };
             if let Err(error) = kernel::Format::Arm64Image.check(&kernel) {
                 self.machine.ledger.violation("bad-kernel", error.to_string());
                 let magic = kernel.get(56..).and_then(|rest| rest.first_chunk()).copied().unwrap_or_default();
                 let magic = u32::from_le_bytes(magic);
                 self.print(format!("ERROR: Invalid kernel magic: {magic:#010x} != 0x644d5241\n")).await;
-                return Ok(());
+                return Ok(false);
             }
             self.print("jumping to kernel\n").await;
             return boots(kernel);
         }
         if chosen.kernel.compression != "none" {
             self.print("Kernel decompression not supported for ARM32.\n").await;
-            return Ok(());
+            return Ok(false);
         }
         self.leave().await;
         if let Err(error) = kernel::Format::ArmZImage.check(&chosen.kernel.data) {
@@ -508,22 +547,7 @@ struct Chosen<'a> {
     ramdisk: Option<&'a fit::Image>,
 }
 
-fn find(name: &str) -> Option<&'static str> {
-    // `md.b` is `md` with a width.
-    let name = name.split('.').next().unwrap_or(name);
-    if let Some(exact) = COMMANDS.iter().find(|command| **command == name) {
-        return Some(exact);
-    }
-    let mut begun = COMMANDS.iter().filter(|command| command.starts_with(name));
-    match (begun.next(), begun.next()) {
-        (Some(only), None) => Some(only),
-        _ => None,
-    }
-}
-
 fn is_address(text: &str) -> bool {
-    // The tests' server has a port of its own.
-    let text = if cfg!(test) { text.split(':').next().unwrap_or(text) } else { text };
     text.parse::<std::net::Ipv4Addr>().is_ok()
 }
 
@@ -536,9 +560,12 @@ fn one_line(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, tftp_server};
+    use super::super::testing::{Bench, tftp_server};
     use super::*;
     use crate::ledger::Event;
+
+    /// The server's, as a board is told it.
+    const ADDRESS: &str = "127.0.0.1";
 
     const HATCH: &str = "
 model: HP Helios
@@ -606,17 +633,17 @@ firmware: {kind: depthcharge, mainboard: hana, prompt: 'hana: ', arch: arm64, re
             ("7/ramdisk.cpio.gz", b"ramdisk"),
         ])
         .await;
-        let mut bench = Bench::start(HATCH).await;
+        let mut bench = Bench::start_beside(&server, HATCH).await;
         bench.expect("Starting depthcharge on Helios...").await;
         bench.expect("hatch: ").await;
-        bench.send(&format!("tftpboot {server} 7/bzImage 7/cmdline 7/ramdisk.cpio.gz\n")).await;
+        bench.send(&format!("tftpboot {ADDRESS} 7/bzImage 7/cmdline 7/ramdisk.cpio.gz\n")).await;
         bench.expect("The command line is: console=ttyS0,115200n8 root=/dev/ram0 tftpserverip=").await;
         bench.expect("Exiting depthcharge").await;
         bench.expect("Starting kernel").await;
         let image = bench.booted().await;
         assert_eq!(image.kernel, bzimage());
         assert_eq!(image.ramdisk.as_deref(), Some(&b"ramdisk"[..]));
-        assert_eq!(image.cmdline, format!("console=ttyS0,115200n8 root=/dev/ram0 tftpserverip={server}"));
+        assert_eq!(image.cmdline, format!("console=ttyS0,115200n8 root=/dev/ram0 tftpserverip={ADDRESS}"));
         assert_eq!(bench.violations(), [""; 0]);
         let files = bench.events().into_iter().filter(|event| matches!(event, Event::File { .. })).count();
         assert_eq!(files, 3);
@@ -625,8 +652,8 @@ firmware: {kind: depthcharge, mainboard: hana, prompt: 'hana: ', arch: arm64, re
     #[tokio::test]
     async fn without_a_ramdisk_lava_leaves_a_blank_at_the_end() {
         let server = tftp_server(&[("bzImage", &bzimage()), ("cmdline", b"root=/dev/nfs")]).await;
-        let mut bench = Bench::start(HATCH).await;
-        bench.send(&format!("tftpboot {server} bzImage cmdline \n")).await;
+        let mut bench = Bench::start_beside(&server, HATCH).await;
+        bench.send(&format!("tftpboot {ADDRESS} bzImage cmdline \n")).await;
         assert_eq!(bench.booted().await.ramdisk, None);
     }
 
@@ -636,15 +663,15 @@ firmware: {kind: depthcharge, mainboard: hana, prompt: 'hana: ', arch: arm64, re
         let tree = tree("google,hana-rev6");
         let blob = made_by_lava(&kernel, &tree).to_bytes().unwrap();
         let server = tftp_server(&[("image.itb", &blob), ("cmdline", b"a\nb \n")]).await;
-        let mut bench = Bench::start(HANA).await;
-        bench.send(&format!("tftpboot {server} image.itb cmdline \n")).await;
+        let mut bench = Bench::start_beside(&server, HANA).await;
+        bench.send(&format!("tftpboot {ADDRESS} image.itb cmdline \n")).await;
         bench.expect("Choosing best match conf-1 for compat google,hana-rev6.\n").await;
         bench.expect("jumping to kernel").await;
         let image = bench.booted().await;
         assert_eq!(image.kernel, kernel);
         assert_eq!(image.dtb, Some(tree));
         assert_eq!(image.ramdisk.as_deref(), Some(&b"cpio"[..]));
-        assert_eq!(image.cmdline, format!("a b tftpserverip={server}"));
+        assert_eq!(image.cmdline, format!("a b tftpserverip={ADDRESS}"));
         assert_eq!(bench.violations(), [""; 0]);
     }
 
@@ -654,9 +681,9 @@ firmware: {kind: depthcharge, mainboard: hana, prompt: 'hana: ', arch: arm64, re
         let mut fit = made_by_lava(&kernel, &tree("google,hana"));
         fit.configurations[0].fdt.clear();
         let server = tftp_server(&[("image.itb", &fit.to_bytes().unwrap()), ("cmdline", b"a")]).await;
-        let mut bench = Bench::start(HANA).await;
+        let mut bench = Bench::start_beside(&server, HANA).await;
         bench.expect("hana: ").await;
-        bench.send(&format!("tftpboot {server} image.itb cmdline\n")).await;
+        bench.send(&format!("tftpboot {ADDRESS} image.itb cmdline\n")).await;
         bench.expect("ERROR: config conf-1 has no FDT, skipping.\n").await;
         bench.expect("No compatible or default configs. Giving up.\nhana: ").await;
     }
@@ -666,9 +693,9 @@ firmware: {kind: depthcharge, mainboard: hana, prompt: 'hana: ', arch: arm64, re
         let mut fit = made_by_lava(&bzimage(), &tree("google,oak"));
         fit.images[2].data.push(0);
         let server = tftp_server(&[("image.itb", &fit.to_bytes().unwrap()), ("cmdline", b"a")]).await;
-        let mut bench = Bench::start(HANA).await;
+        let mut bench = Bench::start_beside(&server, HANA).await;
         bench.expect("hana: ").await;
-        bench.send(&format!("tftpboot {server} image.itb cmdline\n")).await;
+        bench.send(&format!("tftpboot {ADDRESS} image.itb cmdline\n")).await;
         bench.expect("No match, choosing default conf-1.\n").await;
         bench.expect("ERROR: Invalid kernel magic: 0x").await;
         bench.expect(" != 0x644d5241\nhana: ").await;
@@ -678,8 +705,8 @@ firmware: {kind: depthcharge, mainboard: hana, prompt: 'hana: ', arch: arm64, re
     #[tokio::test]
     async fn a_kernel_that_is_not_there_halts_it() {
         let server = tftp_server(&[]).await;
-        let mut bench = Bench::start(HATCH).await;
-        bench.send(&format!("tftpboot {server} bzImage cmdline\n")).await;
+        let mut bench = Bench::start_beside(&server, HATCH).await;
+        bench.send(&format!("tftpboot {ADDRESS} bzImage cmdline\n")).await;
         bench.expect("Error code 1 (File not found)\n").await;
         bench.expect("Tftp failed.\n").await;
         assert!(matches!(bench.next().await, Next::Hang));
@@ -688,8 +715,8 @@ firmware: {kind: depthcharge, mainboard: hana, prompt: 'hana: ', arch: arm64, re
     #[tokio::test]
     async fn a_ramdisk_that_is_not_there_is_said_in_the_words_that_lava_knows() {
         let server = tftp_server(&[("bzImage", &bzimage()), ("cmdline", b"a")]).await;
-        let mut bench = Bench::start(HATCH).await;
-        bench.send(&format!("tftpboot {server} bzImage cmdline ramdisk\n")).await;
+        let mut bench = Bench::start_beside(&server, HATCH).await;
+        bench.send(&format!("tftpboot {ADDRESS} bzImage cmdline ramdisk\n")).await;
         bench.expect("TFTP failed for ramdisk.\n").await;
         assert_eq!(bench.booted().await.ramdisk, None);
     }

@@ -5,7 +5,6 @@
 //! real GRUB paints with escape sequences is printed in lines here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -16,24 +15,24 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::arch::Arch;
-use super::shell::{self, Joint};
-use super::{BootImage, Firmware, Flow, Kind, Loaded, Next};
+use super::shell::words::SyntaxError;
+use super::shell::{Command, Shell, Work, done, ends, find, work};
+use super::{BootImage, Firmware, FirmwareKind, Flow, Loaded, Next};
 use crate::board::BoardError;
 use crate::console::Input;
 use crate::ledger::Event;
 use crate::machine::Machine;
 use crate::net::FetchError;
-use crate::patience::countdown;
 
 /// GRUB, as the first thing that speaks on the serial port.
-pub const KIND: Kind = Kind {
+pub const KIND: FirmwareKind = FirmwareKind {
     name: "grub",
     about: "GRUB: menu, net_bootp, linux, initrd, devicetree",
     load: |name, text| load(name, text, false),
 };
 
 /// GRUB as an entry of a UEFI boot menu.
-pub const EFI_KIND: Kind = Kind {
+pub const EFI_KIND: FirmwareKind = FirmwareKind {
     name: "grub-efi",
     about: "GRUB in the boot menu of a UEFI",
     load: |name, text| load(name, text, true),
@@ -150,7 +149,7 @@ fn default_menu_prompt() -> String {
 #[async_trait]
 impl Firmware for Grub {
     async fn run(&self, machine: &mut Machine) -> Next {
-        let mut session = Session {
+        let mut shell = GrubShell {
             grub: self,
             machine,
             variables: BTreeMap::new(),
@@ -158,9 +157,10 @@ impl Firmware for Grub {
             linux: None,
             dtb: None,
             nested: false,
+            left: false,
             depth: 0,
         };
-        match session.run().await {
+        match shell.run().await {
             Err(next) => next,
             Ok(never) => match never {},
         }
@@ -230,9 +230,61 @@ const MODULES: &[&str] = &[
 /// A command that failed; the text is what comes after `error: `.
 type Outcome<T> = Result<T, String>;
 
-struct Session<'a> {
-    grub: &'a Grub,
-    machine: &'a mut Machine,
+type Run = for<'s, 'm> fn(&'s mut GrubShell<'m>, &'s str, &'s [&'s str]) -> Work<'s, Outcome<()>>;
+
+const COMMANDS: &[Command<Run>] = &[
+    (".", |shell, _, args| Box::pin(shell.configfile(args))),
+    ("[", |_, _, args| done(test(args))),
+    ("boot", |shell, _, _| Box::pin(shell.boot())),
+    ("chainloader", |shell, name, args| work(shell.chainloader(name, args))),
+    ("clear", |_, _, _| done(Ok(()))),
+    ("configfile", |shell, _, args| Box::pin(shell.configfile(args))),
+    ("devicetree", |shell, _, args| work(shell.load_devicetree(args))),
+    ("echo", |shell, _, args| work(shell.echo(args))),
+    // Back to the firmware, which has nothing else to start.
+    ("exit", |_, _, _| ends(Next::Reset)),
+    ("export", |_, _, _| done(Ok(()))),
+    ("false", |_, _, _| done(Err("false".into()))),
+    ("halt", |_, _, _| ends(Next::PowerOff)),
+    ("initrd", |shell, name, args| work(shell.load_initrd(name, args))),
+    ("initrd16", |shell, name, args| work(shell.load_initrd(name, args))),
+    ("initrdefi", |shell, name, args| work(shell.load_initrd(name, args))),
+    ("insmod", |shell, _, args| done(shell.insmod(args))),
+    ("linux", |shell, name, args| work(shell.load_linux(name, args))),
+    ("linux16", |shell, name, args| work(shell.load_linux(name, args))),
+    ("linuxefi", |shell, name, args| work(shell.load_linux(name, args))),
+    ("ls", |shell, _, args| work(shell.ls(args))),
+    ("net_add_addr", |shell, _, args| done(shell.net_add_addr(args))),
+    ("net_add_dns", |_, _, _| done(Ok(()))),
+    ("net_add_route", |_, _, _| done(Ok(()))),
+    ("net_bootp", |shell, _, args| done(shell.net_bootp(args))),
+    ("net_del_addr", |_, _, _| done(Ok(()))),
+    ("net_del_route", |_, _, _| done(Ok(()))),
+    ("net_dhcp", |shell, _, args| done(shell.net_bootp(args))),
+    ("net_ls_addr", |shell, _, _| work(shell.net_ls_addr())),
+    ("net_ls_cards", |shell, _, _| work(shell.net_ls_cards())),
+    ("net_ls_routes", |shell, _, _| work(shell.net_ls_routes())),
+    ("normal", |_, _, _| done(Ok(()))),
+    ("reboot", |_, _, _| ends(Next::Reset)),
+    ("search", |_, _, args| done(search(args))),
+    ("search.file", |_, _, args| done(search(args))),
+    ("search.fs_label", |_, _, args| done(search(args))),
+    ("search.fs_uuid", |_, _, args| done(search(args))),
+    ("serial", |_, _, _| done(Ok(()))),
+    ("set", |shell, _, args| work(shell.set(args))),
+    ("sleep", |_, _, _| done(Ok(()))),
+    ("source", |shell, _, args| Box::pin(shell.configfile(args))),
+    ("terminal_input", |_, _, _| done(Ok(()))),
+    ("terminal_output", |_, _, _| done(Ok(()))),
+    ("test", |_, _, args| done(test(args))),
+    ("true", |_, _, _| done(Ok(()))),
+    ("unset", |shell, _, args| done(shell.unset(args))),
+];
+
+/// A GRUB between its start and boot.
+struct GrubShell<'m> {
+    grub: &'m Grub,
+    machine: &'m mut Machine,
     variables: BTreeMap<String, String>,
     /// Modules that still need an `insmod`.
     unloaded: BTreeSet<String>,
@@ -242,15 +294,51 @@ struct Session<'a> {
     dtb: Option<Vec<u8>>,
     /// Whether there is a menu to go back to.
     nested: bool,
+    /// Whether ESC was typed there.
+    left: bool,
     depth: u32,
 }
 
-impl Session<'_> {
-    async fn print(&mut self, text: impl AsRef<str>) {
-        self.machine.console().print(text.as_ref()).await;
+#[async_trait]
+impl Shell for GrubShell<'_> {
+    const INTERRUPTED: &'static str = "\n";
+
+    fn machine(&mut self) -> &mut Machine {
+        self.machine
     }
 
-    async fn run(&mut self) -> Flow<Infallible> {
+    fn prompt(&self) -> String {
+        self.grub.prompt.clone()
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        self.variables.get(name).cloned()
+    }
+
+    fn left(&mut self) -> bool {
+        std::mem::take(&mut self.left)
+    }
+
+    async fn syntax_error(&mut self, _: SyntaxError) {
+        self.print("error: syntax error.\nerror: Incorrect command.\n").await;
+    }
+
+    async fn command(&mut self, words: &[&str]) -> Flow<bool> {
+        if self.nested && words == ["\x1b"] {
+            self.left = true;
+            return Ok(true);
+        }
+        let outcome = self.execute(words).await?;
+        self.variables.insert("?".into(), if outcome.is_ok() { "0" } else { "1" }.into());
+        if let Err(error) = &outcome {
+            self.print(format!("error: {error}.\n")).await;
+        }
+        Ok(outcome.is_ok())
+    }
+}
+
+impl GrubShell<'_> {
+    async fn run(&mut self) -> Flow<std::convert::Infallible> {
         let mut text = String::new();
         for line in &self.grub.lines {
             text.push_str(line);
@@ -283,7 +371,7 @@ impl Session<'_> {
     /// Goes through the menu of the UEFI, until GRUB was chosen.
     async fn uefi(&mut self, uefi: &Uefi) {
         self.print(format!("{} {} seconds\n", uefi.countdown, uefi.delay)).await;
-        let wait = countdown(uefi.delay);
+        let wait = self.machine.countdown(uefi.delay);
         if self.machine.console().key(wait).await.is_none() {
             match uefi.menu.first() {
                 Some(first) if *first == uefi.grub => return,
@@ -330,7 +418,7 @@ impl Session<'_> {
         if counting {
             let seconds = grub.timeout;
             let _ = writeln!(text, "   The highlighted entry will be executed automatically in {seconds}s.");
-            end = Some(Instant::now() + countdown(seconds));
+            end = Some(Instant::now() + self.machine.countdown(seconds));
         }
         self.print(text).await;
         let mut chosen = 0;
@@ -396,126 +484,65 @@ impl Session<'_> {
             "", self.grub.version
         ))
         .await;
-        loop {
-            match self.machine.console().read_line(&self.grub.prompt).await {
-                Input::Interrupt => self.print("\n").await,
-                Input::Line(line) if line == "\x1b" && self.nested => return Ok(()),
-                Input::Line(line) => self.line(&line).await?,
-            }
-        }
+        self.serve().await
     }
 
-    async fn line(&mut self, line: &str) -> Flow<()> {
-        let Ok(commands) = shell::parse(line) else {
-            self.print("error: syntax error.\nerror: Incorrect command.\n").await;
-            return Ok(());
-        };
-        let mut ok = true;
-        let mut joint = Joint::Always;
-        for command in &commands {
-            let wanted = match joint {
-                Joint::Always => true,
-                Joint::And => ok,
-                Joint::Or => !ok,
-            };
-            joint = command.joint;
-            if !wanted {
-                continue;
+    async fn execute(&mut self, words: &[&str]) -> Flow<Outcome<()>> {
+        let Some((&name, args)) = words.split_first() else { return Ok(Ok(())) };
+        // Built for x86 it has no device trees.
+        let has = |name: &str| name != "devicetree" || self.grub.arch != Arch::X86;
+        if let Some((_, run)) = find(COMMANDS, name).filter(|(name, _)| has(name)) {
+            return run(self, name, args).await;
+        }
+        Ok(match name.split_once('=') {
+            Some((variable, value)) if !variable.is_empty() => {
+                self.variables.insert(variable.into(), value.into());
+                Ok(())
             }
-            let words = command.expand(|name| self.variables.get(name).cloned());
-            let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            let outcome = self.command(&words).await?;
-            ok = outcome.is_ok();
-            self.variables.insert("?".into(), if ok { "0" } else { "1" }.into());
-            if let Err(error) = outcome {
-                self.print(format!("error: {error}.\n")).await;
+            _ => {
+                self.machine.ledger.violation("unknown-command", words.join(" "));
+                Err(format!("can't find command `{name}'"))
             }
+        })
+    }
+
+    async fn echo(&mut self, args: &[&str]) -> Outcome<()> {
+        let (end, args) = args.strip_prefix(&["-n"]).map_or(("\n", args), |args| ("", args));
+        self.print(args.join(" ") + end).await;
+        Ok(())
+    }
+
+    fn unset(&mut self, args: &[&str]) -> Outcome<()> {
+        for name in args {
+            self.variables.remove(*name);
         }
         Ok(())
     }
 
-    async fn command(&mut self, words: &[&str]) -> Flow<Outcome<()>> {
-        let Some((&name, args)) = words.split_first() else { return Ok(Ok(())) };
-        let fdt = self.grub.arch != Arch::X86;
-        match name {
-            "reboot" => return Err(Next::Reset),
-            "halt" => return Err(Next::PowerOff),
-            // Back to the firmware, which has nothing else to start.
-            "exit" => return Err(Next::Reset),
-            "boot" => return self.boot().await,
-            "configfile" | "source" | "." => return self.configfile(args).await,
-            _ => {}
+    async fn net_ls_cards(&mut self) -> Outcome<()> {
+        if !self.unloaded.contains("efinet") {
+            self.print(format!("{} {}\n", self.grub.card, self.grub.mac)).await;
         }
-        Ok(match name {
-            "true" | "clear" | "sleep" | "export" | "terminal_output" | "terminal_input" | "serial"
-            | "normal" => Ok(()),
-            "false" => Err("false".into()),
-            "echo" => {
-                let (end, args) = args.strip_prefix(&["-n"]).map_or(("\n", args), |args| ("", args));
-                self.print(args.join(" ") + end).await;
-                Ok(())
-            }
-            "set" => self.set(args).await,
-            "unset" => {
-                for name in args {
-                    self.variables.remove(*name);
-                }
-                Ok(())
-            }
-            "test" | "[" => match args.strip_suffix(&["]"]).unwrap_or(args) {
-                ["-n", text] if !text.is_empty() => Ok(()),
-                ["-z", ""] => Ok(()),
-                [left, "=" | "==", right] if left == right => Ok(()),
-                [left, "!=", right] if left != right => Ok(()),
-                _ => Err("false".into()),
-            },
-            "insmod" => self.insmod(args),
-            "ls" => self.ls(args).await,
-            "search" | "search.file" | "search.fs_label" | "search.fs_uuid" => {
-                Err(format!("no such device: {}", args.last().unwrap_or(&"")))
-            }
-            "net_bootp" | "net_dhcp" => self.net_bootp(args),
-            "net_ls_cards" => {
-                if !self.unloaded.contains("efinet") {
-                    self.print(format!("{} {}\n", self.grub.card, self.grub.mac)).await;
-                }
-                Ok(())
-            }
-            "net_ls_addr" => {
-                if let Some(address) = self.machine.net.address {
-                    self.print(format!("{} {} {address} \n", self.grub.card, self.grub.mac)).await;
-                }
-                Ok(())
-            }
-            "net_ls_routes" => {
-                if self.machine.net.address.is_some() {
-                    self.print(format!("{0}:local 192.168.77.0/24 {0}\n", self.grub.card)).await;
-                }
-                Ok(())
-            }
-            "net_add_addr" => self.net_add_addr(args),
-            "net_add_route" | "net_add_dns" | "net_del_addr" | "net_del_route" => Ok(()),
-            "linux" | "linuxefi" | "linux16" => self.load_linux(name, args).await,
-            "initrd" | "initrdefi" | "initrd16" => self.load_initrd(name, args).await,
-            "devicetree" if fdt => self.load_devicetree(args).await,
-            "chainloader" => match args.first() {
-                Some(file) => match self.open(file, name).await {
-                    Ok(_) => Err("cannot load image".into()),
-                    Err(error) => Err(error),
-                },
-                None => Err("filename expected".into()),
-            },
-            _ => match name.split_once('=') {
-                Some((variable, value)) if !variable.is_empty() => {
-                    self.variables.insert(variable.into(), value.into());
-                    Ok(())
-                }
-                _ => {
-                    self.machine.ledger.violation("unknown-command", words.join(" "));
-                    Err(format!("can't find command `{name}'"))
-                }
-            },
-        })
+        Ok(())
+    }
+
+    async fn net_ls_addr(&mut self) -> Outcome<()> {
+        if let Some(address) = self.machine.net.address {
+            self.print(format!("{} {} {address} \n", self.grub.card, self.grub.mac)).await;
+        }
+        Ok(())
+    }
+
+    async fn net_ls_routes(&mut self) -> Outcome<()> {
+        if self.machine.net.address.is_some() {
+            self.print(format!("{0}:local 192.168.77.0/24 {0}\n", self.grub.card)).await;
+        }
+        Ok(())
+    }
+
+    async fn chainloader(&mut self, name: &str, args: &[&str]) -> Outcome<()> {
+        let Some(file) = args.first() else { return Err("filename expected".into()) };
+        self.open(file, name).await.and(Err("cannot load image".into()))
     }
 
     async fn set(&mut self, args: &[&str]) -> Outcome<()> {
@@ -733,6 +760,20 @@ impl Session<'_> {
     }
 }
 
+fn test(args: &[&str]) -> Outcome<()> {
+    match args.strip_suffix(&["]"]).unwrap_or(args) {
+        ["-n", text] if !text.is_empty() => Ok(()),
+        ["-z", ""] => Ok(()),
+        [left, "=" | "==", right] if left == right => Ok(()),
+        [left, "!=", right] if left != right => Ok(()),
+        _ => Err("false".into()),
+    }
+}
+
+fn search(args: &[&str]) -> Outcome<()> {
+    Err(format!("no such device: {}", args.last().unwrap_or(&"")))
+}
+
 /// `(device)/path` taken apart.
 fn device(file: &str) -> Option<(&str, &str)> {
     file.strip_prefix('(')?.split_once(')')
@@ -740,7 +781,7 @@ fn device(file: &str) -> Option<(&str, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, tftp_server};
+    use super::super::testing::{Bench, tftp_server};
     use super::*;
 
     const PROMPT: &str = "grub> ";

@@ -12,15 +12,15 @@ use async_trait::async_trait;
 use serde::Deserialize;
 
 use super::arch::Arch;
-use super::{BootImage, Firmware, Flow, Kind, Next};
+use super::shell::words::{Joint, Statement, SyntaxError};
+use super::shell::{Command, Shell, Work, done, ends, find, work};
+use super::{BootImage, Firmware, FirmwareKind, Flow, Next};
 use crate::board::BoardError;
-use crate::console::Input;
 use crate::machine::Machine;
 use crate::net::FetchError;
-use crate::patience::countdown;
 
 /// This kind of firmware.
-pub const KIND: Kind = Kind {
+pub const KIND: FirmwareKind = FirmwareKind {
     name: "ipxe",
     about: "iPXE: dhcp, set, kernel, initrd, chain, scripts",
     load: |name, text| {
@@ -95,7 +95,7 @@ fn default_mac() -> String {
 #[async_trait]
 impl Firmware for Ipxe {
     async fn run(&self, machine: &mut Machine) -> Next {
-        let mut session = Session {
+        let mut shell = IpxeShell {
             ipxe: self,
             machine,
             settings: BTreeMap::new(),
@@ -105,9 +105,10 @@ impl Firmware for Ipxe {
             next_server: None,
             jump: None,
             exit: false,
+            status: Ok(()),
             depth: 0,
         };
-        match session.run().await {
+        match shell.run().await {
             Ok(next) | Err(next) => next,
         }
     }
@@ -138,6 +139,17 @@ mod errors {
     pub const UNREACHABLE: Error = "Network unreachable (https://ipxe.org/28086011)";
 }
 
+fn isset(args: &[&str]) -> Outcome {
+    args.first().filter(|text| !text.is_empty()).map(drop).ok_or(errors::FALSE)
+}
+
+fn iseq(args: &[&str]) -> Outcome {
+    match args {
+        [left, right] if left == right => Ok(()),
+        _ => Err(errors::FALSE),
+    }
+}
+
 /// A file that was downloaded.
 #[derive(Debug, Clone)]
 struct Image {
@@ -164,49 +176,53 @@ const SCRIPT_STEPS: usize = 10_000;
 const EXPANSIONS: usize = 64;
 const LONGEST: usize = 64 << 10;
 
-const COMMANDS: &[&str] = &[
-    "autoboot",
-    "boot",
-    "chain",
-    "clear",
-    "colour",
-    "console",
-    "cpair",
-    "dhcp",
-    "echo",
-    "exit",
-    "goto",
-    "help",
-    "ifclose",
-    "ifconf",
-    "ifopen",
-    "ifstat",
-    "imgargs",
-    "imgexec",
-    "imgfetch",
-    "imgfree",
-    "imgload",
-    "imgselect",
-    "imgstat",
-    "initrd",
-    "iseq",
-    "isset",
-    "kernel",
-    "module",
-    "poweroff",
-    "prompt",
-    "reboot",
-    "route",
-    "sanboot",
-    "set",
-    "shell",
-    "show",
-    "sleep",
+type Outcome = Result<(), Error>;
+type Run = for<'s, 'm> fn(&'s mut IpxeShell<'m>, &'s str, &'s [&'s str]) -> Work<'s, Outcome>;
+
+const COMMANDS: &[Command<Run>] = &[
+    ("autoboot", |shell, _, _| work(shell.autoboot())),
+    ("boot", |shell, _, args| Box::pin(shell.boot(args))),
+    ("chain", |shell, _, args| Box::pin(shell.boot(args))),
+    ("clear", |shell, _, args| done(shell.clear(args))),
+    ("colour", |_, _, _| done(Ok(()))),
+    ("console", |_, _, _| done(Ok(()))),
+    ("cpair", |_, _, _| done(Ok(()))),
+    ("dhcp", |shell, _, args| work(shell.ifconf(args))),
+    ("echo", |shell, _, args| work(shell.echo(args))),
+    ("exit", |shell, _, args| done(shell.exit(args))),
+    ("goto", |shell, _, args| done(shell.goto(args))),
+    ("help", |shell, _, _| shell.help()),
+    ("ifclose", |shell, _, args| work(shell.ifopen(args))),
+    ("ifconf", |shell, _, args| work(shell.ifconf(args))),
+    ("ifopen", |shell, _, args| work(shell.ifopen(args))),
+    ("ifstat", |shell, _, args| work(shell.ifstats(args))),
+    ("imgargs", |shell, name, args| work(shell.imgargs(name, args))),
+    ("imgexec", |shell, _, args| Box::pin(shell.boot(args))),
+    ("imgfetch", |shell, name, args| work(shell.imgfetch(name, args))),
+    ("imgfree", |shell, _, args| work(shell.imgfree(args))),
+    ("imgload", |shell, _, args| work(shell.select(args))),
+    ("imgselect", |shell, _, args| work(shell.select(args))),
+    ("imgstat", |shell, _, args| work(shell.imgstat(args))),
+    ("initrd", |shell, name, args| work(shell.imgfetch(name, args))),
+    ("iseq", |_, _, args| done(iseq(args))),
+    ("isset", |_, _, args| done(isset(args))),
+    ("kernel", |shell, _, args| work(shell.select(args))),
+    ("module", |shell, name, args| work(shell.imgfetch(name, args))),
+    ("poweroff", |_, _, _| ends(Next::PowerOff)),
+    ("prompt", |shell, _, args| work(shell.ask(args))),
+    ("reboot", |_, _, _| ends(Next::Reset)),
+    ("route", |shell, _, _| work(shell.route())),
+    ("sanboot", |shell, _, _| work(shell.sanboot())),
+    ("set", |shell, name, args| work(shell.set(name, args))),
+    ("shell", |shell, _, _| Box::pin(shell.nested())),
+    ("show", |shell, _, args| work(shell.show(args))),
+    ("sleep", |_, _, _| done(Ok(()))),
 ];
 
-struct Session<'a> {
-    ipxe: &'a Ipxe,
-    machine: &'a mut Machine,
+/// An iPXE between its start and boot.
+struct IpxeShell<'m> {
+    ipxe: &'m Ipxe,
+    machine: &'m mut Machine,
     settings: BTreeMap<String, String>,
     images: Vec<Image>,
     /// Name of the image that `kernel` chose.
@@ -219,131 +235,25 @@ struct Session<'a> {
     jump: Option<String>,
     /// Whether `exit` ends the script or the shell.
     exit: bool,
+    /// How the last command ended.
+    status: Outcome,
     depth: u32,
 }
 
-impl Session<'_> {
-    async fn print(&mut self, text: impl AsRef<str>) {
-        self.machine.console().print(text.as_ref()).await;
+#[async_trait]
+impl Shell for IpxeShell<'_> {
+    const INTERRUPTED: &'static str = "\n";
+
+    fn machine(&mut self) -> &mut Machine {
+        self.machine
     }
 
-    async fn run(&mut self) -> Flow<Next> {
-        let mut text = String::new();
-        for line in &self.ipxe.lines {
-            text.push_str(line);
-            text.push('\n');
-        }
-        let _ = writeln!(text, "\n\n{}\nFeatures: {}", self.ipxe.banner, self.ipxe.features);
-        self.print(text).await;
-        let mut shell = self.wants_shell().await;
-        if !shell {
-            let _ = self.autoboot().await;
-            shell = self.wants_shell().await;
-        }
-        if shell {
-            self.shell().await?;
-        }
-        // Back to the BIOS, which has nothing else.
-        self.print("\nNo bootable device.\n").await;
-        Ok(Next::Hang)
+    fn prompt(&self) -> String {
+        self.ipxe.prompt.clone()
     }
 
-    /// Whether Ctrl-B was the first key.
-    async fn wants_shell(&mut self) -> bool {
-        const TEXT: &str = "Press Ctrl-B for the iPXE command line...";
-        self.print(format!("\n{TEXT}")).await;
-        let wait = countdown(self.ipxe.timeout);
-        let key = self.machine.console().key(wait).await;
-        self.print("\x08 \x08".repeat(TEXT.len())).await;
-        key == Some(0x02)
-    }
-
-    async fn shell(&mut self) -> Flow<()> {
-        while !std::mem::take(&mut self.exit) {
-            let prompt = self.ipxe.prompt.clone();
-            match self.machine.console().read_line(&prompt).await {
-                Input::Interrupt => self.print("\n").await,
-                Input::Line(line) => {
-                    let _ = self.system(&line).await?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Boots from the network, as DHCP says; here it never names a file.
-    async fn autoboot(&mut self) -> Result<(), Error> {
-        for interface in self.ipxe.interfaces.clone() {
-            self.ifstat(&interface).await;
-            self.dhcp(&interface).await;
-            let server = self.settings.get("next-server").cloned().unwrap_or_default();
-            self.print(format!("Next server: {server}\nNothing to boot: {}\n", errors::BOOT_NOTHING)).await;
-        }
-        self.print("No more network devices\n").await;
-        Err(errors::BOOT_NOTHING)
-    }
-
-    /// Runs a line: words are split at blanks only, and then expanded.
-    async fn system(&mut self, line: &str) -> Flow<Result<(), Error>> {
-        let mut status = Ok(());
-        let mut wanted = true;
-        let mut words = line.split_whitespace().peekable();
-        while words.peek().is_some() {
-            let mut argv = Vec::new();
-            let mut next = true;
-            while let Some(word) = words.next() {
-                match word {
-                    "||" | "&&" | ";" => {
-                        // Of a command that is skipped, the status stays that of the last one that ran.
-                        if wanted {
-                            status = self.execute(&argv).await?;
-                        }
-                        next = match word {
-                            "||" => status.is_err(),
-                            "&&" => status.is_ok(),
-                            _ => true,
-                        };
-                        argv.clear();
-                        break;
-                    }
-                    _ if word.starts_with('#') => {
-                        words.by_ref().for_each(drop);
-                    }
-                    _ => argv.push(self.expand(word)),
-                }
-            }
-            if !argv.is_empty() && wanted {
-                status = self.execute(&argv).await?;
-            }
-            wanted = next;
-            if self.exit || self.jump.is_some() {
-                break;
-            }
-        }
-        Ok(status)
-    }
-
-    /// Replaces `${settings}`, also those that come out of others.
-    fn expand(&self, word: &str) -> String {
-        let mut text = word.to_owned();
-        for _ in 0..EXPANSIONS {
-            let Some(end) = text.find("${").and_then(|start| Some(start + text.get(start..)?.find('}')?))
-            else {
-                break;
-            };
-            // The innermost: `${a${b}}`.
-            let Some(start) = text.get(..end).and_then(|head| head.rfind("${")) else { break };
-            let value = self.setting(text.get(start + 2..end).unwrap_or_default()).unwrap_or_default();
-            text.replace_range(start..=end, &value);
-            if text.len() > LONGEST {
-                break;
-            }
-        }
-        text
-    }
-
-    /// A setting's value; its name may have a scope (`net0/ip`) and a type (`mac:hexhyp`).
-    fn setting(&self, name: &str) -> Option<String> {
+    /// A setting; its name may have a scope (`net0/ip`) and a type (`mac:hexhyp`).
+    fn variable(&self, name: &str) -> Option<String> {
         let (name, kind) = name.split_once(':').unwrap_or((name, ""));
         let plain = match name.rsplit_once('/') {
             Some((scope, plain)) if self.interface(scope.split('.').next().unwrap_or_default()) => plain,
@@ -360,125 +270,242 @@ impl Session<'_> {
         value.map(|value| if kind == "hexhyp" { value.replace(':', "-") } else { value })
     }
 
+    /// Words are split at blanks only, and expanded when they are run.
+    fn parse(&self, line: &str) -> Result<Vec<Statement>, SyntaxError> {
+        let mut statements = Vec::new();
+        let mut words = Vec::new();
+        for word in line.split_whitespace().take_while(|word| !word.starts_with('#')) {
+            let joint = match word {
+                "||" => Joint::Or,
+                "&&" => Joint::And,
+                ";" => Joint::Always,
+                _ => {
+                    words.push(word);
+                    continue;
+                }
+            };
+            statements.push(Statement::literal(words.drain(..), joint));
+        }
+        if !words.is_empty() {
+            statements.push(Statement::literal(words, Joint::Always));
+        }
+        Ok(statements)
+    }
+
+    fn expand(&self, statement: &Statement) -> Vec<String> {
+        statement.expand(|_| None).iter().map(|word| self.expand_word(word)).collect()
+    }
+
+    async fn syntax_error(&mut self, _: SyntaxError) {}
+
+    fn skips_rest(&self) -> bool {
+        self.exit || self.jump.is_some()
+    }
+
+    fn left(&mut self) -> bool {
+        std::mem::take(&mut self.exit)
+    }
+
+    async fn command(&mut self, words: &[&str]) -> Flow<bool> {
+        self.status = self.execute(words).await?;
+        Ok(self.status.is_ok())
+    }
+}
+
+impl IpxeShell<'_> {
+    async fn run(&mut self) -> Flow<Next> {
+        let mut text = String::new();
+        for line in &self.ipxe.lines {
+            text.push_str(line);
+            text.push('\n');
+        }
+        let _ = writeln!(text, "\n\n{}\nFeatures: {}", self.ipxe.banner, self.ipxe.features);
+        self.print(text).await;
+        let mut shell = self.wants_shell().await;
+        if !shell {
+            let _ = self.autoboot().await;
+            shell = self.wants_shell().await;
+        }
+        if shell {
+            self.serve().await?;
+        }
+        // Back to the BIOS, which has nothing else.
+        self.print("\nNo bootable device.\n").await;
+        Ok(Next::Hang)
+    }
+
+    /// Whether Ctrl-B was the first key.
+    async fn wants_shell(&mut self) -> bool {
+        const TEXT: &str = "Press Ctrl-B for the iPXE command line...";
+        self.print(format!("\n{TEXT}")).await;
+        let wait = self.machine.countdown(self.ipxe.timeout);
+        let key = self.machine.console().key(wait).await;
+        self.print("\x08 \x08".repeat(TEXT.len())).await;
+        key == Some(0x02)
+    }
+
+    /// Boots from the network, as DHCP says; here it never names a file.
+    async fn autoboot(&mut self) -> Result<(), Error> {
+        for interface in self.ipxe.interfaces.clone() {
+            self.ifstat(&interface).await;
+            self.dhcp(&interface).await;
+            let server = self.settings.get("next-server").cloned().unwrap_or_default();
+            self.print(format!("Next server: {server}\nNothing to boot: {}\n", errors::BOOT_NOTHING)).await;
+        }
+        self.print("No more network devices\n").await;
+        Err(errors::BOOT_NOTHING)
+    }
+
+    /// Runs a line; how its last command ended.
+    async fn system(&mut self, line: &str) -> Flow<Outcome> {
+        self.status = Ok(());
+        self.line(line).await?;
+        Ok(self.status)
+    }
+
+    /// Replaces `${settings}`, also those that come out of others.
+    fn expand_word(&self, word: &str) -> String {
+        let mut text = word.to_owned();
+        for _ in 0..EXPANSIONS {
+            let Some(end) = text.find("${").and_then(|start| Some(start + text.get(start..)?.find('}')?))
+            else {
+                break;
+            };
+            // The innermost: `${a${b}}`.
+            let Some(start) = text.get(..end).and_then(|head| head.rfind("${")) else { break };
+            let value = self.variable(text.get(start + 2..end).unwrap_or_default()).unwrap_or_default();
+            text.replace_range(start..=end, &value);
+            if text.len() > LONGEST {
+                break;
+            }
+        }
+        text
+    }
+
     fn interface(&self, name: &str) -> bool {
         self.ipxe.interfaces.iter().any(|interface| interface == name)
     }
 
-    async fn execute(&mut self, argv: &[String]) -> Flow<Result<(), Error>> {
-        let words: Vec<&str> = argv.iter().map(String::as_str).collect();
+    async fn execute(&mut self, words: &[&str]) -> Flow<Outcome> {
         let Some((&name, args)) = words.split_first() else { return Ok(Ok(())) };
-        Ok(match name {
-            "kernel" | "imgselect" | "imgload" => self.select(args).await,
-            "initrd" | "imgfetch" | "module" => match self.arguments(name, args).await {
-                Some((uri, cmdline, _)) => self.download(&uri, &cmdline).await.map(drop),
-                None => Err(errors::INVALID),
-            },
-            "boot" | "chain" | "imgexec" => return self.boot(args).await,
-            "imgargs" => match self.arguments(name, args).await {
-                Some((uri, cmdline, _)) => match self.acquire(&uri).await {
-                    Ok(index) => {
-                        if let Some(image) = self.images.get_mut(index) {
-                            image.cmdline = cmdline;
-                        }
-                        Ok(())
-                    }
-                    Err(error) => Err(error),
-                },
-                None => Err(errors::INVALID),
-            },
-            "imgstat" => self.imgstat(args).await,
-            "imgfree" => self.imgfree(args).await,
-            "dhcp" | "ifconf" => self.ifconf(args).await,
-            "ifopen" | "ifclose" => self.interfaces(args).await.map(drop),
-            "ifstat" => match self.interfaces(args).await {
-                Ok(interfaces) => {
-                    for interface in interfaces {
-                        self.ifstat(&interface).await;
-                    }
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            },
-            "route" => {
-                let address = self.machine.net.address;
-                if let (Some(address), Some(interface)) = (address, self.ipxe.interfaces.first()) {
-                    self.print(format!("{interface}: {address}/255.255.255.0\n")).await;
-                }
-                Ok(())
-            }
-            "set" => match args {
-                [name, values @ ..] => {
-                    self.settings.insert(plain_name(name).to_owned(), values.join(" "));
-                    Ok(())
-                }
-                [] => self.usage(name, "<setting> <value>").await,
-            },
-            "clear" => {
-                for name in args {
-                    self.settings.remove(plain_name(name));
-                }
-                Ok(())
-            }
-            "show" => self.show(args).await,
-            "isset" => args.first().filter(|text| !text.is_empty()).map(drop).ok_or(errors::FALSE),
-            "iseq" => match args {
-                [left, right] if left == right => Ok(()),
-                _ => Err(errors::FALSE),
-            },
-            "echo" => {
-                let (end, args) = args.strip_prefix(&["-n"]).map_or(("\n", args), |args| ("", args));
-                self.print(args.join(" ") + end).await;
-                Ok(())
-            }
-            "console" | "colour" | "cpair" | "sleep" => Ok(()),
-            "prompt" => {
-                let words = args.iter().filter(|arg| !arg.starts_with("--"));
-                let text = words.copied().collect::<Vec<_>>().join(" ");
-                self.print(&text).await;
-                let key = self.machine.console().key(Duration::from_secs(u32::MAX.into())).await;
-                self.print("\x08 \x08".repeat(text.len())).await;
-                if key == Some(0x03) { Err(errors::CANCELED) } else { Ok(()) }
-            }
-            "goto" => {
-                self.jump = args.first().map(|label| (*label).to_owned());
-                if self.depth > 0 { Ok(()) } else { Err(errors::NO_LABEL) }
-            }
-            "exit" => {
-                self.exit = true;
-                if args.first().is_none_or(|status| *status == "0") { Ok(()) } else { Err(errors::CANCELED) }
-            }
-            "shell" => {
-                if self.depth < DEPTH {
-                    self.depth += 1;
-                    Box::pin(self.shell()).await?;
-                    self.depth -= 1;
-                }
-                Ok(())
-            }
-            "autoboot" => self.autoboot().await,
-            "sanboot" => {
-                self.print(format!("Could not open SAN device: {}\n", errors::SCHEME)).await;
-                Err(errors::SCHEME)
-            }
-            "help" => {
-                let mut text = String::from("\nAvailable commands:\n\n");
-                for row in COMMANDS.chunks(5) {
-                    for command in row {
-                        let _ = write!(text, "  {command:14}");
-                    }
-                    text.push('\n');
-                }
-                self.print(text + "\nType \"<command> --help\" for further information\n\n").await;
-                Ok(())
-            }
-            "reboot" => return Err(Next::Reset),
-            "poweroff" => return Err(Next::PowerOff),
-            _ => {
+        match find(COMMANDS, name) {
+            Some((_, run)) => run(self, name, args).await,
+            None => {
                 self.machine.ledger.violation("unknown-command", words.join(" "));
                 self.print(format!("{name}: command not found\n")).await;
-                Err(errors::NO_COMMAND)
+                Ok(Err(errors::NO_COMMAND))
             }
-        })
+        }
+    }
+
+    async fn imgfetch(&mut self, name: &str, args: &[&str]) -> Outcome {
+        match self.arguments(name, args).await {
+            Some((uri, cmdline, _)) => self.download(&uri, &cmdline).await.map(drop),
+            None => Err(errors::INVALID),
+        }
+    }
+
+    async fn imgargs(&mut self, name: &str, args: &[&str]) -> Outcome {
+        let Some((uri, cmdline, _)) = self.arguments(name, args).await else { return Err(errors::INVALID) };
+        let index = self.acquire(&uri).await?;
+        if let Some(image) = self.images.get_mut(index) {
+            image.cmdline = cmdline;
+        }
+        Ok(())
+    }
+
+    async fn ifopen(&mut self, args: &[&str]) -> Outcome {
+        self.interfaces(args).await.map(drop)
+    }
+
+    async fn ifstats(&mut self, args: &[&str]) -> Outcome {
+        for interface in self.interfaces(args).await? {
+            self.ifstat(&interface).await;
+        }
+        Ok(())
+    }
+
+    async fn route(&mut self) -> Outcome {
+        let address = self.machine.net.address;
+        if let (Some(address), Some(interface)) = (address, self.ipxe.interfaces.first()) {
+            self.print(format!("{interface}: {address}/255.255.255.0\n")).await;
+        }
+        Ok(())
+    }
+
+    async fn set(&mut self, name: &str, args: &[&str]) -> Outcome {
+        match args {
+            [setting, values @ ..] => {
+                self.settings.insert(plain_name(setting).to_owned(), values.join(" "));
+                Ok(())
+            }
+            [] => self.usage(name, "<setting> <value>").await,
+        }
+    }
+
+    fn clear(&mut self, args: &[&str]) -> Outcome {
+        for name in args {
+            self.settings.remove(plain_name(name));
+        }
+        Ok(())
+    }
+
+    async fn echo(&mut self, args: &[&str]) -> Outcome {
+        let (end, args) = args.strip_prefix(&["-n"]).map_or(("\n", args), |args| ("", args));
+        self.print(args.join(" ") + end).await;
+        Ok(())
+    }
+
+    /// `prompt`: prints its text and waits for a key.
+    async fn ask(&mut self, args: &[&str]) -> Outcome {
+        let words = args.iter().filter(|arg| !arg.starts_with("--"));
+        let text = words.copied().collect::<Vec<_>>().join(" ");
+        self.print(&text).await;
+        let key = self.machine.console().key(Duration::from_secs(u32::MAX.into())).await;
+        self.print("\x08 \x08".repeat(text.len())).await;
+        if key == Some(0x03) { Err(errors::CANCELED) } else { Ok(()) }
+    }
+
+    fn goto(&mut self, args: &[&str]) -> Outcome {
+        self.jump = args.first().map(|label| (*label).to_owned());
+        if self.depth > 0 { Ok(()) } else { Err(errors::NO_LABEL) }
+    }
+
+    fn exit(&mut self, args: &[&str]) -> Outcome {
+        self.exit = true;
+        if args.first().is_none_or(|status| *status == "0") { Ok(()) } else { Err(errors::CANCELED) }
+    }
+
+    /// `shell`: a prompt until `exit`, also in the middle of a script.
+    async fn nested(&mut self) -> Flow<Outcome> {
+        if self.depth < DEPTH {
+            self.depth += 1;
+            self.serve().await?;
+            self.depth -= 1;
+        }
+        Ok(Ok(()))
+    }
+
+    async fn sanboot(&mut self) -> Outcome {
+        self.print(format!("Could not open SAN device: {}\n", errors::SCHEME)).await;
+        Err(errors::SCHEME)
+    }
+
+    fn help(&mut self) -> Work<'_, Outcome> {
+        let mut text = String::from("\nAvailable commands:\n\n");
+        for row in COMMANDS.chunks(5) {
+            for (name, _) in row {
+                let _ = write!(text, "  {name:14}");
+            }
+            text.push('\n');
+        }
+        text.push_str("\nType \"<command> --help\" for further information\n\n");
+        work(self.say(text))
+    }
+
+    async fn say(&mut self, text: String) -> Outcome {
+        self.print(text).await;
+        Ok(())
     }
 
     async fn usage(&mut self, command: &str, arguments: &str) -> Result<(), Error> {
@@ -559,7 +586,7 @@ impl Session<'_> {
 
     async fn show(&mut self, args: &[&str]) -> Result<(), Error> {
         let Some(name) = args.first() else { return self.usage("show", "<setting>").await };
-        match self.setting(name) {
+        match self.variable(name) {
             Some(value) => {
                 self.print(format!("{name} = {value}\n")).await;
                 Ok(())
@@ -807,7 +834,7 @@ fn plain_name(name: &str) -> &str {
 mod tests {
     use meta_lava_formats::kernel;
 
-    use super::super::bench::{Bench, tftp_server};
+    use super::super::testing::{Bench, tftp_server};
     use super::*;
 
     const BOARD: &str = "model: Intel Celeron\nfirmware: {kind: ipxe}\n";

@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use meta_lava_formats::{compress, kernel};
 use serde::Deserialize;
 
-use super::{BootImage, Firmware, Kind, Next, flash};
+use super::{BootImage, Firmware, FirmwareKind, Next, flash};
 use crate::machine::Machine;
 
 /// This kind of firmware.
-pub const KIND: Kind = Kind {
+pub const KIND: FirmwareKind = FirmwareKind {
     name: "minimal",
     about: "no boot loader to talk to: boots what is in its storage",
     load: |name, text| {
@@ -95,7 +95,7 @@ impl Firmware for Minimal {
 mod tests {
     use std::path::Path;
 
-    use super::super::bench::Bench;
+    use super::super::testing::Bench;
     use super::*;
 
     fn board(folder: &Path, more: &str) -> String {

@@ -11,8 +11,6 @@ use crate::machine::Machine;
 pub mod arch;
 pub mod barebox;
 mod bds;
-#[cfg(test)]
-mod bench;
 pub mod depthcharge;
 pub mod flash;
 pub mod grub;
@@ -69,7 +67,7 @@ pub struct BootImage {
 }
 
 /// A kind of firmware: its name in `ghost.yaml`, and how to make one.
-pub struct Kind {
+pub struct FirmwareKind {
     /// Value of `firmware.kind`.
     pub name: &'static str,
     /// One line for `ghost kinds`.
@@ -82,7 +80,7 @@ pub struct Kind {
 pub type Loaded = (Board, Box<dyn Firmware>);
 
 /// All the kinds there are.
-pub const KINDS: &[Kind] = &[
+pub const KINDS: &[FirmwareKind] = &[
     barebox::KIND,
     depthcharge::KIND,
     grub::EFI_KIND,

@@ -13,13 +13,13 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt as _;
 
-use super::{BootImage, Firmware, Kind, Next};
+use super::{BootImage, Firmware, FirmwareKind, Next};
 use crate::ledger::{Event, Protocol};
 use crate::machine::{Invocation, Machine};
 use crate::net::FILE_LIMIT;
 
 /// This kind of firmware.
-pub const KIND: Kind = Kind {
+pub const KIND: FirmwareKind = FirmwareKind {
     name: "qemu",
     about: "QEMU: a board that qemu-system-* starts, with -kernel, -initrd, -append, -drive",
     load: |name, text| {
@@ -419,13 +419,13 @@ impl Firmware for Qemu {
             return Next::PowerOff;
         };
         let family = Family::of(&invocation.tool);
-        let mut session = Session { qemu: self, machine, invocation, family };
-        match session.boot().await {
+        let mut start = Start { qemu: self, machine, invocation, family };
+        match start.boot().await {
             Ok(next) => next,
             Err(Refusal { what, text }) => {
-                let line = format!("{}: {text}", session.invocation.tool);
-                session.machine.ledger.violation(what, line.as_str());
-                session.machine.console().print(&(line + "\n")).await;
+                let line = format!("{}: {text}", start.invocation.tool);
+                start.machine.ledger.violation(what, line.as_str());
+                start.machine.console().print(&(line + "\n")).await;
                 Next::PowerOff
             }
         }
@@ -444,14 +444,14 @@ impl Refusal {
     }
 }
 
-struct Session<'a> {
+struct Start<'a> {
     qemu: &'a Qemu,
     machine: &'a mut Machine,
     invocation: Invocation,
     family: Family,
 }
 
-impl Session<'_> {
+impl Start<'_> {
     async fn boot(&mut self) -> Result<Next, Refusal> {
         let line = parse(&self.invocation.args).map_err(|text| Refusal::new("bad-option", text))?;
         self.check(&line)?;
@@ -682,7 +682,7 @@ fn unpack(family: Family, kernel: Vec<u8>) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::Bench;
+    use super::super::testing::Bench;
     use super::*;
 
     const YAML: &str = "
@@ -691,9 +691,9 @@ memory: {base: 0x40000000, mib: 4096}
 firmware: {kind: qemu}
 ";
 
-    fn invocation(tool: &str, args: &str, cwd: &Path) -> Option<Invocation> {
+    fn invocation(tool: &str, args: &str, cwd: &Path) -> Invocation {
         let args = args.split(' ').filter(|arg| !arg.is_empty()).map(str::to_owned).collect();
-        Some(Invocation { tool: tool.into(), args, cwd: cwd.into() })
+        Invocation { tool: tool.into(), args, cwd: cwd.into() }
     }
 
     /// A folder with what LAVA downloads.

@@ -11,14 +11,13 @@ use meta_lava_formats::{fit, uimage};
 use regex::Regex;
 use serde::Deserialize;
 
-use super::{BootImage, Firmware, Kind, Next};
+use super::{BootImage, Firmware, FirmwareKind, Next};
 use crate::board::BoardError;
 use crate::console::Input;
 use crate::machine::Machine;
-use crate::patience::countdown;
 
 /// This kind of firmware.
-pub const KIND: Kind = Kind {
+pub const KIND: FirmwareKind = FirmwareKind {
     name: "script",
     about: "a recorded board: steps that print, expect, fetch, boot",
     load: |name, text| {
@@ -279,9 +278,9 @@ impl Script {
 impl Firmware for Script {
     async fn run(&self, machine: &mut Machine) -> Next {
         let names = BTreeMap::from([("board".to_owned(), machine.board.name.clone())]);
-        let mut session = Session { script: self, machine, names, image: BootImage::default() };
+        let mut player = Player { script: self, machine, names, image: BootImage::default() };
         for step in &self.steps {
-            if let Err(next) = session.step(step).await {
+            if let Err(next) = player.step(step).await {
                 return next;
             }
         }
@@ -289,7 +288,8 @@ impl Firmware for Script {
     }
 }
 
-struct Session<'a> {
+/// A script at work.
+struct Player<'a> {
     script: &'a Script,
     machine: &'a mut Machine,
     /// What was captured.
@@ -297,7 +297,7 @@ struct Session<'a> {
     image: BootImage,
 }
 
-impl Session<'_> {
+impl Player<'_> {
     fn fill(&self, text: &str) -> String {
         let mut out = String::new();
         for piece in pieces(text).unwrap_or_default() {
@@ -337,18 +337,13 @@ impl Session<'_> {
     }
 
     async fn key(&mut self, key: &Key) -> Result<(), Next> {
-        let end = tokio::time::Instant::now() + countdown(key.within);
-        loop {
-            let left = end.saturating_duration_since(tokio::time::Instant::now());
-            match self.machine.console().key(left).await {
-                None => {
-                    self.print(&key.missed).await;
-                    return Err(Next::Hang);
-                }
-                Some(found) if key.key.is_none_or(|key| key == char::from(found)) => return Ok(()),
-                Some(_) => {}
-            }
+        let end = tokio::time::Instant::now() + self.machine.countdown(key.within);
+        let wanted = |found: u8| key.key.is_none_or(|key| key == char::from(found));
+        if self.machine.console().key_before(end, wanted).await.is_none() {
+            self.print(&key.missed).await;
+            return Err(Next::Hang);
         }
+        Ok(())
     }
 
     /// Keeps what `pattern` captures of `line`, if it matches.
@@ -362,7 +357,7 @@ impl Session<'_> {
     }
 
     async fn expect(&mut self, expect: &Expect) -> Result<(), Next> {
-        let end = expect.within.map(|within| tokio::time::Instant::now() + countdown(within));
+        let end = expect.within.map(|within| tokio::time::Instant::now() + self.machine.countdown(within));
         loop {
             let prompt = self.fill(&expect.prompt);
             let line = self.machine.console().read_line(&prompt);
@@ -450,7 +445,7 @@ impl Session<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::{Bench, tftp_server};
+    use super::super::testing::{Bench, tftp_server};
     use super::*;
 
     const BOARD: &str = r#"

@@ -1,96 +1,155 @@
-//! A rig for tests of firmwares: a machine whose serial port the test holds, and
-//! a TFTP server with its files.
+//! A bench for tests of firmwares: a machine with somebody at its serial port, and a TFTP
+//! server with its files.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::UdpSocket;
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-use super::Next;
+use super::{BootImage, Firmware, Next};
 use crate::console::Console;
 use crate::ledger::{Entry, Event, Ledger};
-use crate::machine::Machine;
+use crate::machine::{Invocation, Machine};
 use crate::net::Lease;
 
-/// A firmware at work, and the test on its serial port.
-pub struct Rig {
-    far: DuplexStream,
-    seen: Vec<u8>,
-    firmware: JoinHandle<Next>,
+/// No test waits longer than this for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A powered machine, and somebody at its serial port.
+pub struct Bench {
     dir: tempfile::TempDir,
+    firmware: Arc<dyn Firmware>,
+    machine: Arc<Mutex<Machine>>,
+    there: DuplexStream,
+    heard: String,
+    running: JoinHandle<Next>,
 }
 
-impl Rig {
-    /// Starts the board of a `ghost.yaml`.
+impl Bench {
+    /// Powers the machine of a `ghost.yaml`.
     pub async fn start(yaml: &str) -> Self {
-        let (board, firmware) = super::load("board-01", yaml).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(&dir.path().join("ledger.jsonl")).unwrap();
-        let (console, far) = Console::pipe(ledger.clone());
-        console.connected().await;
-        let lease = Lease::new("board-01", Ipv4Addr::LOCALHOST.into());
-        let mut machine = Machine::new(Arc::new(board), lease, vec![console], ledger);
-        let firmware = tokio::spawn(async move { firmware.run(&mut machine).await });
-        Self { far, seen: Vec::new(), firmware, dir }
+        Self::start_on(yaml, lease(), None).await
     }
 
-    /// Waits for `text`, and returns all that came before it.
+    /// Powers the machine of a `ghost.yaml` as the tool of `invocation` does.
+    pub async fn start_as(yaml: &str, invocation: Invocation) -> Self {
+        Self::start_on(yaml, lease(), Some(invocation)).await
+    }
+
+    /// Powers the machine of a `ghost.yaml` in a lab whose servers all have the port of
+    /// `server` for TFTP: for firmware that takes an address only.
+    pub async fn start_beside(server: &str, yaml: &str) -> Self {
+        let port = server.rsplit(':').next().unwrap().parse().unwrap();
+        Self::start_on(yaml, Lease { tftp_port: port, ..lease() }, None).await
+    }
+
+    async fn start_on(yaml: &str, lease: Lease, invocation: Option<Invocation>) -> Self {
+        let (board, firmware) = super::load("bench", yaml).unwrap();
+        let firmware: Arc<dyn Firmware> = Arc::from(firmware);
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&dir.path().join("ledger.jsonl")).unwrap();
+        let (console, there) = Console::pipe(ledger.clone());
+        console.connected().await;
+        let mut machine = Machine::new(Arc::new(board), lease, vec![console], ledger);
+        // LAVA is never late here: a countdown takes its own seconds only.
+        machine.patience = Duration::ZERO;
+        machine.reset(invocation);
+        let machine = Arc::new(Mutex::new(machine));
+        let running = run(&firmware, &machine);
+        Self { dir, firmware, machine, there, heard: String::new(), running }
+    }
+
+    /// Resets the machine in the middle of whatever it does.
+    pub async fn reset(&mut self) {
+        // Nothing is left to end where `next` has seen the end.
+        if !self.running.is_finished() {
+            self.running.abort();
+            let _ = (&mut self.running).await;
+        }
+        self.machine.lock().await.reset(None);
+        self.running = run(&self.firmware, &self.machine);
+    }
+
+    /// Types `keys` as they are.
+    pub async fn send(&mut self, keys: &str) {
+        self.there.write_all(keys.as_bytes()).await.unwrap();
+    }
+
+    /// Types a line, and returns what the machine printed between its echo and `prompt`.
+    pub async fn command(&mut self, line: &str, prompt: &str) -> String {
+        self.send(&format!("{line}\n")).await;
+        self.expect(&format!("{line}\n")).await;
+        let printed = self.expect(prompt).await;
+        printed[..printed.len() - prompt.len()].to_owned()
+    }
+
+    /// Waits until the machine has printed `text`, and returns what it printed up
+    /// to there; carriage returns are gone.
     pub async fn expect(&mut self, text: &str) -> String {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
         loop {
-            let all = String::from_utf8_lossy(&self.seen).into_owned();
-            if let Some(at) = all.find(text) {
-                self.seen = all.as_bytes()[at + text.len()..].to_vec();
-                return all[..at].to_owned();
+            if let Some(at) = self.heard.find(text) {
+                let rest = self.heard.split_off(at + text.len());
+                return std::mem::replace(&mut self.heard, rest);
             }
             let mut buffer = [0; 4096];
-            match tokio::time::timeout_at(deadline, self.far.read(&mut buffer)).await {
-                Ok(Ok(size)) if size > 0 => self.seen.extend_from_slice(&buffer[..size]),
-                _ => panic!("waited for {text:?}, saw {all:?}"),
-            }
+            let read = tokio::time::timeout(PATIENCE, self.there.read(&mut buffer)).await;
+            let size = read.unwrap_or_else(|_| panic!("no {text:?} after {:?}", self.heard)).unwrap();
+            assert_ne!(size, 0, "no {text:?}, hung up after {:?}", self.heard);
+            self.heard.push_str(&String::from_utf8_lossy(&buffer[..size]).replace('\r', ""));
         }
     }
 
-    /// Types keys.
-    pub async fn type_keys(&mut self, keys: &str) {
-        self.far.write_all(keys.as_bytes()).await.unwrap();
+    /// Waits until the firmware ends.
+    pub async fn next(&mut self) -> Next {
+        tokio::time::timeout(PATIENCE, &mut self.running).await.expect("the firmware goes on").unwrap()
     }
 
-    /// Types a line and returns what is printed up to `prompt`.
-    pub async fn command(&mut self, line: &str, prompt: &str) -> String {
-        self.type_keys(&format!("{line}\r")).await;
-        self.expect("\r\n").await;
-        self.expect(prompt).await
+    /// Waits until the firmware ends by booting.
+    pub async fn booted(&mut self) -> BootImage {
+        match self.next().await {
+            Next::Boot(image) => image,
+            other => panic!("it did not boot: {other:?}"),
+        }
     }
 
-    /// Where the firmware ended.
-    pub async fn end(self) -> Next {
-        tokio::time::timeout(Duration::from_secs(10), self.firmware).await.unwrap().unwrap()
+    /// The ledger so far.
+    pub fn events(&self) -> Vec<Event> {
+        std::fs::read_to_string(self.dir.path().join("ledger.jsonl"))
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str::<Entry>(line).unwrap().event)
+            .collect()
     }
 
-    /// What the ledger has.
-    pub fn ledger(&self) -> Vec<Event> {
-        let text = std::fs::read_to_string(self.dir.path().join("ledger.jsonl")).unwrap();
-        text.lines().map(|line| serde_json::from_str::<Entry>(line).unwrap().event).collect()
-    }
-
-    /// Names of the violations in the ledger.
+    /// Names of the violations in the ledger, in order.
     pub fn violations(&self) -> Vec<String> {
         let what = |event| match event {
             Event::Violation { what, .. } => Some(what),
             _ => None,
         };
-        self.ledger().into_iter().filter_map(what).collect()
+        self.events().into_iter().filter_map(what).collect()
     }
+}
+
+fn lease() -> Lease {
+    Lease::new("bench", IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+fn run(firmware: &Arc<dyn Firmware>, machine: &Arc<Mutex<Machine>>) -> JoinHandle<Next> {
+    let (firmware, machine) = (Arc::clone(firmware), Arc::clone(machine));
+    tokio::spawn(async move { firmware.run(&mut *machine.lock().await).await })
 }
 
 /// Serves `files` by TFTP (RFC 1350, without options) on a port of its own;
 /// returns `127.0.0.1:PORT`.
-pub async fn tftp_server(files: HashMap<String, Vec<u8>>) -> String {
+pub async fn tftp_server(files: &[(&str, &[u8])]) -> String {
+    let files: HashMap<String, Vec<u8>> =
+        files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap().to_string();
     tokio::spawn(async move {

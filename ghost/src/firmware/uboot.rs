@@ -5,25 +5,25 @@
 //! `cmd/bootz.c`, `boot/image-fdt.c`), as far as LAVA can tell the difference.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::fmt::Write as _;
 
 use async_trait::async_trait;
 use meta_lava_formats::{compress, fdt, fit, kernel, uimage};
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::arch::Arch;
-use super::shell::{self, Joint, hex};
-use super::{BootImage, Firmware, Flow, Kind, Next};
+use super::shell::words::{SyntaxError, hex};
+use super::shell::{Command, Shell, Work, done, find_abbreviated};
+use super::{BootImage, Firmware, FirmwareKind, Flow, Next};
 use crate::board::BoardError;
 use crate::console::Input;
 use crate::machine::Machine;
 use crate::net::FetchError;
 use crate::net::tftp::error_code;
-use crate::patience::countdown;
 
 /// This kind of firmware.
-pub const KIND: Kind = Kind {
+pub const KIND: FirmwareKind = FirmwareKind {
     name: "u-boot",
     about: "U-Boot: setenv, dhcp, tftp, bootm, bootz, booti, FIT",
     load: |name, text| {
@@ -121,38 +121,93 @@ impl Firmware for Uboot {
         .collect();
         env.extend(self.env.clone());
         let usb = !self.usb_ethernet;
-        let mut session = Session { uboot: self, machine, env, ethernet: usb, depth: 0 };
-        match session.run().await {
-            Err(next) => next,
-            Ok(never) => match never {},
-        }
+        let mut shell = UbootShell { uboot: self, machine, env, ethernet: usb, depth: 0 };
+        shell.run().await
     }
 }
 
-/// Commands by name; a unique beginning is enough, as in U-Boot (`cmd_tbl`).
-const COMMANDS: &[&str] = &[
-    "bootd", "booti", "bootm", "bootz", "dhcp", "echo", "env", "false", "fdt", "mmc", "pci", "ping",
-    "printenv", "reset", "run", "setenv", "sleep", "test", "tftpboot", "true", "ums", "usb", "version",
+type Run = for<'s, 'm> fn(&'s mut UbootShell<'m>, &'s str, &'s [&'s str]) -> Work<'s, bool>;
+
+/// A unique beginning of a name is enough, as in U-Boot (`cmd_tbl`).
+const COMMANDS: &[Command<Run>] = &[
+    ("bootd", |shell, _, _| Box::pin(shell.run_variables(&["bootcmd"]))),
+    ("booti", |shell, _, args| Box::pin(shell.booti(args))),
+    ("bootm", |shell, _, args| Box::pin(shell.bootm(args))),
+    ("bootz", |shell, _, args| Box::pin(shell.bootz(args))),
+    ("dhcp", |shell, _, args| Box::pin(shell.dhcp(args))),
+    ("echo", |shell, _, args| Box::pin(shell.say(args.join(" ")))),
+    ("env", |shell, name, args| Box::pin(shell.env(name, args))),
+    ("false", |_, _, _| done(false)),
+    ("fdt", |shell, _, args| Box::pin(shell.fdt(args))),
+    ("mmc", |_, _, _| done(true)),
+    ("pci", |_, _, _| done(true)),
+    ("ping", |shell, _, args| Box::pin(shell.ping(args))),
+    ("printenv", |shell, _, args| Box::pin(shell.printenv(args))),
+    ("reset", |shell, _, _| Box::pin(shell.reset())),
+    ("run", |shell, _, args| Box::pin(shell.run_variables(args))),
+    ("setenv", |shell, _, args| Box::pin(shell.setenv(args))),
+    ("sleep", |_, _, _| done(true)),
+    ("test", |_, _, args| done(test(args))),
+    ("tftpboot", |shell, _, args| Box::pin(shell.tftp(args))),
+    ("true", |_, _, _| done(true)),
+    ("ums", |shell, _, _| Box::pin(shell.ums())),
+    ("usb", |shell, _, args| Box::pin(shell.usb(args))),
+    ("version", |shell, _, _| Box::pin(shell.say(shell.uboot.banner.clone()))),
 ];
 
 /// How deep `run` may nest.
 const DEPTH: u32 = 32;
 
-struct Session<'a> {
-    uboot: &'a Uboot,
-    machine: &'a mut Machine,
+/// A U-Boot between reset and boot.
+struct UbootShell<'m> {
+    uboot: &'m Uboot,
+    machine: &'m mut Machine,
     env: BTreeMap<String, String>,
     /// Whether there is a network device.
     ethernet: bool,
     depth: u32,
 }
 
-impl Session<'_> {
-    async fn print(&mut self, text: impl AsRef<str>) {
-        self.machine.console().print(text.as_ref()).await;
+#[async_trait]
+impl Shell for UbootShell<'_> {
+    fn machine(&mut self) -> &mut Machine {
+        self.machine
     }
 
-    async fn run(&mut self) -> Flow<Infallible> {
+    fn prompt(&self) -> String {
+        self.uboot.prompt.clone()
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        self.env.get(name).cloned()
+    }
+
+    async fn syntax_error(&mut self, error: SyntaxError) {
+        self.print(format!("syntax error: {error}\n")).await;
+    }
+
+    async fn command(&mut self, words: &[&str]) -> Flow<bool> {
+        let Some((&name, args)) = words.split_first() else { return Ok(true) };
+        let boot = &self.uboot.boot;
+        let built_in = |command: &str| match command {
+            "bootm" => boot.contains(&BootCommand::Bootm),
+            "bootz" => boot.contains(&BootCommand::Bootz),
+            "booti" => boot.contains(&BootCommand::Booti),
+            _ => true,
+        };
+        match find_abbreviated(COMMANDS, name, built_in) {
+            Some((_, run)) => run(self, name, args).await,
+            None => {
+                self.machine.ledger.violation("unknown-command", words.join(" "));
+                self.print(format!("Unknown command '{name}' - try 'help'\n")).await;
+                Ok(false)
+            }
+        }
+    }
+}
+
+impl UbootShell<'_> {
+    async fn run(&mut self) -> Next {
         let mut hello = format!("\n\n{}\n\n", self.uboot.banner);
         let _ = writeln!(hello, "Model: {}", self.machine.board.model);
         for line in &self.uboot.lines {
@@ -160,15 +215,11 @@ impl Session<'_> {
             hello.push('\n');
         }
         self.print(&hello).await;
-        if !self.stopped().await {
-            self.line("run bootcmd").await?;
-        }
+        let mut next = if self.stopped().await { Ok(()) } else { self.line("run bootcmd").await.map(drop) };
         loop {
-            match self.machine.console().read_line(&self.uboot.prompt).await {
-                Input::Interrupt => self.print("<INTERRUPT>\n").await,
-                Input::Line(line) => {
-                    self.line(&line).await?;
-                }
+            match next {
+                Ok(()) => next = self.serve().await,
+                Err(next) => return next,
             }
         }
     }
@@ -180,128 +231,42 @@ impl Session<'_> {
             return true;
         }
         self.print(format!("{message} {delay:2} ")).await;
-        let deadline = tokio::time::Instant::now() + countdown(delay);
-        loop {
-            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-            match self.machine.console().key(left).await {
-                None => break,
-                Some(found) if key.is_none_or(|key| key == char::from(found)) => {
-                    self.print("\x08\x08\x08 0 \n").await;
-                    return true;
-                }
-                // Another key: the countdown goes on.
-                Some(_) => {}
-            }
-        }
+        let end = Instant::now() + self.machine.countdown(delay);
+        let stops = |found: u8| key.is_none_or(|key| key == char::from(found));
+        let stopped = self.machine.console().key_before(end, stops).await.is_some();
         self.print("\x08\x08\x08 0 \n").await;
-        false
+        stopped
     }
 
-    /// Runs a line of commands; whether the last one succeeded.
-    async fn line(&mut self, line: &str) -> Flow<bool> {
-        let commands = match shell::parse(line) {
-            Ok(commands) => commands,
-            Err(error) => {
-                self.print(format!("syntax error: {error}\n")).await;
-                return Ok(false);
-            }
-        };
-        let mut ok = true;
-        let mut joint = Joint::Always;
-        for command in &commands {
-            let wanted = match joint {
-                Joint::Always => true,
-                Joint::And => ok,
-                Joint::Or => !ok,
-            };
-            if wanted {
-                let words = command.expand(|name| self.env.get(name).cloned());
-                ok = self.command(&words).await?;
-            }
-            joint = command.joint;
-        }
-        Ok(ok)
+    async fn say(&mut self, text: String) -> Flow<bool> {
+        self.print(text + "\n").await;
+        Ok(true)
     }
 
-    async fn command(&mut self, words: &[String]) -> Flow<bool> {
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let Some((&name, args)) = words.split_first() else { return Ok(true) };
-        let Some(command) = self.find(name) else {
-            self.machine.ledger.violation("unknown-command", words.join(" "));
-            self.print(format!("Unknown command '{name}' - try 'help'\n")).await;
-            return Ok(false);
-        };
-        match command {
-            "true" | "sleep" => Ok(true),
-            "false" => Ok(false),
-            "echo" => {
-                self.print(format!("{}\n", args.join(" "))).await;
-                Ok(true)
+    async fn reset(&mut self) -> Flow<bool> {
+        self.print("resetting ...\n").await;
+        Err(Next::Reset)
+    }
+
+    async fn ums(&mut self) -> Flow<bool> {
+        self.print("UMS: LUN 0, dev mmc 0, hwpart 0, sector 0x0, count 0x0\n").await;
+        // Serves its storage until `^C`.
+        loop {
+            if let Input::Interrupt = self.machine.console().read_line("").await {
+                return Ok(true);
             }
-            "version" => {
-                self.print(format!("{}\n", self.uboot.banner)).await;
-                Ok(true)
-            }
-            "setenv" => self.setenv(args).await,
-            "printenv" => self.printenv(args).await,
-            "env" => match args {
-                ["default", ..] => {
-                    self.env = self.uboot.env.clone();
-                    self.print("## Resetting to default environment\n").await;
-                    Ok(true)
-                }
-                ["set", rest @ ..] => self.setenv(rest).await,
-                ["print", rest @ ..] => self.printenv(rest).await,
-                _ => self.usage("env", words.join(" ")).await,
-            },
-            "test" => Ok(match args {
-                ["-n", text] => !text.is_empty(),
-                ["-z", text] => text.is_empty(),
-                [left, "=" | "==", right] => left == right,
-                [left, "!=", right] => left != right,
-                _ => false,
-            }),
-            "run" => self.run_variables(args).await,
-            "bootd" => self.run_variables(&["bootcmd"]).await,
-            "reset" => {
-                self.print("resetting ...\n").await;
-                Err(Next::Reset)
-            }
-            "dhcp" => self.dhcp(args).await,
-            "tftpboot" => self.tftp(args).await,
-            "ping" => self.ping(args).await,
-            "usb" | "pci" | "mmc" => self.bus(command, args).await,
-            "fdt" => self.fdt(args).await,
-            "ums" => {
-                self.print("UMS: LUN 0, dev mmc 0, hwpart 0, sector 0x0, count 0x0\n").await;
-                // Serves its storage until `^C`.
-                loop {
-                    if let Input::Interrupt = self.machine.console().read_line("").await {
-                        return Ok(true);
-                    }
-                }
-            }
-            "bootm" => self.bootm(args).await,
-            "bootz" => self.bootz(args).await,
-            "booti" => self.booti(args).await,
-            _ => self.usage(command, words.join(" ")).await,
         }
     }
 
-    fn find(&self, name: &str) -> Option<&'static str> {
-        let built_in = |command: &&&str| match **command {
-            "bootm" => self.uboot.boot.contains(&BootCommand::Bootm),
-            "bootz" => self.uboot.boot.contains(&BootCommand::Bootz),
-            "booti" => self.uboot.boot.contains(&BootCommand::Booti),
-            _ => true,
-        };
-        if let Some(exact) = COMMANDS.iter().filter(built_in).find(|command| **command == name) {
-            return Some(exact);
-        }
-        let mut begun = COMMANDS.iter().filter(built_in).filter(|command| command.starts_with(name));
-        match (begun.next(), begun.next()) {
-            (Some(only), None) => Some(only),
-            _ => None,
+    async fn env(&mut self, name: &str, args: &[&str]) -> Flow<bool> {
+        match args {
+            ["default", ..] => {
+                self.env = self.uboot.env.clone();
+                self.say("## Resetting to default environment".into()).await
+            }
+            ["set", rest @ ..] => self.setenv(rest).await,
+            ["print", rest @ ..] => self.printenv(rest).await,
+            _ => self.usage("env", format!("{name} {}", args.join(" ")).trim_end().to_owned()).await,
         }
     }
 
@@ -368,9 +333,9 @@ impl Session<'_> {
         Ok(true)
     }
 
-    async fn bus(&mut self, command: &str, args: &[&str]) -> Flow<bool> {
-        match (command, args) {
-            ("usb", ["start" | "reset", ..]) => {
+    async fn usb(&mut self, args: &[&str]) -> Flow<bool> {
+        match args {
+            ["start" | "reset", ..] => {
                 self.ethernet = true;
                 let found = if self.uboot.usb_ethernet { 1 } else { 0 };
                 self.print(format!(
@@ -380,12 +345,8 @@ impl Session<'_> {
                 .await;
                 Ok(true)
             }
-            ("usb", ["stop", ..]) => {
-                self.print("stopping USB..\n").await;
-                Ok(true)
-            }
-            ("pci" | "mmc", _) => Ok(true),
-            _ => self.usage(command, format!("{command} {}", args.join(" "))).await,
+            ["stop", ..] => self.say("stopping USB..".into()).await,
+            _ => self.usage("usb", format!("usb {}", args.join(" "))).await,
         }
     }
 
@@ -801,6 +762,16 @@ impl Session<'_> {
     }
 }
 
+fn test(args: &[&str]) -> bool {
+    match args {
+        ["-n", text] => !text.is_empty(),
+        ["-z", text] => text.is_empty(),
+        [left, "=" | "==", right] => left == right,
+        [left, "!=", right] => left != right,
+        _ => false,
+    }
+}
+
 /// The kernel at the front of what lies in memory.
 fn clip(blob: &[u8], size: u64) -> Vec<u8> {
     let size = usize::try_from(size).unwrap_or(usize::MAX).min(blob.len());
@@ -809,9 +780,7 @@ fn clip(blob: &[u8], size: u64) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
-    use super::super::testing::{Rig, tftp_server};
+    use super::super::testing::{Bench, tftp_server};
     use super::*;
     use crate::ledger::Event;
 
@@ -826,12 +795,12 @@ firmware:
   env: {kernel_addr_r: '0x82000000'}
 ";
 
-    async fn at_prompt() -> Rig {
-        let mut rig = Rig::start(BOARD).await;
-        rig.expect("stop autoboot").await;
-        rig.type_keys("\r").await;
-        rig.expect("=> ").await;
-        rig
+    async fn at_prompt() -> Bench {
+        let mut bench = Bench::start(BOARD).await;
+        bench.expect("stop autoboot").await;
+        bench.send("\r").await;
+        bench.expect("=> ").await;
+        bench
     }
 
     fn zimage() -> Vec<u8> {
@@ -858,39 +827,39 @@ firmware:
         fdt::Fdt { root, reserved: Vec::new(), boot_cpu: 0 }.to_bytes().unwrap()
     }
 
-    /// A rig whose server has a kernel, ramdisks and a device tree.
-    async fn with_network() -> Rig {
+    /// A bench whose server has a kernel, ramdisks and a device tree.
+    async fn with_network() -> Bench {
         let mut broken = ramdisk(uimage::Arch::ARM);
         if let Some(last) = broken.last_mut() {
             *last ^= 1;
         }
-        let files = HashMap::from([
-            ("zImage".to_owned(), zimage()),
-            ("ramdisk".to_owned(), ramdisk(uimage::Arch::ARM)),
-            ("ramdisk64".to_owned(), ramdisk(uimage::Arch::ARM64)),
-            ("broken".to_owned(), broken),
-            ("dtb".to_owned(), dtb()),
-        ]);
-        let server = tftp_server(files).await;
-        let mut rig = at_prompt().await;
+        let server = tftp_server(&[
+            ("zImage", &zimage()),
+            ("ramdisk", &ramdisk(uimage::Arch::ARM)),
+            ("ramdisk64", &ramdisk(uimage::Arch::ARM64)),
+            ("broken", &broken),
+            ("dtb", &dtb()),
+        ])
+        .await;
+        let mut bench = at_prompt().await;
         for line in ["setenv autoload no", "dhcp", &format!("setenv serverip {server}")] {
-            rig.command(line, "=> ").await;
+            bench.command(line, "=> ").await;
         }
-        rig
+        bench
     }
 
     #[tokio::test]
     async fn linux_starts_with_what_was_fetched_and_the_arguments_that_were_set() {
-        let mut rig = with_network().await;
-        let seen = rig.command("tftp ${kernel_addr_r} zImage", "=> ").await;
+        let mut bench = with_network().await;
+        let seen = bench.command("tftp ${kernel_addr_r} zImage", "=> ").await;
         assert!(seen.contains("Bytes transferred = 4096 (1000 hex)"), "{seen}");
-        rig.command("tftp 0x83000000 ramdisk", "=> ").await;
-        rig.command("setenv initrd_size ${filesize}", "=> ").await;
-        rig.command("tftp 0x83800000 dtb", "=> ").await;
-        rig.command("setenv bootargs 'console=ttyS0,115200n8 root=/dev/ram0  ip=dhcp'", "=> ").await;
-        rig.command("bootz 0x82000000 0x83000000 0x83800000", "Starting kernel ...").await;
-        assert_eq!(rig.violations(), [""; 0]);
-        let Next::Boot(image) = rig.end().await else { panic!("did not boot") };
+        bench.command("tftp 0x83000000 ramdisk", "=> ").await;
+        bench.command("setenv initrd_size ${filesize}", "=> ").await;
+        bench.command("tftp 0x83800000 dtb", "=> ").await;
+        bench.command("setenv bootargs 'console=ttyS0,115200n8 root=/dev/ram0  ip=dhcp'", "=> ").await;
+        bench.command("bootz 0x82000000 0x83000000 0x83800000", "Starting kernel ...").await;
+        assert_eq!(bench.violations(), [""; 0]);
+        let Next::Boot(image) = bench.next().await else { panic!("did not boot") };
         assert_eq!(image.kernel, zimage());
         assert_eq!(image.ramdisk.as_deref(), Some(&b"a ramdisk"[..]));
         assert_eq!(image.dtb, Some(dtb()));
@@ -899,103 +868,103 @@ firmware:
 
     #[tokio::test]
     async fn a_ramdisk_that_is_broken_or_of_another_architecture_is_refused() {
-        let mut rig = with_network().await;
-        rig.command("tftp 0x82000000 zImage", "=> ").await;
-        rig.command("tftp 0x83800000 dtb", "=> ").await;
-        rig.command("tftp 0x83000000 broken", "=> ").await;
-        let seen = rig.command("bootz 0x82000000 0x83000000 0x83800000", "=> ").await;
-        assert!(seen.contains("Bad Data CRC\r\nRamdisk image is corrupt or invalid"), "{seen}");
-        rig.command("tftp 0x83000000 ramdisk64", "=> ").await;
-        let seen = rig.command("bootz 0x82000000 0x83000000 0x83800000", "=> ").await;
+        let mut bench = with_network().await;
+        bench.command("tftp 0x82000000 zImage", "=> ").await;
+        bench.command("tftp 0x83800000 dtb", "=> ").await;
+        bench.command("tftp 0x83000000 broken", "=> ").await;
+        let seen = bench.command("bootz 0x82000000 0x83000000 0x83800000", "=> ").await;
+        assert!(seen.contains("Bad Data CRC\nRamdisk image is corrupt or invalid"), "{seen}");
+        bench.command("tftp 0x83000000 ramdisk64", "=> ").await;
+        let seen = bench.command("bootz 0x82000000 0x83000000 0x83800000", "=> ").await;
         assert!(seen.contains("No Linux ARM Ramdisk Image"), "{seen}");
     }
 
     #[tokio::test]
     async fn a_kernel_with_the_wrong_magic_is_refused_and_so_is_a_missing_device_tree() {
-        let mut rig = with_network().await;
-        rig.command("tftp 0x82000000 dtb", "=> ").await;
-        let seen = rig.command("bootz 0x82000000 - 0x83800000", "=> ").await;
+        let mut bench = with_network().await;
+        bench.command("tftp 0x82000000 dtb", "=> ").await;
+        let seen = bench.command("bootz 0x82000000 - 0x83800000", "=> ").await;
         assert!(seen.contains("zimage: Bad magic!"), "{seen}");
-        let seen = rig.command("bootm 0x83900000", "=> ").await;
+        let seen = bench.command("bootm 0x83900000", "=> ").await;
         assert!(seen.contains("Wrong Image Format for bootm command"), "{seen}");
-        rig.command("tftp 0x82000000 zImage", "=> ").await;
-        let seen = rig.command("bootz 0x82000000 - 0x83800000", "=> ").await;
+        bench.command("tftp 0x82000000 zImage", "=> ").await;
+        let seen = bench.command("bootz 0x82000000 - 0x83800000", "=> ").await;
         assert!(seen.contains("ERROR: Did not find a cmdline Flattened Device Tree"), "{seen}");
     }
 
     #[tokio::test]
     async fn images_that_overlap_are_refused() {
-        let mut rig = with_network().await;
-        rig.command("tftp 0x83800000 dtb", "=> ").await;
-        rig.command("tftp 0x82000000 zImage", "=> ").await;
-        rig.command("tftp 0x82000ffc ramdisk", "=> ").await;
-        let seen = rig.command("bootz 0x82000000 0x82000ffc 0x83800000", "=> ").await;
+        let mut bench = with_network().await;
+        bench.command("tftp 0x83800000 dtb", "=> ").await;
+        bench.command("tftp 0x82000000 zImage", "=> ").await;
+        bench.command("tftp 0x82000ffc ramdisk", "=> ").await;
+        let seen = bench.command("bootz 0x82000000 0x82000ffc 0x83800000", "=> ").await;
         assert!(seen.contains("ERROR: RD image overlaps OS image"), "{seen}");
     }
 
     #[tokio::test]
     async fn a_load_address_outside_of_ram_is_refused() {
-        let mut rig = with_network().await;
-        let seen = rig.command("tftp 0x90000000 zImage", "=> ").await;
+        let mut bench = with_network().await;
+        let seen = bench.command("tftp 0x90000000 zImage", "=> ").await;
         assert!(seen.contains("TFTP error: trying to overwrite reserved memory"), "{seen}");
-        assert_eq!(rig.violations(), ["load-outside-of-ram"]);
+        assert_eq!(bench.violations(), ["load-outside-of-ram"]);
     }
 
     #[tokio::test]
     async fn a_file_that_is_not_there_is_said_so() {
-        let mut rig = with_network().await;
-        let seen = rig.command("tftp 0x82000000 nothing", "=> ").await;
+        let mut bench = with_network().await;
+        let seen = bench.command("tftp 0x82000000 nothing", "=> ").await;
         assert!(seen.contains("TFTP error: 'File not found' (1)"), "{seen}");
     }
 
     #[tokio::test]
     async fn a_file_that_is_denied_is_said_in_the_words_of_the_server() {
-        let mut rig = with_network().await;
-        let seen = rig.command("tftp 0x82000000 ../zImage", "=> ").await;
+        let mut bench = with_network().await;
+        let seen = bench.command("tftp 0x82000000 ../zImage", "=> ").await;
         assert!(seen.contains("TFTP error: 'Access violation' (2)"), "{seen}");
         assert!(seen.contains("Not retrying..."), "{seen}");
     }
 
     #[tokio::test]
     async fn nothing_is_fetched_before_there_is_an_address() {
-        let mut rig = at_prompt().await;
-        let seen = rig.command("tftp 0x82000000 zImage", "=> ").await;
+        let mut bench = at_prompt().await;
+        let seen = bench.command("tftp 0x82000000 zImage", "=> ").await;
         assert!(seen.contains("*** ERROR: `ipaddr' not set"), "{seen}");
-        assert_eq!(rig.violations(), ["fetch-before-dhcp"]);
+        assert_eq!(bench.violations(), ["fetch-before-dhcp"]);
     }
 
     #[tokio::test]
     async fn an_unknown_command_is_answered_and_noted() {
-        let mut rig = at_prompt().await;
-        let seen = rig.command("booti 0 0 0", "=> ").await;
+        let mut bench = at_prompt().await;
+        let seen = bench.command("booti 0 0 0", "=> ").await;
         assert!(seen.contains("Unknown command 'booti' - try 'help'"), "{seen}");
-        assert_eq!(rig.violations(), ["unknown-command"]);
+        assert_eq!(bench.violations(), ["unknown-command"]);
     }
 
     #[tokio::test]
     async fn a_variable_that_holds_commands_runs_with_the_values_of_then() {
-        let mut rig = at_prompt().await;
-        rig.command("setenv say 'echo <${what}>; false'", "=> ").await;
-        rig.command("setenv what hello", "=> ").await;
-        let seen = rig.command("run say && echo not this || echo but this", "=> ").await;
-        assert!(seen.contains("<hello>\r\nbut this"), "{seen}");
+        let mut bench = at_prompt().await;
+        bench.command("setenv say 'echo <${what}>; false'", "=> ").await;
+        bench.command("setenv what hello", "=> ").await;
+        let seen = bench.command("run say && echo not this || echo but this", "=> ").await;
+        assert!(seen.contains("<hello>\nbut this"), "{seen}");
     }
 
     #[tokio::test]
     async fn without_a_key_autoboot_goes_on_and_with_the_wrong_one_too() {
         let yaml = BOARD.replace("  arch:", "  autoboot: {delay: 0, key: s}\n  arch:");
-        let mut rig = Rig::start(&yaml).await;
-        rig.type_keys("x").await;
-        rig.expect("No boot device").await;
-        assert!(matches!(rig.end().await, Next::Reset));
+        let mut bench = Bench::start(&yaml).await;
+        bench.send("x").await;
+        bench.expect("No boot device").await;
+        assert!(matches!(bench.next().await, Next::Reset));
     }
 
     #[tokio::test]
     async fn every_line_that_was_typed_is_in_the_ledger() {
-        let mut rig = at_prompt().await;
-        rig.command("echo a", "=> ").await;
-        let lines: Vec<String> = rig
-            .ledger()
+        let mut bench = at_prompt().await;
+        bench.command("echo a", "=> ").await;
+        let lines: Vec<String> = bench
+            .events()
             .into_iter()
             .filter_map(|event| match event {
                 Event::Line { text, .. } => Some(text),

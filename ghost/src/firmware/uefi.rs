@@ -9,11 +9,11 @@ use serde::Deserialize;
 use super::arch::Arch;
 use super::bds::{self, Answer};
 use super::uefi_shell::{Flash, Shell, shell};
-use super::{Firmware, Flow, Kind, Next};
+use super::{Firmware, FirmwareKind, Flow, Next};
 use crate::machine::Machine;
 
 /// This kind of firmware.
-pub const KIND: Kind = Kind {
+pub const KIND: FirmwareKind = FirmwareKind {
     name: "uefi",
     about: "UEFI shell: runs a kernel that lies in the board's flash",
     load: |name, text| {
@@ -107,7 +107,7 @@ impl Uefi {
 
 #[cfg(test)]
 mod tests {
-    use super::super::bench::Bench;
+    use super::super::testing::Bench;
     use super::*;
 
     const JUNO: &str = "

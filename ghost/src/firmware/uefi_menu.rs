@@ -18,12 +18,12 @@ use serde::Deserialize;
 use super::arch::Arch;
 use super::bds::{self, Answer};
 use super::uefi_shell::{self, Flash, Shell};
-use super::{BootImage, Firmware, Flow, Kind, Next};
+use super::{BootImage, Firmware, FirmwareKind, Flow, Next};
 use crate::ledger::Event;
 use crate::machine::Machine;
 
 /// This kind of firmware.
-pub const KIND: Kind = Kind {
+pub const KIND: FirmwareKind = FirmwareKind {
     name: "uefi-menu",
     about: "Arm's UEFI with numbered menus: boot entries from TFTP or flash",
     load: |name, text| {
@@ -85,8 +85,8 @@ fn default_countdown() -> u32 {
 impl Firmware for UefiMenu {
     async fn run(&self, machine: &mut Machine) -> Next {
         let entries = self.entries.iter().map(|title| Entry { title: title.clone(), target: None }).collect();
-        let mut session = Session { menu: self, machine, entries, fdt: None };
-        match session.run().await {
+        let mut menus = Menus { menu: self, machine, entries, fdt: None };
+        match menus.run().await {
             Err(next) => next,
             Ok(never) => match never {},
         }
@@ -133,7 +133,7 @@ struct Entry {
     target: Option<Target>,
 }
 
-struct Session<'a> {
+struct Menus<'a> {
     menu: &'a UefiMenu,
     machine: &'a mut Machine,
     entries: Vec<Entry>,
@@ -144,7 +144,7 @@ struct Session<'a> {
 /// Gives up a question and goes back to the menu before.
 struct Abort;
 
-impl Session<'_> {
+impl Menus<'_> {
     async fn print(&mut self, text: impl AsRef<str>) {
         self.machine.console().print(text.as_ref()).await;
     }
@@ -305,12 +305,7 @@ impl Session<'_> {
         } else {
             Some(self.address("Get the static IP address: ").await?)
         };
-        // The tests' server has a port of its own.
-        let server = if cfg!(test) {
-            self.answer("Get the TFTP server IP address: ").await?
-        } else {
-            self.address("Get the TFTP server IP address: ").await?.to_string()
-        };
+        let server = self.address("Get the TFTP server IP address: ").await?.to_string();
         // The oldest build has no blank there, but only where it asks for the kernel.
         let old = self.menu.style == Style::Vexpress && what.ends_with("kernel");
         let path = self.answer(&format!("File path of the {what}{}: ", if old { "" } else { " " })).await?;
@@ -435,7 +430,7 @@ impl Session<'_> {
 mod tests {
     use meta_lava_formats::kernel;
 
-    use super::super::bench::{Bench, tftp_server};
+    use super::super::testing::{Bench, tftp_server};
     use super::*;
 
     const VEXPRESS: &str = "
@@ -492,7 +487,7 @@ firmware: {kind: uefi-menu, style: mustang, mac: '00:01:73:69:5A:EF', boot_lines
     async fn lava_makes_an_entry_on_a_vexpress_and_starts_it() {
         let zimage = kernel::write(kernel::Format::ArmZImage, "Linux version 6.1", 4096);
         let server = tftp_server(&[("1/zImage", &zimage), ("1/x.dtb", &tree())]).await;
-        let mut bench = Bench::start(VEXPRESS).await;
+        let mut bench = Bench::start_beside(&server, VEXPRESS).await;
         lava(
             &mut bench,
             &[
@@ -500,7 +495,7 @@ firmware: {kind: uefi-menu, style: mustang, mac: '00:01:73:69:5A:EF', boot_lines
                 Item("Add Boot Device Entry", "Select the Boot Device:"),
                 Item("TFTP on MAC Address: 00:02:F7:00:58:51", "Get the IP address from DHCP:"),
                 Enter("y", "Get the TFTP server IP address:"),
-                Enter(&server, "File path of the EFI Application or the kernel:"),
+                Enter("127.0.0.1", "File path of the EFI Application or the kernel:"),
                 Enter("1/zImage", "Is an EFI Application?"),
                 Enter("n", "Has FDT support?"),
                 Enter("y", "Add an initrd:"),
@@ -510,7 +505,7 @@ firmware: {kind: uefi-menu, style: mustang, mac: '00:01:73:69:5A:EF', boot_lines
                 Item("Update FDT path", "Select the Boot Device"),
                 Item("TFTP on MAC Address: 00:02:F7:00:58:51", "Get the IP address from DHCP:"),
                 Enter("y", "Get the TFTP server IP address"),
-                Enter(&server, "File path of the FDT blob :"),
+                Enter("127.0.0.1", "File path of the FDT blob :"),
                 Enter("1/x.dtb", "Choice:"),
                 Item("Return to main menu", "Start:"),
                 Item("LAVA TEST TFTP", ""),
@@ -528,7 +523,7 @@ firmware: {kind: uefi-menu, style: mustang, mac: '00:01:73:69:5A:EF', boot_lines
     async fn a_mustang_asks_for_a_device_tree_with_each_entry() {
         let kernel = kernel::write(kernel::Format::Arm64Image, "Linux version 6.1", 4096);
         let server = tftp_server(&[("Image", &kernel), ("x.dtb", &tree()), ("rd", b"cpio")]).await;
-        let mut bench = Bench::start(MUSTANG).await;
+        let mut bench = Bench::start_beside(&server, MUSTANG).await;
         lava(
             &mut bench,
             &[
@@ -536,16 +531,16 @@ firmware: {kind: uefi-menu, style: mustang, mac: '00:01:73:69:5A:EF', boot_lines
                 Item("Add Boot Device Entry", "Select the Boot Device:"),
                 Item("TFTP on MAC Address: 00:01:73:69:5A:EF", "Get the IP address from DHCP:"),
                 Enter("y", "Get the TFTP server IP address:"),
-                Enter(&server, "File path of the EFI Application or the kernel :"),
+                Enter("127.0.0.1", "File path of the EFI Application or the kernel :"),
                 Enter("Image", "Is an EFI Application?"),
                 Enter("n", "Boot Type:"),
                 Enter("f", "Add an initrd:"),
                 Enter("y", "Get the IP address from DHCP:"),
                 Enter("y", "Get the TFTP server IP address:"),
-                Enter(&server, "File path of the initrd :"),
+                Enter("127.0.0.1", "File path of the initrd :"),
                 Enter("rd", "Get the IP address from DHCP:"),
                 Enter("y", "Get the TFTP server IP address:"),
-                Enter(&server, "File path of the FDT :"),
+                Enter("127.0.0.1", "File path of the FDT :"),
                 Enter("x.dtb", "Arguments to pass to the binary:"),
                 Enter("root=/dev/ram0", "Description for this new Entry:"),
                 Enter("LAVA NFS Test Image", "Choice:"),
@@ -600,7 +595,7 @@ firmware: {kind: uefi-menu, style: mustang, mac: '00:01:73:69:5A:EF', boot_lines
     #[tokio::test]
     async fn a_kernel_that_is_not_there_leads_back_to_the_menu() {
         let server = tftp_server(&[]).await;
-        let mut bench = Bench::start(MUSTANG).await;
+        let mut bench = Bench::start_beside(&server, MUSTANG).await;
         lava(
             &mut bench,
             &[
@@ -608,7 +603,7 @@ firmware: {kind: uefi-menu, style: mustang, mac: '00:01:73:69:5A:EF', boot_lines
                 Item("Add Boot Device Entry", "Select the Boot Device:"),
                 Item("TFTP on MAC Address: 00:01:73:69:5A:EF", "Get the IP address from DHCP:"),
                 Enter("y", "Get the TFTP server IP address:"),
-                Enter(&server, "kernel :"),
+                Enter("127.0.0.1", "kernel :"),
                 Enter("Image", "Is an EFI Application?"),
                 Enter("n", "Boot Type:"),
                 Enter("g", "Add an initrd:"),

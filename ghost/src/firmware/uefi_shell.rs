@@ -11,7 +11,6 @@ use super::arch::Arch;
 use super::{BootImage, Flow, Next};
 use crate::console::Input;
 use crate::machine::Machine;
-use crate::patience::countdown;
 
 /// How the shell shows itself.
 #[derive(Debug, Clone, Deserialize)]
@@ -70,7 +69,8 @@ pub(super) async fn shell(
     ));
     machine.console().print(&text).await;
     // There is no startup.nsh: whatever happens, the prompt is next.
-    machine.console().key(countdown(settings.delay)).await;
+    let wait = machine.countdown(settings.delay);
+    machine.console().key(wait).await;
     machine.console().print("\n").await;
     let mut drive = None;
     loop {

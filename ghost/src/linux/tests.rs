@@ -59,11 +59,13 @@ async fn boot(image: BootImage) -> Booted {
     let lease = Lease::new("board-01", Ipv4Addr::LOCALHOST.into());
     let mut machine = Machine::new(Arc::new(board), lease, vec![console], ledger);
     let exit = run(&mut machine, image).await;
-    for console in &mut machine.consoles {
-        console.hang_up().await;
-    }
-    let mut printed = String::new();
-    far.read_to_string(&mut printed).await.unwrap();
+    // The other side hangs up when the board has, as LAVA's telnet does.
+    let heard = async move {
+        let mut printed = String::new();
+        far.read_to_string(&mut printed).await.unwrap();
+        printed
+    };
+    let ((), printed) = tokio::join!(machine.console().hang_up(), heard);
     Booted { exit, printed: printed.replace("\r\n", "\n"), events: events(dir.path()), dir }
 }
 

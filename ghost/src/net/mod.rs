@@ -49,6 +49,8 @@ pub struct Lease {
     pub address: IpAddr,
     /// The server that boot files come from (`next-server`): the worker.
     pub server: IpAddr,
+    /// Where servers of the lab have their TFTP.
+    pub tftp_port: u16,
 }
 
 impl Lease {
@@ -56,7 +58,7 @@ impl Lease {
     #[must_use]
     pub fn new(board: &str, server: IpAddr) -> Self {
         let sum = board.bytes().fold(7_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
-        Self { address: IpAddr::from([192, 168, 77, 2 + sum % 250]), server }
+        Self { address: IpAddr::from([192, 168, 77, 2 + sum % 250]), server, tftp_port: tftp::PORT }
     }
 }
 
@@ -108,7 +110,12 @@ impl Net {
     /// See [`FetchError`]; the ledger has it too.
     pub async fn tftp(&self, server: &str, path: &str, load: &str) -> Result<Vec<u8>, FetchError> {
         self.check_address(path);
-        let fetched = tftp::get(server, path, &tftp::Options::default()).await;
+        let fetched = tftp::get(
+            server,
+            path,
+            &tftp::Options { port: self.lease.tftp_port, ..tftp::Options::default() },
+        )
+        .await;
         self.note(Protocol::Tftp, path, load, fetched)
     }
 

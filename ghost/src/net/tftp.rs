@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::{FILE_LIMIT, FetchError, resolve};
 
 /// The well-known port (RFC 1350, section 4).
-const PORT: u16 = 69;
+pub const PORT: u16 = 69;
 /// Payload of a data packet unless negotiated otherwise (RFC 1350, section 2).
 const PLAIN_BLOCK_SIZE: usize = 512;
 /// No UDP packet is larger.
@@ -54,6 +54,8 @@ pub mod error_code {
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
+    /// Where the server listens, if its name does not say so.
+    pub port: u16,
     /// Payload of a data packet (RFC 2348), 8 to 65464. 1468 is what fits an
     /// Ethernet frame, and what U-Boot asks for.
     pub block_size: u16,
@@ -71,6 +73,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            port: PORT,
             block_size: 1468,
             window: 1,
             retry: Duration::from_secs(1),
@@ -96,7 +99,7 @@ pub async fn get(server: &str, path: &str, options: &Options) -> Result<Vec<u8>,
     if path.contains('\0') {
         return Err(FetchError::Bad("the path has a NUL".into()));
     }
-    let server = resolve(server, PORT).await?;
+    let server = resolve(server, options.port).await?;
     match Transfer::new(server, path, options).await?.run(true).await {
         // RFC 2347: the server may refuse the options, and the client may ask again without.
         Err(Failure::OptionsRefused) => {

@@ -1,10 +1,10 @@
 //! The command language that U-Boot, barebox and GRUB share at heart: words,
-//! quotes, variables, and `;`, `&&`, `||` between commands.
+//! quotes, variables, and `;`, `&&`, `||` between statements.
 //!
 //! Crates that parse shells either know no variables and no separators
 //! (`shlex`) or are whole POSIX shells whose grammar these firmwares do not have.
 
-/// What stands between a command and the next one.
+/// What stands between a statement and the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Joint {
     /// `;` or the end: the next runs anyway.
@@ -29,15 +29,15 @@ struct Word {
     quoted: bool,
 }
 
-/// One command of a line, its variables not yet replaced.
+/// One command of a line with its arguments, variables not yet replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Command {
+pub struct Statement {
     words: Vec<Word>,
     /// What follows it.
     pub joint: Joint,
 }
 
-/// A line that is no command.
+/// Why a line can't be taken apart.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SyntaxError {
     /// A quote or brace that never closes.
@@ -45,7 +45,13 @@ pub enum SyntaxError {
     Unterminated(char),
 }
 
-impl Command {
+impl Statement {
+    /// A statement of words that mean what they say.
+    pub fn literal<'w>(words: impl IntoIterator<Item = &'w str>, joint: Joint) -> Self {
+        let word = |text: &str| Word { pieces: vec![Piece::Text(text.to_owned())], quoted: true };
+        Self { words: words.into_iter().map(word).collect(), joint }
+    }
+
     /// Its words, variables replaced. An unquoted variable is split at blanks.
     pub fn expand(&self, lookup: impl Fn(&str) -> Option<String>) -> Vec<String> {
         let mut out = Vec::new();
@@ -89,8 +95,8 @@ impl Command {
 ///
 /// # Errors
 /// When a quote or a brace never closes.
-pub fn parse(line: &str) -> Result<Vec<Command>, SyntaxError> {
-    let mut commands = Vec::new();
+pub fn parse(line: &str) -> Result<Vec<Statement>, SyntaxError> {
+    let mut statements = Vec::new();
     let mut words: Vec<Word> = Vec::new();
     let mut word = Word::default();
     let mut chars = line.chars().peekable();
@@ -130,25 +136,25 @@ pub fn parse(line: &str) -> Result<Vec<Command>, SyntaxError> {
             '#' if word == Word::default() => break,
             ';' | '\n' => {
                 end_word(&mut word, &mut words);
-                finish(&mut commands, &mut words, Joint::Always);
+                finish(&mut statements, &mut words, Joint::Always);
             }
             '&' | '|' if chars.peek() == Some(&c) => {
                 chars.next();
                 end_word(&mut word, &mut words);
-                finish(&mut commands, &mut words, if c == '&' { Joint::And } else { Joint::Or });
+                finish(&mut statements, &mut words, if c == '&' { Joint::And } else { Joint::Or });
             }
             c if c.is_whitespace() => end_word(&mut word, &mut words),
             c => push_text(&mut word, c.encode_utf8(&mut [0; 4])),
         }
     }
     end_word(&mut word, &mut words);
-    finish(&mut commands, &mut words, Joint::Always);
-    Ok(commands)
+    finish(&mut statements, &mut words, Joint::Always);
+    Ok(statements)
 }
 
-fn finish(commands: &mut Vec<Command>, words: &mut Vec<Word>, joint: Joint) {
+fn finish(statements: &mut Vec<Statement>, words: &mut Vec<Word>, joint: Joint) {
     if !words.is_empty() {
-        commands.push(Command { words: std::mem::take(words), joint });
+        statements.push(Statement { words: std::mem::take(words), joint });
     }
 }
 
@@ -208,7 +214,7 @@ mod tests {
             "list" => Some("a b".to_owned()),
             _ => None,
         };
-        parse(line).unwrap().iter().map(|command| command.expand(lookup)).collect()
+        parse(line).unwrap().iter().map(|statement| statement.expand(lookup)).collect()
     }
 
     #[test]
@@ -233,7 +239,8 @@ mod tests {
 
     #[test]
     fn separators_tell_when_the_next_command_runs() {
-        let joints: Vec<Joint> = parse("a && b || c; d").unwrap().iter().map(|c| c.joint).collect();
+        let joints: Vec<Joint> =
+            parse("a && b || c; d").unwrap().iter().map(|statement| statement.joint).collect();
         assert_eq!(joints, [Joint::And, Joint::Or, Joint::Always, Joint::Always]);
     }
 
@@ -246,9 +253,9 @@ mod tests {
     proptest! {
         #[test]
         fn no_line_makes_it_panic(line in ".*") {
-            if let Ok(commands) = parse(&line) {
-                for command in commands {
-                    command.expand(|name| Some(format!(" {name} ")));
+            if let Ok(statements) = parse(&line) {
+                for statement in statements {
+                    statement.expand(|name| Some(format!(" {name} ")));
                 }
             }
         }
