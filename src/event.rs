@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::lava::words::JobState;
+
 /// Where events of a run are sent to. That nobody listens is no error.
 pub type EventSender = tokio::sync::mpsc::UnboundedSender<Event>;
 
@@ -216,8 +218,8 @@ pub enum Event {
     JobState {
         /// Name of the scenario.
         scenario: String,
-        /// LAVA's word.
-        state: String,
+        /// How far it is.
+        state: JobState,
     },
     /// A job is in another of LAVA's actions. Told only where somebody looks.
     Action {

@@ -97,7 +97,7 @@ pub fn masks(text: &str) {
 
 /// A message of LAVA's publisher.
 pub fn event(text: &str) {
-    let _ = events::parse(text);
+    let _ = events::parse(text, chrono::DateTime::UNIX_EPOCH);
 }
 
 /// A piece of a job's log, as it grows.

@@ -4,16 +4,7 @@ use std::collections::BTreeMap;
 
 use meta_lava_ghost::ledger::Entry;
 
-/// What LAVA announced of a job and its devices while it ran: each one's states, in order.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Announced {
-    /// The job's: `Submitted Unknown`, ..., `Finished Complete`.
-    pub job: Vec<String>,
-    /// The devices', by their names: `Reserved Good`, ..., `Idle Good`.
-    pub devices: BTreeMap<String, Vec<String>>,
-    /// Why the stream broke off, if it did, so that something may be missing.
-    pub gap: Option<String>,
-}
+use crate::jobs::announced::Announced;
 
 /// Everything the verdict is made of. Raw: nothing is masked here.
 #[derive(Debug, Clone, Default)]

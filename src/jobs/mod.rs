@@ -2,6 +2,7 @@
 //! evidence of both sides.
 
 pub mod activity;
+pub mod announced;
 pub mod collector;
 pub mod evidence;
 pub mod timeline;
@@ -14,10 +15,12 @@ use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::error::Result;
+use crate::jobs::announced::Announced;
 use crate::jobs::collector::Collector;
-use crate::jobs::evidence::{Announced, Evidence};
+use crate::jobs::evidence::Evidence;
 use crate::lava::api::{Api, Job, Submission};
-use crate::lava::events::{Events, LavaEvent, Listener};
+use crate::lava::events::{Events, LavaEvent, Listener, Subject};
+use crate::lava::words::JobState;
 
 /// How often a job is asked about while the event stream is there. Events tell of
 /// the end at once, and each question costs LAVA's server processor time that its jobs
@@ -28,8 +31,9 @@ const POLL_BLIND: Duration = Duration::from_secs(1);
 /// How often, and how many times, LAVA is asked whether a job is what its event said.
 const SETTLE: Duration = Duration::from_millis(100);
 const SETTLE_TRIES: usize = 100;
-/// How long the last events may take that LAVA announces of a job that has ended.
-const LAST_EVENTS: Duration = Duration::from_secs(10);
+/// How long the events may take that LAVA announces of a job which has ended. None of them
+/// is lost, so all this time is taken only where LAVA did not send one.
+const LAST_EVENTS: Duration = Duration::from_secs(20);
 /// How long LAVA may take to end a job that was cancelled.
 const CANCEL: Duration = Duration::from_secs(20);
 
@@ -56,6 +60,7 @@ pub struct Watch<'a> {
 impl Watch<'_> {
     /// Submits `definition`, which runs on `devices`, and waits until it has ended or
     /// `timeout` is over. `on_state` is told the job's id and each state it goes through.
+    /// What is heard of it goes on until [`Hearing::close`].
     ///
     /// # Errors
     /// When LAVA can't be reached.
@@ -64,19 +69,21 @@ impl Watch<'_> {
         definition: &str,
         devices: &[&str],
         timeout: Duration,
-        on_state: &mut (dyn FnMut(&str, &str) + Send),
-    ) -> Result<(Option<String>, End, Announced)> {
+        on_state: &mut (dyn FnMut(&str, JobState) + Send),
+    ) -> Result<(Option<String>, End, Hearing)> {
         // Before the submission, so that no event is missed.
         let mut hearing = Hearing::new(self.events, devices);
-        let none = |why| Ok((None, End::Refused(why), Announced::default()));
         let id = match self.api.submit(definition).await? {
             Submission::Accepted(ids) => match ids.into_iter().next() {
                 Some(id) => id,
-                None => return none("LAVA accepted the job without an id".into()),
+                None => {
+                    return Ok((None, End::Refused("LAVA accepted the job without an id".into()), hearing));
+                }
             },
-            Submission::Refused(why) => return none(why),
+            Submission::Refused(why) => return Ok((None, End::Refused(why), hearing)),
         };
-        on_state(&id, "Submitted");
+        hearing.id.clone_from(&id);
+        on_state(&id, JobState::Submitted);
         let deadline = Instant::now() + timeout;
         let end = tokio::select! {
             result = self.finished(&id, &mut hearing, on_state) => End::Finished(result?.raw),
@@ -87,14 +94,14 @@ impl Watch<'_> {
                 End::TimedOut
             }
         };
-        Ok((Some(id), end, hearing.announced))
+        Ok((Some(id), end, hearing))
     }
 
     async fn finished(
         self,
         id: &str,
         hearing: &mut Hearing,
-        on_state: &mut (dyn FnMut(&str, &str) + Send),
+        on_state: &mut (dyn FnMut(&str, JobState) + Send),
     ) -> Result<Job> {
         let mut tick = tokio::time::interval(POLL_BLIND);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -102,7 +109,7 @@ impl Watch<'_> {
         let mut asked = Instant::now();
         loop {
             let state = tokio::select! {
-                heard = hearing.next(id) => match heard {
+                heard = hearing.next() => match heard {
                     Heard::State(state) => state,
                     Heard::Gap => self.api.job(id).await?.state,
                     Heard::Other => continue,
@@ -115,12 +122,12 @@ impl Watch<'_> {
                     self.api.job(id).await?.state
                 }
             };
-            on_state(id, &state);
-            if state == "Finished" {
+            let ended = state == JobState::Finished;
+            on_state(id, state);
+            if ended {
                 let job = self.settled(id).await?;
-                // The last words on job and devices are said in one transaction; where one
-                // is missing, so it is in the verdict.
-                let _ = tokio::time::timeout(LAST_EVENTS, hearing.end(id)).await;
+                // What is missing then is missing in the verdict.
+                let _ = tokio::time::timeout(LAST_EVENTS, hearing.whole()).await;
                 return Ok(job);
             }
         }
@@ -133,7 +140,7 @@ impl Watch<'_> {
         tick.tick().await;
         let mut job = self.api.job(id).await?;
         for _ in 1..SETTLE_TRIES {
-            if job.state == "Finished" {
+            if job.state == JobState::Finished {
                 break;
             }
             tick.tick().await;
@@ -174,15 +181,16 @@ impl Watch<'_> {
 }
 
 /// Listens to what LAVA announces of one job, and takes it down.
-struct Hearing {
+pub struct Hearing {
     listener: Listener,
+    id: String,
     announced: Announced,
 }
 
 /// What was heard.
 enum Heard {
     /// The job's state.
-    State(String),
+    State(JobState),
     /// Something may have been missed.
     Gap,
     /// Something else.
@@ -191,46 +199,47 @@ enum Heard {
 
 impl Hearing {
     fn new(events: &Events, devices: &[&str]) -> Self {
-        Self {
-            listener: events.subscribe(),
-            announced: Announced {
-                devices: devices.iter().map(|device| ((*device).to_owned(), Vec::new())).collect(),
-                gap: events.link().err(),
-                ..Announced::default()
-            },
-        }
+        let listener = events.subscribe();
+        let mut announced = Announced::of(devices);
+        announced.gap = events.link().err();
+        Self { listener, id: String::new(), announced }
     }
 
-    async fn next(&mut self, id: &str) -> Heard {
-        match self.listener.next().await {
-            LavaEvent::Job(event) if event.job == id => {
-                self.announced.job.push(format!("{} {}", event.state, event.health));
-                Heard::State(event.state)
-            }
-            LavaEvent::Device(event) => {
-                // What came before the job's first event is of what was there before.
-                let begun = !self.announced.job.is_empty();
-                if let Some(states) = self.announced.devices.get_mut(&event.device).filter(|_| begun) {
-                    states.push(format!("{} {}", event.state, event.health));
+    async fn next(&mut self) -> Heard {
+        let event = self.listener.next().await;
+        self.take(event)
+    }
+
+    fn take(&mut self, event: LavaEvent) -> Heard {
+        match event {
+            LavaEvent::Told(told) => {
+                self.announced.take(&self.id, &told);
+                match &told.subject {
+                    Subject::Job(event) if event.job == self.id => Heard::State(event.state.clone()),
+                    _ => Heard::Other,
                 }
-                Heard::Other
             }
             LavaEvent::Gap(why) => {
                 self.announced.gap.get_or_insert(why);
                 Heard::Gap
             }
-            _ => Heard::Other,
         }
     }
 
-    /// Waits until the last events of the job and of its devices are there.
-    async fn end(&mut self, id: &str) {
-        let last = |states: &Vec<String>, word| states.last().is_some_and(|state| state.starts_with(word));
-        while !last(&self.announced.job, "Finished")
-            || !self.announced.devices.values().all(|states| last(states, "Idle"))
-        {
-            self.next(id).await;
+    /// Waits until all is there that LAVA announces of a job.
+    async fn whole(&mut self) {
+        while !self.announced.whole(&self.id) {
+            self.next().await;
         }
+    }
+
+    /// What was heard until now.
+    #[must_use]
+    pub fn close(mut self) -> Announced {
+        while let Some(event) = self.listener.ready() {
+            self.take(event);
+        }
+        self.announced
     }
 }
 

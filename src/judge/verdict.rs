@@ -278,6 +278,7 @@ fn write_raw(folder: &Path, evidence: &Evidence, context: &Context) -> Result<()
     write("metadata.json", &json(&evidence.metadata))?;
     write("log.yaml", &evidence.log)?;
     write("pipeline.yaml", &evidence.pipeline)?;
+    write("announced.jsonl", evidence.announced.lines().as_bytes())?;
     let suites: Vec<Value> = evidence
         .suites
         .iter()
@@ -327,7 +328,7 @@ pub mod tests {
         ];
         let overlay = format!("echo /lava-{job}/bin\n").into_bytes();
         Evidence {
-            announced: crate::jobs::evidence::Announced::default(),
+            announced: crate::jobs::announced::Announced::default(),
             blobs: [(meta_lava_formats::sha256(&overlay), overlay)].into(),
             job: Some(job.into()),
             details: json!({"id": job, "health": "Complete", "state": "Finished", "token": "hush"}),

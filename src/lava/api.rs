@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result, chain};
+use crate::lava::words::{DeviceHealth, DeviceState, JobHealth, JobState, WorkerHealth, WorkerState};
 use crate::secret::Secret;
 use crate::text::printable;
 
@@ -51,10 +52,10 @@ pub enum Submission {
 pub struct Job {
     /// Id.
     pub id: String,
-    /// `Submitted`, `Scheduling`, `Scheduled`, `Running`, `Canceling` or `Finished`.
-    pub state: String,
-    /// `Unknown`, `Complete`, `Incomplete` or `Canceled`.
-    pub health: String,
+    /// How far it is.
+    pub state: JobState,
+    /// How it ended.
+    pub health: JobHealth,
     /// The device it was given to.
     pub actual_device: Option<String>,
     /// All that LAVA told, as it came.
@@ -66,6 +67,7 @@ impl Job {
         let text = |key: &str| raw.get(key).and_then(Value::as_str).map(str::to_owned);
         match (raw.get("id").and_then(id_text), text("state"), text("health")) {
             (Some(id), Some(state), Some(health)) => {
+                let (state, health) = (state.into(), health.into());
                 Ok(Self { id, state, health, actual_device: text("actual_device"), raw })
             }
             _ => Err(Error::Infrastructure(format!(
@@ -95,10 +97,10 @@ pub struct Device {
     pub hostname: String,
     /// Device-type.
     pub device_type: String,
-    /// `Idle`, `Reserved` or `Running`.
-    pub state: String,
-    /// `Good`, `Unknown`, `Looping`, `Bad`, `Maintenance` or `Retired`.
-    pub health: String,
+    /// Whether it is taken.
+    pub state: DeviceState,
+    /// Whether it is fit for jobs.
+    pub health: DeviceHealth,
     /// Worker.
     #[serde(default)]
     pub worker_host: Option<String>,
@@ -109,10 +111,10 @@ pub struct Device {
 pub struct Worker {
     /// Name.
     pub hostname: String,
-    /// `Online` or `Offline`.
-    pub state: String,
-    /// `Active`, `Maintenance` or `Retired`.
-    pub health: String,
+    /// Whether the server hears of it.
+    pub state: WorkerState,
+    /// Whether it is meant to work.
+    pub health: WorkerHealth,
     /// Version of its dispatcher, once it has reported.
     #[serde(default)]
     pub version: Option<String>,
@@ -706,7 +708,7 @@ mod tests {
     fn jobs_need_id_state_and_health() {
         let raw = json!({"id": 3, "state": "Finished", "health": "Complete", "actual_device": null});
         let job = Job::from_value(raw).unwrap();
-        assert_eq!(job.state, "Finished");
+        assert_eq!(job.state, JobState::Finished);
         assert_eq!((job.id.as_str(), job.actual_device), ("3", None));
         assert!(Job::from_value(json!({"detail": "Not found."})).is_err());
     }

@@ -2,13 +2,17 @@
 //! here; who listens must poll after a [`LavaEvent::Gap`]. A run waits for the stream
 //! before its first job: the publisher may come up later than all else.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
+use chrono::{DateTime, NaiveDateTime, Utc};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::sync::{broadcast, watch};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+use super::words::{DeviceHealth, DeviceState, JobHealth, JobState, WorkerHealth, WorkerState};
 
 /// How many events may wait for a listener that is busy.
 const QUEUE: usize = 8192;
@@ -22,31 +26,57 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// A silent publisher is asked whether it is still there.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// Something that LAVA announced.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a listener is told.
+#[derive(Debug, Clone, PartialEq)]
 pub enum LavaEvent {
+    /// LAVA announced something.
+    Told(Arc<Told>),
+    /// The stream began, broke off, or began again, and why: what was meanwhile may
+    /// have been missed.
+    Gap(String),
+}
+
+/// Something that LAVA announced, `[topic, uuid, date, user, json]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Told {
+    /// When it came, by this machine's clock.
+    pub received: DateTime<Utc>,
+    /// When its sender made it, by its own clock, in UTC.
+    pub sent: Option<NaiveDateTime>,
+    /// Such as `org.lavasoftware.testjob`.
+    pub topic: String,
+    /// Made of the sender's clock and of a number that the sender drew.
+    pub uuid: String,
+    /// The job's submitter, or `lavaserver`.
+    pub user: String,
+    /// The rest, as LAVA wrote it.
+    pub body: Value,
+    /// What it is about.
+    pub subject: Subject,
+}
+
+/// What an event is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
     /// A job changed.
     Job(JobEvent),
     /// A device changed.
     Device(DeviceEvent),
     /// A worker changed.
     Worker(WorkerEvent),
-    /// The stream began, broke off, or began again, and why: what was meanwhile may
-    /// have been missed.
-    Gap(String),
 }
 
 /// A job changed its state or health.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobEvent {
-    /// Id.
+    /// Its number.
     pub job: String,
     /// `12.0`, of a multinode job.
     pub sub_id: Option<String>,
-    /// `Submitted`, `Scheduling`, `Scheduled`, `Running`, `Canceling`, `Finished`.
-    pub state: String,
-    /// `Unknown`, `Complete`, `Incomplete`, `Canceled`.
-    pub health: String,
+    /// How far it is.
+    pub state: JobState,
+    /// How it ended.
+    pub health: JobHealth,
     /// The device it was given to.
     pub device: Option<String>,
     /// The device-type it asked for.
@@ -56,25 +86,25 @@ pub struct JobEvent {
 /// A device changed its state or health.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceEvent {
-    /// Name.
+    /// Its host name.
     pub device: String,
-    /// `Idle`, `Reserved`, `Running`.
-    pub state: String,
-    /// `Good`, `Unknown`, `Bad`, ...
-    pub health: String,
-    /// The job on it.
+    /// Whether it is taken.
+    pub state: DeviceState,
+    /// Whether it is fit for jobs.
+    pub health: DeviceHealth,
+    /// The job on it, by its number or its sub-id.
     pub job: Option<String>,
 }
 
 /// A worker changed its state or health.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerEvent {
-    /// Name.
+    /// Its host name.
     pub worker: String,
-    /// `Online`, `Offline`.
-    pub state: String,
-    /// `Active`, `Maintenance`, `Retired`.
-    pub health: String,
+    /// Whether the server hears of it.
+    pub state: WorkerState,
+    /// Whether it is meant to work.
+    pub health: WorkerHealth,
 }
 
 /// The connection: up, or why it is not.
@@ -103,12 +133,23 @@ impl Listener {
     pub async fn next(&mut self) -> LavaEvent {
         match self.0.recv().await {
             Ok(event) => event,
-            Err(broadcast::error::RecvError::Lagged(lost)) => {
-                LavaEvent::Gap(format!("{lost} events came faster than they were taken"))
-            }
+            Err(broadcast::error::RecvError::Lagged(lost)) => lagged(lost),
             Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
     }
+
+    /// The next event, if it is there already.
+    pub fn ready(&mut self) -> Option<LavaEvent> {
+        match self.0.try_recv() {
+            Ok(event) => Some(event),
+            Err(broadcast::error::TryRecvError::Lagged(lost)) => Some(lagged(lost)),
+            Err(_) => None,
+        }
+    }
+}
+
+fn lagged(lost: u64) -> LavaEvent {
+    LavaEvent::Gap(format!("{lost} events came faster than they were taken"))
 }
 
 impl Events {
@@ -189,10 +230,10 @@ async fn session(url: &str, to: &broadcast::Sender<LavaEvent>, up: &watch::Sende
         };
         asked = false;
         if let Message::Text(text) = message {
-            match parse(text.as_str()) {
-                Some(event) => {
-                    tracing::trace!(?event, "event");
-                    let _ = to.send(event);
+            match parse(text.as_str(), SystemTime::now().into()) {
+                Some(told) => {
+                    tracing::trace!(?told, "event");
+                    let _ = to.send(LavaEvent::Told(Arc::new(told)));
                 }
                 None => tracing::debug!(bytes = text.len(), "an event that is not understood"),
             }
@@ -200,40 +241,42 @@ async fn session(url: &str, to: &broadcast::Sender<LavaEvent>, up: &watch::Sende
     }
 }
 
-/// What a message says: `[topic, uuid, date, user, json]`. It comes over the
-/// network, so nothing about it is taken for granted; what is not of interest
-/// or makes no sense is `None`.
-pub(crate) fn parse(text: &str) -> Option<LavaEvent> {
-    let parts: Vec<String> = serde_json::from_str(text).ok()?;
-    let [topic, _, _, _, data] = parts.as_slice() else { return None };
-    let data: Value = serde_json::from_str(data).ok()?;
-    let text = |key: &str| match data.get(key)? {
+/// What a message says that was `received` then. It comes over the network, so nothing
+/// about it is taken for granted; what is not of interest or makes no sense is `None`.
+pub(crate) fn parse(text: &str, received: DateTime<Utc>) -> Option<Told> {
+    let [topic, uuid, date, user, data]: [String; 5] = serde_json::from_str(text).ok()?;
+    let body: Value = serde_json::from_str(&data).ok()?;
+    let text = |key: &str| match body.get(key)? {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     };
-    match topic.rsplit('.').next()? {
-        "testjob" => Some(LavaEvent::Job(JobEvent {
+    let subject = match topic.rsplit('.').next()? {
+        "testjob" => Subject::Job(JobEvent {
             job: text("job")?,
             sub_id: text("sub_id").filter(|id| !id.is_empty()),
-            state: text("state")?,
-            health: text("health")?,
+            state: text("state")?.into(),
+            health: text("health")?.into(),
             device: text("device"),
             device_type: text("device_type"),
-        })),
-        "device" => Some(LavaEvent::Device(DeviceEvent {
+        }),
+        "device" => Subject::Device(DeviceEvent {
             device: text("device")?,
-            state: text("state")?,
-            health: text("health")?,
+            state: text("state")?.into(),
+            health: text("health")?.into(),
             job: text("job"),
-        })),
-        "worker" => Some(LavaEvent::Worker(WorkerEvent {
+        }),
+        "worker" => Subject::Worker(WorkerEvent {
             worker: text("hostname")?,
-            state: text("state")?,
-            health: text("health")?,
-        })),
-        _ => None,
-    }
+            state: text("state")?.into(),
+            health: text("health")?.into(),
+        }),
+        _ => return None,
+    };
+    // 2023.01 writes no time zone.
+    let sent =
+        DateTime::parse_from_rfc3339(&date).map(|date| date.naive_utc()).or_else(|_| date.parse()).ok();
+    Some(Told { received, sent, topic, uuid, user, body, subject })
 }
 
 #[cfg(test)]
@@ -246,19 +289,51 @@ mod tests {
         serde_json::to_string(&[topic, "uuid", "2026-01-01T00:00:00", "lavaserver", data]).unwrap()
     }
 
+    fn parse(text: &str) -> Option<Subject> {
+        super::parse(text, DateTime::UNIX_EPOCH).map(|told| told.subject)
+    }
+
+    fn job(event: LavaEvent) -> String {
+        match event {
+            LavaEvent::Told(told) => match &told.subject {
+                Subject::Job(event) => event.job.clone(),
+                other => panic!("{other:?}"),
+            },
+            LavaEvent::Gap(why) => panic!("{why}"),
+        }
+    }
+
+    #[test]
+    fn the_time_at_which_an_event_was_sent_is_in_utc_with_and_without_a_zone() {
+        let sent = |date: &str| {
+            let message = [
+                "a.worker",
+                "uuid",
+                date,
+                "lavaserver",
+                r#"{"hostname": "w", "state": "Online", "health": "Active"}"#,
+            ];
+            let told = super::parse(&serde_json::to_string(&message).unwrap(), DateTime::UNIX_EPOCH).unwrap();
+            told.sent.map(|sent| sent.to_string())
+        };
+        assert_eq!(sent("2026-01-01T00:00:00.25").as_deref(), Some("2026-01-01 00:00:00.250"));
+        assert_eq!(sent("2026-01-01T01:00:00.25+01:00").as_deref(), Some("2026-01-01 00:00:00.250"));
+        assert_eq!(sent("today"), None);
+    }
+
     #[test]
     fn jobs_devices_and_workers_are_understood() {
         let text = message(
             "org.lavasoftware.testjob",
             r#"{"job": 5, "state": "Finished", "health": "Complete", "device": "bbb-01", "x": null}"#,
         );
-        let Some(LavaEvent::Job(event)) = parse(&text) else { panic!("{text}") };
-        assert_eq!((event.job.as_str(), event.state.as_str()), ("5", "Finished"));
+        let Some(Subject::Job(event)) = parse(&text) else { panic!("{text}") };
+        assert_eq!((event.job.as_str(), event.state), ("5", JobState::Finished));
         assert_eq!((event.device.as_deref(), event.sub_id, event.device_type), (Some("bbb-01"), None, None));
         let text = message("x.worker", r#"{"hostname": "worker-1", "state": "Online", "health": "Active"}"#);
-        assert!(matches!(parse(&text), Some(LavaEvent::Worker(event)) if event.worker == "worker-1"));
+        assert!(matches!(parse(&text), Some(Subject::Worker(event)) if event.worker == "worker-1"));
         let text = message("x.device", r#"{"device": "d", "state": "Idle", "health": "Good", "job": "7"}"#);
-        assert!(matches!(parse(&text), Some(LavaEvent::Device(event)) if event.job.as_deref() == Some("7")));
+        assert!(matches!(parse(&text), Some(Subject::Device(event)) if event.job.as_deref() == Some("7")));
     }
 
     #[test]
@@ -288,7 +363,7 @@ mod tests {
         let mut listener = events.subscribe();
         for number in ["1", "2"] {
             assert!(matches!(listener.next().await, LavaEvent::Gap(why) if why == "it was not there before"));
-            assert!(matches!(listener.next().await, LavaEvent::Job(event) if event.job == number));
+            assert_eq!(job(listener.next().await), number);
             assert!(matches!(listener.next().await, LavaEvent::Gap(why) if why == "closed"));
         }
         server.await.unwrap();
@@ -309,7 +384,7 @@ mod tests {
         let mut late = events.subscribe();
         let data = r#"{"job": 1, "state": "Running", "health": "Unknown"}"#;
         socket.send(Message::Text(message("x.testjob", data).into())).await.unwrap();
-        assert!(matches!(late.next().await, LavaEvent::Job(event) if event.job == "1"));
+        assert_eq!(job(late.next().await), "1");
     }
 
     #[tokio::test]
@@ -334,8 +409,9 @@ mod tests {
         #[test]
         fn what_is_announced_is_understood(job in any::<u64>(), state in ".*", health in ".*") {
             let data = serde_json::json!({"job": job, "state": state, "health": health}).to_string();
-            let Some(LavaEvent::Job(event)) = parse(&message("x.testjob", &data)) else { panic!("{data}") };
-            prop_assert_eq!((event.job, event.state, event.health), (job.to_string(), state, health));
+            let Some(Subject::Job(event)) = parse(&message("x.testjob", &data)) else { panic!("{data}") };
+            prop_assert_eq!(event.job, job.to_string());
+            prop_assert_eq!((event.state.word(), event.health.word()), (state.as_str(), health.as_str()));
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, EventSender, Outcome, Phase, ScenarioInfo, Verdict};
 use crate::exit_code::Exit;
 use crate::files::write_whole;
+use crate::lava::words::JobState;
 
 pub use diff::{Hunk, LineKind, Parts, hunks};
 pub use json::RunFile;
@@ -150,7 +151,7 @@ pub struct Row {
     /// LAVA's job id, once submitted.
     pub job: Option<String>,
     /// The job's state in LAVA.
-    pub state: Option<String>,
+    pub state: Option<JobState>,
     /// LAVA's action that the job is in, as far as it was asked for.
     pub action: Option<String>,
     /// When it was submitted.
@@ -228,7 +229,7 @@ impl Run {
             Event::Submitted { scenario, job } => {
                 if let Some(row) = self.row(scenario) {
                     row.job = Some(job.clone());
-                    row.state = Some("Submitted".into());
+                    row.state = Some(JobState::Submitted);
                     row.since = Some(Instant::now());
                 }
             }
@@ -432,7 +433,7 @@ pub mod tests {
             Event::PhaseEnded(Phase::Stack, Duration::from_millis(6_300)),
             Event::PhaseStarted(Phase::Jobs),
             Event::Submitted { scenario: "bbb".into(), job: "1".into() },
-            Event::JobState { scenario: "bbb".into(), state: "Running".into() },
+            Event::JobState { scenario: "bbb".into(), state: JobState::Running },
             finished("bbb", outcome(Verdict::Pass)),
             finished("juno", differing()),
             finished("x15", because(Verdict::Timeout, "job 3 is still Running after 180 s")),

@@ -15,6 +15,7 @@ use crate::jobs::evidence::Evidence;
 use crate::jobs::{self, End, Watch};
 use crate::judge::normalise::{Context, TOKEN};
 use crate::judge::verdict::Judge;
+use crate::lava::words::JobState;
 use crate::run::session::{Up, Worker};
 use crate::scenario::{Matrix, Rendered, Scenario};
 use crate::stack::Stack;
@@ -189,16 +190,17 @@ impl One {
 
     async fn job(&self, begun: Instant, submitted: &mut Option<String>) -> Result<Outcome> {
         let scenario = &self.ready.scenario;
-        let mut last = String::new();
-        let mut on_state = |job: &str, state: &str| {
+        let mut last = JobState::Submitted;
+        let mut on_state = |job: &str, state: JobState| {
             let scenario = scenario.name.clone();
             if submitted.is_none() {
                 *submitted = Some(job.to_owned());
                 self.activity.begin(&scenario, job, self.ready.scenario.timeout);
                 let _ = self.events.send(Event::Submitted { scenario, job: job.to_owned() });
-            } else if state != last {
-                state.clone_into(&mut last);
-                let _ = self.events.send(Event::JobState { scenario, state: state.to_owned() });
+            } else if state > last || (state != last && matches!(last, JobState::Other(_))) {
+                // Events of several senders may come in another order.
+                last.clone_from(&state);
+                let _ = self.events.send(Event::JobState { scenario, state });
             }
         };
         let ended = {
@@ -207,13 +209,13 @@ impl One {
             let work = self.watch().run(&rendered.job, &devices, scenario.timeout, &mut on_state);
             self.interrupt.or(self.stack.guard(work)).await
         };
-        let (job, end, announced) = ended?;
+        let (job, end, hearing) = ended?;
         let details = match &end {
             End::Finished(details) => Some(details.clone()),
             _ => None,
         };
         let (mut evidence, context) = self.stack.guard(self.evidence(job.as_deref(), details)).await?;
-        evidence.announced = announced;
+        evidence.announced = hearing.close();
         let seconds = begun.elapsed().as_secs_f64();
         match end {
             End::Finished(_) => self.judge.judge(scenario, &evidence, &context, seconds),

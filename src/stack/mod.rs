@@ -26,7 +26,8 @@ use crate::error::{Error, Result};
 use crate::event::{Event, EventSender, Phase};
 use crate::judge::normalise::Artifacts;
 use crate::lava::Api;
-use crate::lava::events::{Events, LavaEvent};
+use crate::lava::events::{Events, LavaEvent, Subject};
+use crate::lava::words::{DeviceHealth, DeviceState, WorkerState};
 use crate::secret::Secret;
 use crate::stack::compose::{Compose, Project, labelled};
 use crate::stack::docker::Engine;
@@ -367,19 +368,22 @@ impl Stack {
                 () = tokio::time::sleep_until(deadline) => return Err(self.offline(workers).await),
             };
             match event {
-                Some(LavaEvent::Worker(event)) if event.state == "Online" => {
-                    online.insert(event.worker);
+                Some(LavaEvent::Told(told)) => {
+                    if let Subject::Worker(event) = &told.subject
+                        && event.state == WorkerState::Online
+                    {
+                        online.insert(event.worker.clone());
+                    }
                 }
                 None | Some(LavaEvent::Gap(_)) => {
                     let found = self.api.workers().await?;
                     online.extend(
                         found
                             .into_iter()
-                            .filter(|worker| worker.state == "Online")
+                            .filter(|worker| worker.state == WorkerState::Online)
                             .map(|worker| worker.hostname),
                     );
                 }
-                _ => {}
             }
             if workers.iter().all(|worker| online.contains(worker)) {
                 return Ok(());
@@ -392,7 +396,7 @@ impl Stack {
         let mut text = format!("after {} s not all workers are online:", WORKERS.as_secs());
         for (index, name) in workers.iter().enumerate() {
             let found = known.iter().find(|worker| &worker.hostname == name);
-            let state = found.map_or("not known to LAVA", |worker| worker.state.as_str());
+            let state = found.map_or("not known to LAVA", |worker| worker.state.word());
             text.push_str(&format!(" {name} {state}"));
             match found.and_then(|worker| worker.version.as_deref()) {
                 Some(version) if version != self.version && !self.version.is_empty() => {
@@ -400,7 +404,7 @@ impl Stack {
                 }
                 _ => {}
             }
-            if state != "Online"
+            if found.is_none_or(|worker| worker.state != WorkerState::Online)
                 && let Ok(container) = service(&self.containers, "worker", index + 1)
             {
                 text.push_str(&format!("; {}\n", self.said(&container.id, WORKER_LOG).await));
@@ -423,7 +427,7 @@ impl Stack {
             .iter()
             .filter_map(|spec| match found.iter().find(|device| device.hostname == spec.hostname) {
                 None => Some(format!("{} is missing", spec.hostname)),
-                Some(device) if device.health != "Good" || device.state != "Idle" => {
+                Some(device) if device.health != DeviceHealth::Good || device.state != DeviceState::Idle => {
                     Some(format!("{} is {} and {}", spec.hostname, device.state, device.health))
                 }
                 Some(_) => None,

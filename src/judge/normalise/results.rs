@@ -42,14 +42,22 @@ pub fn normalise(evidence: &Evidence, normaliser: Normaliser<'_>) -> String {
             text.push_str(&format!("  {field}: {}\n", mask(&plain(value))));
         }
     }
-    if evidence.job.is_some() {
-        let announced = |states: &[String]| match states {
+    if let Some(id) = &evidence.job {
+        let announced = &evidence.announced;
+        let line = |states: Vec<String>| match states.as_slice() {
             [] => "nothing".to_owned(),
             states => mask(&states.join(", ")),
         };
-        text.push_str(&format!("announced\n  job: {}\n", announced(&evidence.announced.job)));
-        for (device, states) in &evidence.announced.devices {
-            text.push_str(&format!("  device {}: {}\n", mask(device), announced(states)));
+        let states = announced.job(id);
+        let states = states.iter().map(|event| format!("{} {}", event.state, event.health));
+        text.push_str(&format!("announced\n  job: {}\n", line(states.collect())));
+        for device in &announced.devices {
+            let states = announced.device(id, device);
+            let states = states.iter().map(|event| format!("{} {}", event.state, event.health));
+            text.push_str(&format!("  device {}: {}\n", mask(device), line(states.collect())));
+        }
+        if announced.cut {
+            text.push_str("  and more than is kept\n");
         }
     }
     let attributes = attributes(&evidence.metadata);
@@ -198,6 +206,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::jobs::announced::tests::announced;
     use crate::judge::normalise::{Context, Masks};
 
     fn results(evidence: &Evidence) -> String {
@@ -234,11 +243,11 @@ mod tests {
                     ],
                 ),
             ],
-            announced: crate::jobs::evidence::Announced {
-                job: vec!["Submitted Unknown".into(), "Finished Complete".into()],
-                devices: [("bbb-01".to_owned(), Vec::new())].into(),
-                gap: None,
-            },
+            announced: announced(
+                "12",
+                &["bbb-01"],
+                &[(1, "job 12 Submitted Unknown"), (2, "job 12 Finished Complete")],
+            ),
             ..Evidence::default()
         };
         insta::assert_snapshot!(results(&evidence), @r"

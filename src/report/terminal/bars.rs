@@ -9,6 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::{Look, phase_name};
 use crate::event::{Event, Phase, Verdict};
+use crate::lava::words::JobState;
 use crate::report::{Row, Run};
 use crate::text::printable;
 
@@ -149,7 +150,7 @@ fn step(text: &str) -> Option<(&str, u64, u64)> {
 /// How many jobs are in which state.
 fn states(run: &Run, look: Look) -> String {
     let open = || run.rows.iter().filter(|row| row.outcome.is_none());
-    let running = open().filter(|row| row.state.as_deref() == Some("Running")).count();
+    let running = open().filter(|row| row.state == Some(JobState::Running)).count();
     let queued = open().filter(|row| row.job.is_some()).count() - running;
     let waiting = open().filter(|row| row.job.is_none()).count();
     let red = run
@@ -182,7 +183,8 @@ fn lines(run: &Run, most: usize) -> Vec<String> {
         .iter()
         .map(|row| {
             let seconds = row.since.map_or(0, |since| since.elapsed().as_secs());
-            let doing = printable(row.action.as_deref().or(row.state.as_deref()).unwrap_or_default());
+            let state = row.state.as_ref().map(JobState::word);
+            let doing = printable(row.action.as_deref().or(state).unwrap_or_default());
             let name = console::truncate_str(&row.info.name, NAME, "…");
             format!("{name:<NAME$} {seconds:>3} s  {doing}")
         })
@@ -207,7 +209,7 @@ mod tests {
         for name in ["bbb", "juno", "x15"] {
             run.take(&Event::Submitted { scenario: name.into(), job: "1".into() });
         }
-        run.take(&Event::JobState { scenario: "juno".into(), state: "Running".into() });
+        run.take(&Event::JobState { scenario: "juno".into(), state: JobState::Running });
         run.take(&Event::Action { scenario: "juno".into(), action: "2.4 bootloader-commands".into() });
         run
     }

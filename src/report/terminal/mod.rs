@@ -162,7 +162,7 @@ fn line(event: &Event, run: &Run, look: Look, done: usize) -> Option<String> {
         Event::Lava(version) if loud => Some(format!("LAVA {}", printable(version))),
         Event::Submitted { scenario, job } if look.verbose => Some(format!("{scenario}: job {job}")),
         Event::JobState { scenario, state } if look.verbose => {
-            Some(format!("{scenario}: {}", printable(state)))
+            Some(format!("{scenario}: {}", printable(state.word())))
         }
         Event::Slow { scenario, why, action } if loud => {
             let mut line = format!("{} {scenario}: {why}", look.paint(Style::new().yellow(), "slow:"));
