@@ -154,7 +154,7 @@ pub fn sabotage(bytes: &[u8]) {
 /// `-E`, a name and `--partition`.
 pub fn filter(text: &str) {
     static MATRIX: LazyLock<Matrix> = LazyLock::new(|| {
-        let folder = repository([SCENARIO, FAMILY, JOB, GHOST]);
+        let folder = repository([SCENARIO, FAMILY, JOB, BOARD]);
         Matrix::load(&folder).expect("the constants above are a matrix")
     });
     for args in [
@@ -171,8 +171,8 @@ pub fn filter(text: &str) {
     }
 }
 
-/// A scenario with its family: `scenario.yaml`, `family.yaml`, the family's `job.yaml`,
-/// `ghost.yaml`. An empty family leaves the job to be a whole one.
+/// A scenario with its family and its board: `scenario.yaml`, `family.yaml`, the family's
+/// `job.yaml`, the board's file. An empty family leaves the job to be a whole one.
 pub fn scenario(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let folder = repository(parts(&text));
@@ -184,7 +184,10 @@ pub fn scenario(bytes: &[u8]) {
         match matrix.render(scenario) {
             Ok(rendered) => {
                 let job: serde_yaml::Value = serde_yaml::from_str(&rendered.job).expect("a job is YAML");
-                assert_eq!(job["tags"][0].as_str(), Some(rendered.boards[0].name.as_str()));
+                let tag = rendered.devices[0].tags[0].as_str();
+                let roles = job["protocols"]["lava-multinode"]["roles"].as_mapping();
+                let of_roles = roles.into_iter().flatten().map(|(_, role)| &role["tags"][0]);
+                assert!(of_roles.chain([&job["tags"][0]]).any(|found| found.as_str() == Some(tag)));
             }
             Err(problem) => drop(problem.to_string()),
         }
@@ -277,7 +280,7 @@ const SCENARIO: &str = "family: f\ntags: [slow]\n";
 const FAMILY: &str = "about: x\n";
 const JOB: &str =
     "job_name: x\ndevice_type: {{ device_type }}\nvisibility: public\ntimeouts: {}\nactions: []\n";
-const GHOST: &str = "model: x\nfirmware: {kind: u-boot, banner: U-Boot 2023.01, arch: arm, boot: [bootz]}\n";
+const BOARD: &str = "model: x\nfirmware: {kind: u-boot, banner: U-Boot 2023.01, arch: arm, boot: [bootz]}\n";
 
 /// A folder of this process and, until it is dropped, of this caller.
 struct Scratch(MutexGuard<'static, tempfile::TempDir>);
@@ -297,7 +300,7 @@ fn scratch() -> Scratch {
 }
 
 /// A repository with one scenario.
-fn repository([scenario, family, job, ghost]: [&str; 4]) -> Scratch {
+fn repository([scenario, family, job, board]: [&str; 4]) -> Scratch {
     let folder = scratch();
     let write = |path: &str, text: &str| {
         let path = folder.join("jobs").join(path);
@@ -307,7 +310,7 @@ fn repository([scenario, family, job, ghost]: [&str; 4]) -> Scratch {
     };
     write("s/suite.yaml", "about: x\n");
     write("s/b/scenario.yaml", scenario);
-    write("s/b/ghost.yaml", ghost);
+    write("../boards/b.yaml", board);
     if family.is_empty() {
         write("s/b/job.yaml", job);
         let _ = std::fs::remove_dir_all(folder.join("jobs/families"));

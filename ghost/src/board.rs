@@ -1,4 +1,4 @@
-//! A board as data: the schema of `ghost.yaml`.
+//! A board as data: the schema of a board's file.
 //!
 //! The file is frozen in the repository and never made from LAVA's templates,
 //! so that a template that changes meets a board that did not.
@@ -89,7 +89,7 @@ pub struct Board {
     pub faults: Faults,
 }
 
-/// Why a `ghost.yaml` is no board.
+/// Why a file is no board.
 #[derive(Debug, thiserror::Error)]
 pub enum BoardError {
     /// Not YAML, or not the schema; the text has line and column.

@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::process::{Child, Command};
 
 use crate::error::{Error, Result};
-use crate::scenario::Matrix;
+use crate::scenario::{Matrix, Role};
 
 /// Boards of the daemon whose memory is measured.
 const BOARDS: usize = 500;
@@ -75,14 +75,10 @@ async fn in_time<T>(what: &str, work: impl Future<Output = Result<T>>) -> Result
 
 /// Memory of a daemon with many boards of all kinds that the matrix has.
 async fn memory(matrix: &Matrix) -> Result<(u64, u64)> {
-    let sources: Vec<&str> = matrix
-        .scenarios
-        .iter()
-        .flat_map(|scenario| &scenario.boards)
-        .map(|board| board.text.as_str())
-        .collect();
+    let sources: Vec<&str> =
+        matrix.scenarios.iter().flat_map(|scenario| &scenario.roles).map(Role::ghost).collect();
     if sources.is_empty() {
-        return Err(Error::Usage("there is no board in jobs/".into()));
+        return Err(Error::Usage("no scenario has a board".into()));
     }
     let boards: Vec<(String, &str)> = sources
         .iter()
@@ -121,7 +117,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    /// Starts one with these boards: names and texts of their `ghost.yaml`.
+    /// Starts one with these boards: names and what they are.
     async fn start(boards: &[(String, &str)]) -> Result<Self> {
         let mut last = String::new();
         for _ in 0..TRIES {

@@ -7,8 +7,8 @@ use crate::commands::{matrix, print};
 use crate::error::{Error, Result};
 use crate::exit_code::Exit;
 use crate::lava::series::Range;
-use crate::scenario::Scenario;
 use crate::scenario::filter::FilterArgs;
+use crate::scenario::{Role, Scenario};
 
 /// Options of `list`.
 #[derive(Debug, clap::Args)]
@@ -35,9 +35,10 @@ struct Listed<'a> {
     name: &'a str,
     suite: &'a str,
     family: Option<&'a str>,
-    device_types: [&'a str; 1],
+    device_types: Vec<&'a str>,
     boards: Vec<&'a str>,
     firmware: &'a str,
+    roles: Vec<ListedRole<'a>>,
     tags: &'a [String],
     skip: Option<&'a str>,
     /// Of which LAVAs; of all where there is none.
@@ -46,15 +47,38 @@ struct Listed<'a> {
     timeout: u64,
 }
 
+/// A role in `--format json`.
+#[derive(Debug, Serialize)]
+struct ListedRole<'a> {
+    name: Option<&'a str>,
+    board: &'a str,
+    device_type: &'a str,
+    firmware: &'a str,
+    boards: &'a [String],
+}
+
+impl<'a> From<&'a Role> for ListedRole<'a> {
+    fn from(role: &'a Role) -> Self {
+        Self {
+            name: role.name.as_deref(),
+            board: &role.board.name,
+            device_type: role.device_type(),
+            firmware: role.firmware(),
+            boards: &role.boards,
+        }
+    }
+}
+
 impl<'a> From<&'a Scenario> for Listed<'a> {
     fn from(scenario: &'a Scenario) -> Self {
         Self {
             name: &scenario.name,
             suite: &scenario.suite,
             family: scenario.family.as_deref(),
-            device_types: [&scenario.device_type],
-            boards: scenario.boards.iter().map(|board| board.name.as_str()).collect(),
-            firmware: scenario.firmware(),
+            device_types: scenario.device_types(),
+            boards: scenario.boards().collect(),
+            firmware: scenario.roles.first().map_or("", Role::firmware),
+            roles: scenario.roles.iter().map(ListedRole::from).collect(),
             tags: &scenario.tags,
             skip: scenario.skip.as_ref().map(|skip| skip.reason.as_str()),
             skip_series: scenario.skip.as_ref().and_then(|skip| skip.series),
@@ -94,8 +118,8 @@ fn table(chosen: &[&Scenario]) -> String {
             }));
             [
                 scenario.id(),
-                scenario.device_type.clone(),
-                scenario.firmware().to_owned(),
+                scenario.device_types().join(", "),
+                scenario.firmwares().join(", "),
                 scenario.family.clone().unwrap_or_else(|| "(own job)".into()),
                 notes.join(" "),
             ]

@@ -190,11 +190,9 @@ impl Judge {
 
 /// What of a scenario's difference is its own, wherever the cause is another's too.
 fn names(scenario: &Scenario) -> Names {
-    let boards = scenario.boards.iter().map(|board| (board.name.clone(), "[BOARD]"));
-    Names::new(
-        boards
-            .chain([(scenario.device_type.clone(), "[DEVICE_TYPE]"), (scenario.name.clone(), "[SCENARIO]")]),
-    )
+    let boards = scenario.boards().map(|board| (board.to_owned(), "[BOARD]"));
+    let types = scenario.device_types().into_iter().map(|name| (name.to_owned(), "[DEVICE_TYPE]"));
+    Names::new(boards.chain(types).chain([(scenario.name.clone(), "[SCENARIO]")]))
 }
 
 /// What the board printed and was typed, where there is exactly one.
@@ -226,7 +224,7 @@ fn broken(scenario: &Scenario, evidence: &Evidence) -> Option<String> {
         return Some(format!("LAVA's event stream broke off while job {job} ran: {}", printable(why)));
     }
     let missing = |name: &&str| !evidence.ledgers.contains_key(*name);
-    let board = scenario.boards.iter().map(|board| board.name.as_str()).find(missing)?;
+    let board = scenario.boards().find(missing)?;
     Some(format!("the ghost {board} has no ledger"))
 }
 

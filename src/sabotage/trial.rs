@@ -271,7 +271,7 @@ type Kind = fn(&Scenario) -> String;
 /// [`kind`], but for scenarios that are not just a device-type: each of these is there for
 /// something of its own.
 fn kind_or_name(scenario: &Scenario) -> String {
-    if scenario.name == scenario.device_type { kind(scenario) } else { scenario.name.clone() }
+    if scenario.device_types() == [scenario.name.as_str()] { kind(scenario) } else { scenario.name.clone() }
 }
 
 /// What makes LAVA go other ways: the boot method, and where the root comes from.

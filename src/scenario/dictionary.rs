@@ -10,15 +10,25 @@ use serde_yaml::{Mapping, Value};
 pub fn write(device_type: &str, variables: &Mapping) -> Result<String, String> {
     let mut text = format!("{{% extends '{device_type}.jinja2' %}}\n");
     for (name, value) in variables {
-        let Some(name) = name.as_str().filter(|name| is_identifier(name)) else {
-            return Err(format!("dictionary: {} is no name of a variable", show(name)));
-        };
-        if !value.is_null() {
-            let literal = literal(value).map_err(|why| format!("dictionary: {name}: {why}"))?;
+        if let (name, Some(literal)) = check(name, value).map_err(|why| format!("dictionary: {why}"))? {
             text.push_str(&format!("{{% set {name} = {literal} %}}\n"));
         }
     }
     Ok(text)
+}
+
+/// A variable's name, and its value as a literal where it is not null.
+///
+/// # Errors
+/// What of it Jinja2 can't have.
+pub fn check<'v>(name: &'v Value, value: &Value) -> Result<(&'v str, Option<String>), String> {
+    let Some(name) = name.as_str().filter(|name| is_identifier(name)) else {
+        return Err(format!("{} is no name of a variable", show(name)));
+    };
+    if value.is_null() {
+        return Ok((name, None));
+    }
+    Ok((name, Some(literal(value).map_err(|why| format!("{name}: {why}"))?)))
 }
 
 fn show(value: &Value) -> String {

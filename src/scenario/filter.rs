@@ -24,7 +24,7 @@ pub struct FilterArgs {
     /// Scenarios, by name or glob
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
-    /// Scenarios that an expression matches: suite(x), name(x), type(x), firmware(x), family(x),
+    /// Scenarios that an expression matches: suite(x), name(x), type(x), board(x), firmware(x), family(x),
     /// tag(x), with(setting=x), all(), none(); x is =exact, ~contains, /regex/ or a glob; & | ! - and parentheses
     #[arg(short = 'E', long = "filterset", value_name = "EXPR")]
     pub expressions: Vec<String>,
@@ -178,6 +178,7 @@ enum Field {
     Suite,
     Name,
     Type,
+    Board,
     Firmware,
     Family,
     Tag,
@@ -232,8 +233,9 @@ impl Expr {
             Self::Set(field, matcher) => match field {
                 Field::Suite => matcher.matches(&scenario.suite),
                 Field::Name => matcher.matches_name(scenario),
-                Field::Type => matcher.matches(&scenario.device_type),
-                Field::Firmware => scenario.boards.iter().any(|board| matcher.matches(&board.firmware)),
+                Field::Type => scenario.device_types().iter().any(|name| matcher.matches(name)),
+                Field::Firmware => scenario.firmwares().iter().any(|name| matcher.matches(name)),
+                Field::Board => scenario.roles.iter().any(|role| matcher.matches(&role.board.name)),
                 Field::Family => scenario.family.as_deref().is_some_and(|family| matcher.matches(family)),
                 Field::Tag => scenario.tags.iter().any(|tag| matcher.matches(tag)),
                 Field::With => scenario.settings().iter().any(|setting| matcher.matches(setting)),
@@ -355,7 +357,8 @@ fn unary(input: &mut Input<'_>, depth: usize) -> ModalResult<Expr, Bad> {
     predicate(input)
 }
 
-const PREDICATES: &str = "suite(), name(), type(), firmware(), family(), tag(), with(), all() and none()";
+const PREDICATES: &str =
+    "suite(), name(), type(), board(), firmware(), family(), tag(), with(), all() and none()";
 
 fn predicate(input: &mut Input<'_>) -> ModalResult<Expr, Bad> {
     let at = input.current_token_start();
@@ -365,6 +368,7 @@ fn predicate(input: &mut Input<'_>) -> ModalResult<Expr, Bad> {
         "suite" => Some(Field::Suite),
         "name" => Some(Field::Name),
         "type" => Some(Field::Type),
+        "board" => Some(Field::Board),
         "firmware" => Some(Field::Firmware),
         "family" => Some(Field::Family),
         "tag" => Some(Field::Tag),
@@ -489,7 +493,7 @@ mod tests {
     #[test]
     fn an_error_points_at_its_column() {
         insta::assert_snapshot!(by("suite(x) & nam(y)"), @r"
-        Usage: -E, column 12: there is no predicate `nam`; there are suite(), name(), type(), firmware(), family(), tag(), with(), all() and none()
+        Usage: -E, column 12: there is no predicate `nam`; there are suite(), name(), type(), board(), firmware(), family(), tag(), with(), all() and none()
           suite(x) & nam(y)
                      ^
         ");

@@ -1,12 +1,12 @@
-//! Reads `jobs/`.
+//! Reads `boards/` and `jobs/`.
 //!
 //! ```text
+//! boards/<name>.yaml                   a board, its device-type and its dictionary
 //! jobs/families/<family>/job.yaml      a LAVA job, as a minijinja template
-//! jobs/families/<family>/family.yaml   about, with, dictionary: what its scenarios share
+//! jobs/families/<family>/family.yaml   about, with: what its scenarios share
 //! jobs/families/<other>/…              what the templates of families include or import
 //! jobs/<suite>/suite.yaml              about: one line
-//! jobs/<suite>/<name>/scenario.yaml    family, device_type, with, dictionary, tags, skip, timeout
-//! jobs/<suite>/<name>/ghost.yaml       the board
+//! jobs/<suite>/<name>/scenario.yaml    family, board (or roles), change, dictionary, with, tags, skip, timeout
 //! jobs/<suite>/<name>/job.yaml         a whole job, instead of a family
 //! ```
 
@@ -15,15 +15,17 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
-use serde_yaml::{Mapping, Value};
+use serde_yaml::Mapping;
 
-use super::problem::{Problem, key_position, refuse, relative};
-use super::{BoardSource, JobSource, Scenario, Skip};
+use super::board::{Changed, LibraryBoard, check_dictionary, prefixed};
+use super::problem::{Problem, key_position, path_position, refuse, relative};
+use super::{JobSource, Role, Scenario, Skip};
 use crate::error::Result;
 use crate::lava::series::Range;
 
@@ -36,12 +38,15 @@ const TIMEOUT: Duration = Duration::from_secs(180);
 /// What a scenario may say instead, in seconds: at most a week.
 const TIMEOUTS: std::ops::RangeInclusive<u64> = 1..=7 * 24 * 3600;
 
+/// How many boards may play a role.
+const COUNTS: std::ops::RangeInclusive<usize> = 1..=99;
+
 /// Most instructions that a template may take: a job's takes some hundred. Loops within
 /// loops would not end before the night does.
 const FUEL: u64 = 1_000_000;
 
 /// Names that a template knows besides the variables in `with`.
-pub(super) const CONTEXT: [&str; 6] = ["name", "suite", "board", "boards", "device_type", "world"];
+pub(super) const CONTEXT: [&str; 7] = ["name", "suite", "board", "boards", "roles", "device_type", "world"];
 
 /// All scenarios, and what is needed to render them.
 #[derive(Debug)]
@@ -50,6 +55,8 @@ pub struct Matrix {
     pub suites: BTreeMap<String, String>,
     /// Scenarios, sorted by suite and name.
     pub scenarios: Vec<Scenario>,
+    /// The library of boards, by name.
+    pub boards: BTreeMap<String, Arc<LibraryBoard>>,
     /// Templates of the families, by their path below `jobs/families`.
     pub(super) templates: Environment<'static>,
 }
@@ -59,7 +66,6 @@ pub struct Matrix {
 struct FamilyFile {
     about: String,
     with: Mapping,
-    dictionary: Mapping,
 }
 
 #[derive(Debug, Deserialize)]
@@ -72,9 +78,11 @@ struct SuiteFile {
 #[serde(deny_unknown_fields, default)]
 struct ScenarioFile {
     family: Option<String>,
-    device_type: Option<String>,
-    with: Mapping,
+    board: Option<String>,
+    change: Mapping,
     dictionary: Mapping,
+    roles: Option<Roles>,
+    with: Mapping,
     tags: Vec<String>,
     skip: Option<SkipFile>,
     timeout: Option<u64>,
@@ -117,6 +125,81 @@ impl<'de> Deserialize<'de> for SkipFile {
     }
 }
 
+/// Roles by name, in the file's order.
+#[derive(Debug)]
+struct Roles(Vec<(String, RoleFile)>);
+
+/// A role: what its boards are, and how many.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RoleFile {
+    board: String,
+    #[serde(default = "one")]
+    count: usize,
+    #[serde(default)]
+    change: Mapping,
+    #[serde(default)]
+    dictionary: Mapping,
+}
+
+const fn one() -> usize {
+    1
+}
+
+impl<'de> Deserialize<'de> for Roles {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Roles;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("roles by name, such as `client: {board: juno, count: 2}`")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Roles, A::Error> {
+                let mut roles: Vec<(String, RoleFile)> = Vec::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    if roles.iter().any(|(other, _)| *other == name) {
+                        return Err(serde::de::Error::custom(format!("two roles are called `{name}`")));
+                    }
+                    let role = map.next_value::<NameOrRole>()?.0;
+                    roles.push((name, role));
+                }
+                Ok(Roles(roles))
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
+}
+
+/// A role in full, or the name of its one board.
+struct NameOrRole(RoleFile);
+
+impl<'de> Deserialize<'de> for NameOrRole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = RoleFile;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a board's name, or `board`, `count`, `change` and `dictionary`")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<RoleFile, E> {
+                Ok(RoleFile { board: name.to_owned(), count: 1, ..RoleFile::default() })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RoleFile, A::Error> {
+                RoleFile::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_any(Either).map(NameOrRole)
+    }
+}
+
+/// Boards by name; `None` where the file is wrong.
+type Library = BTreeMap<String, Option<Arc<LibraryBoard>>>;
+
 #[derive(Debug)]
 struct Family {
     file: FamilyFile,
@@ -127,7 +210,7 @@ struct Family {
 }
 
 impl Matrix {
-    /// Reads all of `jobs/` below `root`.
+    /// Reads all of `boards/` and `jobs/` below `root`.
     ///
     /// # Errors
     /// [`crate::error::Error::Usage`] with every problem found.
@@ -137,10 +220,11 @@ impl Matrix {
         Ok(matrix)
     }
 
-    /// Reads what can be read of `jobs/`, and says what could not.
+    /// Reads what can be read of `boards/` and `jobs/`, and says what could not.
     #[must_use]
     pub fn load_with_problems(root: &Path) -> (Self, Vec<Problem>) {
         let mut loader = Loader { root, problems: Vec::new() };
+        let boards = loader.boards(&root.join("boards"));
         let jobs = root.join("jobs");
         let mut templates = environment();
         let families = loader.families(&jobs.join(FAMILIES), &mut templates);
@@ -155,13 +239,27 @@ impl Matrix {
                 suites.insert(suite.clone(), file.about);
             }
             for folder in loader.folders(&folder) {
-                scenarios.extend(loader.scenario(&suite, &folder, &families));
+                scenarios.extend(loader.scenario(&suite, &folder, &families, &boards));
             }
         }
         loader.duplicates(&scenarios);
         let Loader { mut problems, .. } = loader;
         problems.sort();
-        (Self { suites, scenarios, templates }, problems)
+        let boards = boards.into_iter().filter_map(|(name, board)| Some((name, board?))).collect();
+        (Self { suites, scenarios, boards, templates }, problems)
+    }
+
+    /// Boards that no scenario refers to.
+    #[must_use]
+    pub fn unused_boards(&self) -> Vec<Problem> {
+        let used: BTreeSet<&str> = self
+            .scenarios
+            .iter()
+            .flat_map(|scenario| &scenario.roles)
+            .map(|role| role.board.name.as_str())
+            .collect();
+        let unused = self.boards.values().filter(|board| !used.contains(board.name.as_str()));
+        unused.map(|board| Problem::new(&board.path, "no scenario refers to this board")).collect()
     }
 }
 
@@ -354,12 +452,13 @@ impl Loader<'_> {
         suite: &str,
         folder: &Path,
         families: &BTreeMap<String, Option<Family>>,
+        boards: &Library,
     ) -> Option<Scenario> {
         let name = file_name(folder);
         let path = folder.join("scenario.yaml");
         let text = self.text(&path)?;
         // An empty file is a scenario that says nothing.
-        let file: ScenarioFile =
+        let mut file: ScenarioFile =
             if text.trim().is_empty() { ScenarioFile::default() } else { self.parse(&path, &text)? };
         if !is_name(&name) {
             self.problem(folder, "names of scenarios are made of letters, digits, `-`, `_` and `.`");
@@ -369,13 +468,10 @@ impl Loader<'_> {
 
         let whole = folder.join("job.yaml");
         let mut with = Mapping::new();
-        let mut dictionary = Mapping::new();
-        let mut device_type = file.device_type.clone();
         let job = match (&file.family, whole.exists()) {
             (Some(family), false) => match families.get(family) {
                 Some(Some(found)) => {
                     with = found.file.with.clone();
-                    dictionary = found.file.dictionary.clone();
                     self.variables(&path, &file.with, &found.uses);
                     Some(JobSource::Template(found.template.clone()))
                 }
@@ -383,28 +479,22 @@ impl Loader<'_> {
                 None => {
                     let known: Vec<&str> = families.keys().map(String::as_str).collect();
                     let message = format!("no family is called `{family}`; there are {}", known.join(", "));
-                    self.problems.push(Problem::at(shown, at("family"), message));
+                    self.problems.push(Problem::at(&shown, at("family"), message));
                     None
                 }
             },
             (None, true) => {
                 if !file.with.is_empty() {
                     let message = "with: has no use beside a job.yaml";
-                    self.problems.push(Problem::at(shown, at("with"), message));
+                    self.problems.push(Problem::at(&shown, at("with"), message));
                 }
+                // Told now, and not when it is rendered: a run has begun by then.
                 let job = self.text(&whole);
-                if let Some(job) = &job
-                    && device_type.is_none()
-                {
-                    device_type = self
-                        .parse::<Mapping>(&whole, job)
-                        .and_then(|job| job.get("device_type").and_then(Value::as_str).map(str::to_owned));
-                }
-                job.map(JobSource::Whole)
+                job.filter(|job| self.parse::<Mapping>(&whole, job).is_some()).map(JobSource::Whole)
             }
             (Some(_), true) => {
                 let message = "has a family and a job.yaml; it can have only one of them";
-                self.problems.push(Problem::at(shown, at("family"), message));
+                self.problems.push(Problem::at(&shown, at("family"), message));
                 None
             }
             (None, false) => {
@@ -415,61 +505,168 @@ impl Loader<'_> {
         if let Some(timeout) = file.timeout.filter(|timeout| !TIMEOUTS.contains(timeout)) {
             let message =
                 format!("timeout: {timeout} s; a job may take {} to {} s", TIMEOUTS.start(), TIMEOUTS.end());
-            self.problems.push(Problem::at(relative(self.root, &path), at("timeout"), message));
+            self.problems.push(Problem::at(&shown, at("timeout"), message));
         }
+        let roles = self.roles(&name, &shown, &text, &mut file, boards);
         with.extend(file.with);
-        dictionary.extend(file.dictionary);
-        let board = self.board(&format!("{name}-01"), &folder.join("ghost.yaml"));
         Some(Scenario {
             suite: suite.to_owned(),
             family: file.family,
-            device_type: device_type.unwrap_or_else(|| name.clone()),
             name,
             with,
-            dictionary,
             tags: file.tags,
             skip: file.skip.map(|skip| skip.0),
             timeout: file.timeout.map_or(TIMEOUT, Duration::from_secs),
-            boards: vec![board?],
+            roles: roles?,
             folder: relative(self.root, folder),
             job: job?,
         })
     }
 
-    fn board(&mut self, name: &str, path: &Path) -> Option<BoardSource> {
-        #[derive(Deserialize)]
-        struct Probe {
-            firmware: Kind,
+    /// Who takes part in a scenario.
+    fn roles(
+        &mut self,
+        scenario: &str,
+        shown: &Path,
+        text: &str,
+        file: &mut ScenarioFile,
+        boards: &Library,
+    ) -> Option<Vec<Role>> {
+        let Some(Roles(roles)) = file.roles.take() else {
+            let one = RoleFile {
+                board: file.board.clone().unwrap_or_else(|| scenario.to_owned()),
+                count: 1,
+                change: std::mem::take(&mut file.change),
+                dictionary: std::mem::take(&mut file.dictionary),
+            };
+            return self.role(scenario, None, one, shown, text, boards).map(|role| vec![role]);
+        };
+        let of_one = [
+            ("board", file.board.is_some()),
+            ("change", !file.change.is_empty()),
+            ("dictionary", !file.dictionary.is_empty()),
+        ];
+        for (key, _) in of_one.into_iter().filter(|(_, said)| *said) {
+            let message = format!("{key}: say it of one of the roles, since there are `roles`");
+            self.problems.push(Problem::at(shown, key_position(text, key), message));
         }
-        #[derive(Deserialize)]
-        struct Kind {
-            kind: String,
+        if roles.is_empty() {
+            self.problems.push(Problem::at(shown, key_position(text, "roles"), "roles: there is none"));
         }
-        let text = self.text(path)?;
-        let board = match meta_lava_ghost::firmware::load(name, &text) {
-            Ok((board, _)) => board,
-            Err(meta_lava_ghost::board::BoardError::Schema(error)) => {
-                self.problems.push(Problem::yaml(relative(self.root, path), &error));
-                return None;
-            }
-            Err(error) => {
-                let at = key_position(&text, "kind").or_else(|| key_position(&text, "firmware"));
-                self.problems.push(Problem::at(relative(self.root, path), at, error.to_string()));
+        let mut found = Vec::new();
+        for (name, role) in roles {
+            found.push(self.role(scenario, Some(name), role, shown, text, boards));
+        }
+        found.into_iter().collect::<Option<Vec<_>>>().filter(|roles| !roles.is_empty())
+    }
+
+    fn role(
+        &mut self,
+        scenario: &str,
+        name: Option<String>,
+        file: RoleFile,
+        shown: &Path,
+        text: &str,
+        boards: &Library,
+    ) -> Option<Role> {
+        let place: Vec<&str> = name.iter().flat_map(|name| ["roles", name.as_str()]).collect();
+        let at = |key: &[String]| path_position(text, &prefixed(&place, key));
+        let key = |key: &str| at(&[key.to_owned()]);
+        let mut problem = |at, message: String| self.problems.push(Problem::at(shown, at, message));
+        let board = match boards.get(&file.board) {
+            Some(Some(board)) => Arc::clone(board),
+            // Said already, of the board's own file.
+            Some(None) => return None,
+            None => {
+                let known: Vec<&str> = boards.keys().map(String::as_str).collect();
+                let near = similar::get_close_matches(file.board.as_str(), &known, 3, 0.6);
+                let hint = if near.is_empty() {
+                    format!("boards/{}.yaml would be its file", file.board)
+                } else {
+                    format!("did you mean {}?", near.join(", "))
+                };
+                problem(key("board"), format!("no board is called `{}`; {hint}", file.board));
                 return None;
             }
         };
-        let probe: Probe = self.parse(path, &text)?;
-        Some(BoardSource { name: name.to_owned(), firmware: probe.firmware.kind, uarts: board.uarts, text })
+        if let Some(name) = name.as_deref().filter(|name| !is_name(name)) {
+            problem(at(&[]), format!("`{name}`: names of roles are made as those of scenarios"));
+        }
+        if !COUNTS.contains(&file.count) {
+            let message =
+                format!("count: {}; a role has {} to {} boards", file.count, COUNTS.start(), COUNTS.end());
+            problem(key("count"), message);
+            return None;
+        }
+        let dictionary: Vec<&str> = place.iter().copied().chain(["dictionary"]).collect();
+        let unwritable = check_dictionary(&file.dictionary, shown, text, &dictionary);
+        let is_written = unwritable.is_empty();
+        self.problems.extend(unwritable);
+        let ghost = board.changed(&[&file.change]).map_err(|Changed { key, message }| {
+            let key: Vec<String> = std::iter::once("change".to_owned()).chain(key).collect();
+            self.problems.push(Problem::at(shown, at(&key), format!("change: {message}")));
+        });
+        let ghost = ghost.ok().filter(|_| is_written)?;
+        let instance = |number: usize| match &name {
+            None => format!("{scenario}-{number:02}"),
+            Some(role) => format!("{scenario}-{role}-{number:02}"),
+        };
+        Some(Role {
+            boards: (1..=file.count).map(instance).collect(),
+            name,
+            board,
+            dictionary: file.dictionary,
+            ghost,
+        })
+    }
+
+    /// The library of boards. One whose file is wrong is known by name, and said to be wrong once.
+    fn boards(&mut self, path: &Path) -> Library {
+        let mut library = Library::new();
+        if !path.is_dir() {
+            return library;
+        }
+        let mut files: BTreeMap<String, PathBuf> = BTreeMap::new();
+        for entry in self.entries(path) {
+            let name = entry.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            // Some file systems know one of them only.
+            if let Some(other) = files.insert(name.to_lowercase(), entry.clone()) {
+                let other = relative(self.root, &other);
+                self.problem(&entry, format!("is a second file of the name of {}", other.display()));
+                continue;
+            }
+            if entry.extension().is_none_or(|extension| extension != "yaml") || entry.is_dir() {
+                self.problem(&entry, "a board is a file called <name>.yaml");
+                continue;
+            }
+            if !is_name(&name) {
+                self.problem(&entry, "names of boards are made of letters, digits, `-`, `_` and `.`");
+            }
+            let board = self.text(&entry).and_then(|text| {
+                let shown = relative(self.root, &entry);
+                LibraryBoard::parse(&name, shown, &text).map_err(|found| self.problems.extend(found)).ok()
+            });
+            library.insert(name, board.map(Arc::new));
+        }
+        library
     }
 
     fn duplicates(&mut self, scenarios: &[Scenario]) {
         let mut seen: BTreeMap<&str, &Scenario> = BTreeMap::new();
+        let mut boards: BTreeMap<&str, &Scenario> = BTreeMap::new();
         for scenario in scenarios {
             if let Some(first) = seen.insert(&scenario.name, scenario) {
                 self.problems.push(Problem::new(
                     &scenario.folder,
                     format!("names are unique over all suites, and this one is also {}", first.id()),
                 ));
+                continue;
+            }
+            for board in scenario.boards() {
+                if let Some(first) = boards.insert(board, scenario) {
+                    let message = format!("its board {board} has the name of one of {}'s", first.id());
+                    self.problems.push(Problem::new(&scenario.folder, message));
+                }
             }
         }
     }

@@ -1,8 +1,9 @@
 //! Scenarios: a job, its ghosts, and what is expected of them.
 //!
-//! All of it is data in `jobs/`, see [`Matrix::load`] for the layout. Nothing
-//! in here needs Docker or LAVA.
+//! All of it is data in `jobs/` and `boards/`, see [`Matrix::load`] for the layout.
+//! Nothing in here needs Docker or LAVA.
 
+pub mod board;
 mod dictionary;
 pub mod filter;
 mod load;
@@ -15,11 +16,13 @@ pub use problem::{Problem, refuse};
 pub use render::Rendered;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_yaml::Mapping;
 
 use crate::lava::series::{Range, Series};
+use board::{Ghost, LibraryBoard};
 
 /// A job that LAVA is given, with the boards it runs on.
 #[derive(Debug, Clone)]
@@ -30,20 +33,17 @@ pub struct Scenario {
     pub suite: String,
     /// Its family; `None` where it brings a whole job.
     pub family: Option<String>,
-    /// LAVA's device-type.
-    pub device_type: String,
     /// Variables of the family's job: the family's own, then the scenario's over them.
     pub with: Mapping,
-    /// Variables of the device dictionary: the generated ones' replacements included; null removes one.
-    pub dictionary: Mapping,
     /// Words to filter by.
     pub tags: Vec<String>,
     /// Whether it is left out.
     pub skip: Option<Skip>,
     /// How long its job may take, from submission.
     pub timeout: Duration,
-    /// Its boards; the first is the one that its job runs on.
-    pub boards: Vec<BoardSource>,
+    /// Who takes part, in the file's order. The usual job has one role, without a name; of
+    /// several roles LAVA makes a group of jobs, one for each board.
+    pub roles: Vec<Role>,
     /// Its folder, relative to the root.
     pub folder: PathBuf,
     /// Template of the job, or the job.
@@ -59,17 +59,19 @@ pub struct Skip {
     pub reason: String,
 }
 
-/// A board of a scenario as its file has it.
+/// A part in a job, and the boards that play it.
 #[derive(Debug, Clone)]
-pub struct BoardSource {
-    /// Name of the board and of LAVA's device.
-    pub name: String,
-    /// Kind of its firmware.
-    pub firmware: String,
-    /// Number of its serial ports.
-    pub uarts: usize,
-    /// Text of its `ghost.yaml`.
-    pub text: String,
+pub struct Role {
+    /// The job's name of it; the only role of a job that has none needs no name.
+    pub name: Option<String>,
+    /// What its boards are.
+    pub board: Arc<LibraryBoard>,
+    /// Variables of the device dictionary, over the board's own; null removes one.
+    pub dictionary: Mapping,
+    /// Names of its boards and of LAVA's devices, one for each job.
+    pub boards: Vec<String>,
+    /// The board with the change.
+    ghost: Ghost,
 }
 
 /// Where the job comes from.
@@ -79,6 +81,26 @@ enum JobSource {
     Template(String),
     /// The text of a whole job, unchanged.
     Whole(String),
+}
+
+impl Role {
+    /// Kind of its boards' firmware.
+    #[must_use]
+    pub fn firmware(&self) -> &str {
+        &self.ghost.firmware
+    }
+
+    /// What its boards are, as text for a ghost.
+    #[must_use]
+    pub fn ghost(&self) -> &str {
+        &self.ghost.text
+    }
+
+    /// LAVA's device-type of its boards.
+    #[must_use]
+    pub fn device_type(&self) -> &str {
+        &self.board.device_type
+    }
 }
 
 impl Scenario {
@@ -111,10 +133,21 @@ impl Scenario {
         self.with.iter().map(|(name, value)| format!("{}={}", text(name), text(value))).collect()
     }
 
-    /// Kind of the first board's firmware.
+    /// Kinds of its boards' firmware, each once, in the order of its roles.
     #[must_use]
-    pub fn firmware(&self) -> &str {
-        self.boards.first().map_or("", |board| &board.firmware)
+    pub fn firmwares(&self) -> Vec<&str> {
+        each_once(self.roles.iter().map(Role::firmware))
+    }
+
+    /// Device-types of its boards, each once, in the order of its roles.
+    #[must_use]
+    pub fn device_types(&self) -> Vec<&str> {
+        each_once(self.roles.iter().map(Role::device_type))
+    }
+
+    /// Names of its boards, in the order of its roles.
+    pub fn boards(&self) -> impl Iterator<Item = &str> {
+        self.roles.iter().flat_map(|role| &role.boards).map(String::as_str)
     }
 
     /// What the reports know of it before it runs.
@@ -123,9 +156,19 @@ impl Scenario {
         crate::event::ScenarioInfo {
             name: self.name.clone(),
             suite: self.suite.clone(),
-            device_types: vec![self.device_type.clone()],
+            device_types: self.device_types().into_iter().map(str::to_owned).collect(),
         }
     }
+}
+
+fn each_once<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut all: Vec<&str> = Vec::new();
+    for name in names {
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
+    all
 }
 
 #[cfg(test)]

@@ -76,16 +76,38 @@ pub fn refuse(problems: &[Problem]) -> Result<(), Error> {
 /// place where a mapping key of that name begins. A guess by its looks, for messages only.
 #[must_use]
 pub fn key_position(text: &str, key: &str) -> Option<(usize, usize)> {
-    for (number, line) in text.lines().enumerate() {
+    path_position(text, &[key])
+}
+
+/// Where the last of `keys` stands, each in the value of the one before it. Where a key is
+/// not found, it is the place of the one before. A guess, too.
+#[must_use]
+pub fn path_position(text: &str, keys: &[&str]) -> Option<(usize, usize)> {
+    let (mut found, mut from) = (None, 0);
+    for key in keys {
+        let Some(at) = key_after(text, key, from) else { break };
+        found = Some(at);
+        from = at + key.len();
+    }
+    let before = &text[..found?];
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    Some((before.matches('\n').count() + 1, before[line_start..].chars().count() + 1))
+}
+
+/// Where `key` begins, in bytes, at `from` or later.
+fn key_after(text: &str, key: &str, from: usize) -> Option<usize> {
+    let mut line_start = 0;
+    for line in text.split_inclusive('\n') {
         let code = line.split(" #").next().unwrap_or(line);
         for (start, _) in code.match_indices(key) {
             let before = code[..start].trim_end_matches(['"', '\'']);
             let after = code[start + key.len()..].trim_start_matches(['"', '\'']);
             let begins = before.is_empty() || before.ends_with([' ', '{', ',', '\t']);
-            if begins && after.trim_start().starts_with(':') {
-                return Some((number + 1, line[..start].chars().count() + 1));
+            if line_start + start >= from && begins && after.trim_start().starts_with(':') {
+                return Some(line_start + start);
             }
         }
+        line_start += line.len();
     }
     None
 }
@@ -123,6 +145,14 @@ mod tests {
         assert_eq!(key_position(text, "kernel"), Some((3, 3)));
         assert_eq!(key_position(text, "dtb"), Some((4, 16)));
         assert_eq!(key_position(text, "none"), None);
+    }
+
+    #[test]
+    fn a_key_in_another_ones_value_is_found_there() {
+        let text = "kind: x\nchange:\n  firmware:\n    kind: 1\nother: {kind: 2}\n";
+        assert_eq!(path_position(text, &["change", "firmware", "kind"]), Some((4, 5)));
+        assert_eq!(path_position(text, &["other", "kind"]), Some((5, 9)));
+        assert_eq!(path_position(text, &["change", "gone"]), Some((2, 1)));
     }
 
     #[test]

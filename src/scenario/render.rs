@@ -7,7 +7,7 @@ use minijinja::Value as JinjaValue;
 use serde_yaml::{Mapping, Value};
 
 use super::problem::Problem;
-use super::{JobSource, Matrix, Scenario, dictionary, tag};
+use super::{JobSource, Matrix, Role, Scenario, dictionary, tag};
 
 /// A scenario as LAVA and the ghosts get it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,9 @@ pub struct Board {
     pub name: String,
     /// TCP ports of its serial ports, in order.
     pub ports: Vec<u16>,
-    /// Text of its `ghost.yaml`.
+    /// Kind of its firmware.
+    pub firmware: String,
+    /// What it is, as its ghost reads it.
     pub ghost: String,
 }
 
@@ -54,51 +56,65 @@ impl Matrix {
         // Above 20048, where an NFS server's mountd is.
         const FIRST: usize = 21_000;
         const EACH: usize = 16; // as many as a board can have
-        let before = self.scenarios.iter().take_while(|other| other.name != scenario.name).count();
-        u16::try_from(FIRST + before * EACH).unwrap_or(u16::MAX - 16)
+        let of = |scenario: &Scenario| {
+            let uarts: usize = scenario.roles.iter().map(|role| role.ghost.uarts * role.boards.len()).sum();
+            uarts.div_ceil(EACH).max(1) * EACH
+        };
+        let before: usize =
+            self.scenarios.iter().take_while(|other| other.name != scenario.name).map(of).sum();
+        u16::try_from(FIRST + before).unwrap_or(u16::MAX - 16)
     }
 
     /// Renders `scenario` on its own ports.
     ///
     /// # Errors
-    /// What is wrong with the scenario or its family, and where.
+    /// What is wrong with the scenario, a board or the family, and where.
     pub fn render(&self, scenario: &Scenario) -> Result<Rendered, Problem> {
         let mut next_port = self.first_port(scenario);
-        let boards: Vec<Board> = scenario
-            .boards
-            .iter()
-            .map(|board| {
-                let ports = (0..board.uarts).map(|_| {
+        let (mut boards, mut devices) = (Vec::new(), Vec::new());
+        for role in &scenario.roles {
+            for name in &role.boards {
+                let ports = (0..role.ghost.uarts).map(|_| {
                     next_port = next_port.saturating_add(1);
                     next_port - 1
                 });
-                Board { name: board.name.clone(), ports: ports.collect(), ghost: board.text.clone() }
-            })
-            .collect();
-        let context = context(scenario, &boards);
-        let file = scenario.folder.join("scenario.yaml");
-        let devices = boards
-            .iter()
-            .map(|board| {
-                let mut variables = generated(board);
-                for (name, value) in &scenario.dictionary {
-                    let value = self.expand(value, &context).map_err(|error| {
-                        let name = name.as_str().unwrap_or("?");
-                        Problem::new(&file, format!("dictionary: {name}: {}", describe(&error)))
-                    })?;
-                    variables.insert(name.clone(), value);
-                }
-                Ok(Device {
-                    hostname: board.name.clone(),
-                    device_type: scenario.device_type.clone(),
-                    tags: vec![board.name.clone()],
-                    dictionary: dictionary::write(&scenario.device_type, &variables)
-                        .map_err(|why| Problem::new(&file, why))?,
-                })
-            })
-            .collect::<Result<Vec<_>, Problem>>()?;
-        let job = self.job(scenario, &context)?;
+                let board = Board {
+                    name: name.clone(),
+                    ports: ports.collect(),
+                    firmware: role.ghost.firmware.clone(),
+                    ghost: role.ghost.text.clone(),
+                };
+                devices.push(self.device(scenario, role, &board)?);
+                boards.push(board);
+            }
+        }
+        let job = self.job(scenario, &context(scenario))?;
         Ok(Rendered { job, boards, devices })
+    }
+
+    fn device(&self, scenario: &Scenario, role: &Role, board: &Board) -> Result<Device, Problem> {
+        let file = scenario.folder.join("scenario.yaml");
+        let mut context = context(scenario);
+        context.insert("board".into(), JinjaValue::from(board.name.as_str()));
+        context.insert("device_type".into(), JinjaValue::from(role.device_type()));
+        let mut variables = generated(board);
+        for (path, dictionary) in [(&role.board.path, &role.board.dictionary), (&file, &role.dictionary)] {
+            for (name, value) in dictionary {
+                let value = self.expand(value, &context).map_err(|error| {
+                    let name = name.as_str().unwrap_or("?");
+                    Problem::new(path, format!("dictionary: {name}: {}", describe(&error)))
+                })?;
+                variables.insert(name.clone(), value);
+            }
+        }
+        let device_type = role.device_type().to_owned();
+        Ok(Device {
+            hostname: board.name.clone(),
+            tags: vec![role_tag(scenario, role)],
+            dictionary: dictionary::write(&device_type, &variables)
+                .map_err(|why| Problem::new(&file, why))?,
+            device_type,
+        })
     }
 
     fn job(&self, scenario: &Scenario, context: &BTreeMap<String, JinjaValue>) -> Result<String, Problem> {
@@ -139,17 +155,7 @@ impl Matrix {
                 return Err(place(format!("a LAVA job has a `{key}`, and this one has not")));
             }
         }
-        let found = job.get("device_type").and_then(Value::as_str).unwrap_or_default();
-        if found != scenario.device_type {
-            return Err(place(format!(
-                "the job asks for device_type `{found}`, and the scenario is of `{}`",
-                scenario.device_type
-            )));
-        }
-        match scenario.boards.first() {
-            Some(board) => tag::add(&text, &job, &board.name).map_err(place),
-            None => Ok(text),
-        }
+        tagged(scenario, &text, &job).map_err(place)
     }
 
     /// Strings in dictionaries are templates too, so that they can name the board.
@@ -206,22 +212,107 @@ fn generated(board: &Board) -> Mapping {
     // that back with a null, and then the template's own figure counts.
     set("boot_character_delay", 0.into());
     set("test_character_delay", 0.into());
+    // How the ghosts' own tools find their board.
+    match board.firmware.as_str() {
+        "minimal" => {
+            let flash = |part: &str| format!("ghost flash {name} {} {{{part}}}", part.to_lowercase());
+            set("flasher_deploy_commands", vec![flash("KERNEL"), flash("ROOT")].into());
+        }
+        "qemu" => {
+            set("extra_options", vec![format!("-name {name}")].into());
+        }
+        _ => {}
+    }
     variables
 }
 
-fn context(scenario: &Scenario, boards: &[Board]) -> BTreeMap<String, JinjaValue> {
+/// The tag by which a role's jobs find its boards, and no others: a board's own name, or,
+/// where there are roles, one that all boards of the role have.
+fn role_tag(scenario: &Scenario, role: &Role) -> String {
+    match (&role.name, role.boards.first()) {
+        (Some(role), _) => format!("{}-{role}", scenario.name),
+        (None, Some(board)) => board.clone(),
+        (None, None) => scenario.name.clone(),
+    }
+}
+
+/// The job's text with the tags of the scenario's boards, if it is a job for them.
+fn tagged(scenario: &Scenario, text: &str, job: &Mapping) -> Result<String, String> {
+    if let [role @ Role { name: None, .. }] = scenario.roles.as_slice() {
+        if tag::roles(job).is_some() {
+            return Err("the job has roles: the scenario needs `roles`, with a board for each".into());
+        }
+        let found = job.get("device_type").and_then(Value::as_str).unwrap_or_default();
+        if found != role.device_type() {
+            return Err(format!(
+                "the job asks for device_type `{found}`, and the scenario's board is a `{}`",
+                role.device_type()
+            ));
+        }
+        return tag::add(text, job, &role_tag(scenario, role));
+    }
+    let Some(found) = tag::roles(job) else {
+        return Err("the scenario has roles, and the job has none in `protocols.lava-multinode.roles`".into());
+    };
+    let mut edited = text.to_owned();
+    for role in &scenario.roles {
+        let name = role.name.as_deref().unwrap_or_default();
+        let Some(asked) = found.get(name).and_then(Value::as_mapping) else {
+            return Err(format!("the scenario has the role `{name}`, and the job has not"));
+        };
+        let (kind, count) = (role.device_type(), role.boards.len());
+        let asks_kind = asked.get("device_type").and_then(Value::as_str).unwrap_or_default();
+        if asks_kind != kind {
+            return Err(format!(
+                "the job asks for device_type `{asks_kind}` for the role `{name}`, and the scenario's board \
+                 is a `{kind}`"
+            ));
+        }
+        let asks_count = asked.get("count").and_then(Value::as_u64).unwrap_or_default();
+        if asks_count != count as u64 {
+            return Err(format!(
+                "the job asks for {asks_count} boards for the role `{name}`, and the scenario has {count}"
+            ));
+        }
+        edited = tag::add_to_role(&edited, name, &role_tag(scenario, role))?;
+    }
+    // A role may also be one on another role's device, without one of its own.
+    let needs_a_board = |(name, asked): &(&Value, &Value)| {
+        asked.get("device_type").is_some()
+            && !scenario.roles.iter().any(|role| role.name.as_deref() == name.as_str())
+    };
+    match found.iter().find(needs_a_board) {
+        Some((name, _)) => {
+            Err(format!("the job has the role `{}`, and the scenario has not", name.as_str().unwrap_or("?")))
+        }
+        None => Ok(edited),
+    }
+}
+
+fn context(scenario: &Scenario) -> BTreeMap<String, JinjaValue> {
     let mut context: BTreeMap<String, JinjaValue> = scenario
         .with
         .iter()
         .filter_map(|(name, value)| Some((name.as_str()?.to_owned(), JinjaValue::from_serialize(value))))
         .collect();
-    let names: Vec<&str> = boards.iter().map(|board| board.name.as_str()).collect();
+    let names: Vec<&str> = scenario.boards().collect();
+    let roles: BTreeMap<&str, JinjaValue> = scenario
+        .roles
+        .iter()
+        .filter_map(|role| {
+            let known = minijinja::context! {
+                device_type => role.device_type(), count => role.boards.len(), boards => role.boards,
+            };
+            Some((role.name.as_deref()?, known))
+        })
+        .collect();
     let mut set = |name: &str, value: JinjaValue| context.insert(name.into(), value);
     set("name", JinjaValue::from(scenario.name.as_str()));
     set("suite", JinjaValue::from(scenario.suite.as_str()));
     set("board", JinjaValue::from(names.first().copied().unwrap_or_default()));
     set("boards", JinjaValue::from_serialize(&names));
-    set("device_type", JinjaValue::from(scenario.device_type.as_str()));
+    set("roles", JinjaValue::from_serialize(&roles));
+    set("device_type", JinjaValue::from(scenario.device_types().first().copied().unwrap_or_default()));
     set("world", JinjaValue::from(WORLD));
     context
 }

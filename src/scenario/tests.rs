@@ -18,6 +18,9 @@ firmware:
   boot: [bootz]
 ";
 
+/// What a lab writes for one.
+const DICTIONARY: &str = "dictionary: {bootloader_prompt: '=>'}\n";
+
 const FAMILY_JOB: &str = "\
 # As a user would write it.
 job_name: {{ name }}
@@ -46,25 +49,18 @@ pub fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (path, text) in [
         ("jobs/families/uboot/job.yaml", FAMILY_JOB),
-        (
-            "jobs/families/uboot/family.yaml",
-            "about: u-boot, tftp\nwith: {kernel: arm/zImage, dtb: ~}\ndictionary: {bootloader_prompt: '=>'}\n",
-        ),
+        ("jobs/families/uboot/family.yaml", "about: u-boot, tftp\nwith: {kernel: arm/zImage, dtb: ~}\n"),
         ("jobs/health-checks/suite.yaml", "about: one job a device-type\n"),
-        (
-            "jobs/health-checks/bbb/scenario.yaml",
-            "family: uboot\ndevice_type: beaglebone-black\nwith: {dtb: dtb/bbb.dtb}\n",
-        ),
-        ("jobs/health-checks/bbb/ghost.yaml", GHOST),
+        ("jobs/health-checks/bbb/scenario.yaml", "family: uboot\nwith: {dtb: dtb/bbb.dtb}\n"),
+        ("boards/bbb.yaml", &format!("device_type: beaglebone-black\n{DICTIONARY}{GHOST}")),
         (
             "jobs/health-checks/juno/scenario.yaml",
             "family: uboot\ntags: [slow]\ndictionary: {boot_character_delay: ~, usb: 'x-{{ board }}'}\n",
         ),
-        ("jobs/health-checks/juno/ghost.yaml", &format!("uarts: 2\n{GHOST}")),
+        ("boards/juno.yaml", &format!("{DICTIONARY}uarts: 2\n{GHOST}")),
         ("jobs/lab/suite.yaml", "about: real ones\n"),
-        ("jobs/lab/whole/scenario.yaml", ""),
+        ("jobs/lab/whole/scenario.yaml", "board: bbb\n"),
         ("jobs/lab/whole/job.yaml", WHOLE_JOB),
-        ("jobs/lab/whole/ghost.yaml", GHOST),
     ] {
         write(folder.path(), path, text);
     }
@@ -97,7 +93,7 @@ fn problems(path: &str, text: &str) -> String {
 }
 
 #[test]
-fn a_family_gives_its_scenarios_the_job_and_the_dictionary() {
+fn a_family_gives_its_scenarios_the_job_and_a_board_its_dictionary() {
     let matrix = matrix();
     let rendered = matrix.render(get(&matrix, "bbb")).unwrap();
     insta::assert_snapshot!(rendered.job, @"
@@ -113,7 +109,9 @@ fn a_family_gives_its_scenarios_the_job_and_the_dictionary() {
     tags:
     - bbb-01
     ");
-    assert_eq!(rendered.boards, [Board { name: "bbb-01".into(), ports: vec![21000], ghost: GHOST.into() }]);
+    let board =
+        Board { name: "bbb-01".into(), ports: vec![21000], firmware: "u-boot".into(), ghost: GHOST.into() };
+    assert_eq!(rendered.boards, [board]);
     assert_eq!(rendered.devices[0].tags, ["bbb-01"]);
     insta::assert_snapshot!(rendered.devices[0].dictionary, @"
     {% extends 'beaglebone-black.jinja2' %}
@@ -157,7 +155,7 @@ fn a_whole_job_is_submitted_as_it_is_but_for_the_tag() {
 #[test]
 fn every_mistake_is_shown_where_it_was_made() {
     let scenario = "jobs/health-checks/bbb/scenario.yaml";
-    insta::assert_snapshot!(problems(scenario, "famly: uboot\n"), @"jobs/health-checks/bbb/scenario.yaml:1:1: unknown field `famly`, expected one of `family`, `device_type`, `with`, `dictionary`, `tags`, `skip`, `timeout`");
+    insta::assert_snapshot!(problems(scenario, "famly: uboot\n"), @"jobs/health-checks/bbb/scenario.yaml:1:1: unknown field `famly`, expected one of `family`, `board`, `change`, `dictionary`, `roles`, `with`, `tags`, `skip`, `timeout`");
     insta::assert_snapshot!(problems(scenario, "family: ubot\n"), @"jobs/health-checks/bbb/scenario.yaml:1:1: no family is called `ubot`; there are uboot");
     insta::assert_snapshot!(problems(scenario, "family: uboot\nwith:\n  dtbb: x\n  name: y\n"), @"
     jobs/health-checks/bbb/scenario.yaml:3:3: with: the job's template looks up no `dtbb`
@@ -166,23 +164,214 @@ fn every_mistake_is_shown_where_it_was_made() {
     insta::assert_snapshot!(problems(scenario, "family: uboot\ntimeout: soon\n"), @r#"jobs/health-checks/bbb/scenario.yaml:2:10: timeout: invalid type: string "soon", expected u64"#);
     insta::assert_snapshot!(problems(scenario, "family: [\n"), @"jobs/health-checks/bbb/scenario.yaml:1:9: family: invalid type: sequence, expected a string");
     insta::assert_snapshot!(problems(scenario, "tags: []\n"), @"jobs/health-checks/bbb/scenario.yaml: needs a `family`, or a job.yaml beside it");
-    insta::assert_snapshot!(problems(scenario, "family: uboot\ndictionary: {a-b: 1}\n"), @"jobs/health-checks/bbb/scenario.yaml: dictionary: `a-b` is no name of a variable");
+    insta::assert_snapshot!(problems(scenario, "family: uboot\ndictionary: {a-b: 1}\n"), @"jobs/health-checks/bbb/scenario.yaml:2:14: dictionary: `a-b` is no name of a variable");
     insta::assert_snapshot!(problems(scenario, "family: uboot\ndictionary: {a: '{{ bord }}'}\n"), @"jobs/health-checks/bbb/scenario.yaml: dictionary: a: undefined value: `bord`");
     insta::assert_snapshot!(problems("jobs/health-checks/juno/job.yaml", "a: 1\n"), @"jobs/health-checks/juno/scenario.yaml:1:1: has a family and a job.yaml; it can have only one of them");
-    insta::assert_snapshot!(problems("jobs/lab/bbb/scenario.yaml", "family: uboot\n"), @"jobs/lab/bbb/ghost.yaml: is missing");
-    insta::assert_snapshot!(problems("jobs/lab/new/ghost.yaml", GHOST), @"jobs/lab/new/scenario.yaml: is missing");
+    insta::assert_snapshot!(problems("jobs/lab/new/scenario.yaml", "family: uboot\n"), @"jobs/lab/new/scenario.yaml: no board is called `new`; boards/new.yaml would be its file");
+    insta::assert_snapshot!(problems("jobs/lab/new/notes", ""), @"jobs/lab/new/scenario.yaml: is missing");
     insta::assert_snapshot!(problems("jobs/empty/readme", ""), @"jobs/empty/suite.yaml: is missing");
 }
 
 #[test]
 fn a_board_that_is_none_is_shown_where_it_went_wrong() {
-    let ghost = "jobs/lab/whole/ghost.yaml";
-    assert!(
-        problems(ghost, &format!("model: x\nmodl: y\n{}", &GHOST[GHOST.find("firmware").unwrap()..]))
-            .starts_with("jobs/lab/whole/ghost.yaml:2:1: unknown field `modl`")
+    let bbb = "boards/bbb.yaml";
+    let firmware = &GHOST[GHOST.find("firmware").unwrap()..];
+    insta::assert_snapshot!(problems(bbb, &format!("model: x\nmodl: y\n{firmware}")), @"boards/bbb.yaml:2:1: unknown field `modl`, expected one of `model`, `firmware`, `memory`, `uarts`, `kernel`, `typing_ms`, `faults`");
+    insta::assert_snapshot!(problems(bbb, "device_type: juno\nmodel: x\nfirmware:\n  kind: u-bot\n"), @r#"boards/bbb.yaml:4:3: firmware.kind: no firmware is called "u-bot"; there are barebox, depthcharge, grub-efi, grub, ipxe, minimal, qemu, script, u-boot, uefi, uefi-menu"#);
+    insta::assert_snapshot!(problems(bbb, &format!("dictionary:\n  a-b: 1\n{GHOST}")), @"boards/bbb.yaml:2:3: dictionary: `a-b` is no name of a variable");
+    insta::assert_snapshot!(problems(bbb, &format!("dictionary: [a]\n{GHOST}")), @"boards/bbb.yaml:1:13: dictionary: invalid type: sequence, expected a YAML mapping");
+    insta::assert_snapshot!(problems(bbb, "model: [\n"), @"boards/bbb.yaml:2:1: did not find expected node content");
+}
+
+#[test]
+fn a_board_that_there_is_not_is_told_with_those_of_a_like_name() {
+    let scenario = "jobs/health-checks/bbb/scenario.yaml";
+    insta::assert_snapshot!(problems(scenario, "family: uboot\nboard: jno\n"), @"jobs/health-checks/bbb/scenario.yaml:2:1: no board is called `jno`; did you mean juno?");
+    insta::assert_snapshot!(problems(scenario, "family: uboot\nboard: rzn1d\n"), @"jobs/health-checks/bbb/scenario.yaml:2:1: no board is called `rzn1d`; boards/rzn1d.yaml would be its file");
+}
+
+#[test]
+fn a_board_that_nobody_refers_to_and_a_second_file_of_a_name_are_told() {
+    let folder = folder();
+    write(folder.path(), "boards/spare.yaml", GHOST);
+    write(folder.path(), "boards/Spare.yaml", GHOST);
+    write(folder.path(), "boards/notes.txt", "");
+    let (matrix, problems) = Matrix::load_with_problems(folder.path());
+    let told =
+        |problems: &[Problem]| problems.iter().map(|problem| format!("{problem}\n")).collect::<String>();
+    insta::assert_snapshot!(told(&problems), @"
+    boards/notes.txt: a board is a file called <name>.yaml
+    boards/spare.yaml: is a second file of the name of boards/Spare.yaml
+    ");
+    insta::assert_snapshot!(told(&matrix.unused_boards()), @"boards/Spare.yaml: no scenario refers to this board");
+}
+
+/// What the ghost of `bbb` reads where its scenario changes it, or what is wrong with the change.
+fn changed(change: &str) -> String {
+    let folder = folder();
+    let text = format!("family: uboot\nwith: {{dtb: x}}\nchange:\n{change}");
+    write(folder.path(), "jobs/health-checks/bbb/scenario.yaml", &text);
+    let (matrix, problems) = Matrix::load_with_problems(folder.path());
+    match problems.first() {
+        Some(problem) => problem.to_string(),
+        None => matrix.render(get(&matrix, "bbb")).unwrap().boards[0].ghost.clone(),
+    }
+}
+
+#[test]
+fn a_scenario_changes_a_value_of_its_board_and_says_only_that() {
+    insta::assert_snapshot!(changed("  firmware: {boot: [bootm], prompt: '# '}\n  typing_ms: 5\n  model: ghost\n"), @"
+    model: ghost
+    firmware:
+      kind: u-boot
+      banner: U-Boot 2023.01
+      arch: arm
+      boot:
+      - bootm
+      prompt: '# '
+    typing_ms: 5
+    ");
+    // One value may need another one.
+    insta::assert_snapshot!(changed("  firmware: {kind: minimal, banner: ~, arch: ~, boot: ~}\n"), @"
+    model: TI AM335x BeagleBone Black
+    firmware:
+      kind: minimal
+    ");
+}
+
+#[test]
+fn a_change_that_makes_no_board_is_shown_where_it_was_made() {
+    insta::assert_snapshot!(changed("  firmware:\n    prompt: '# '\n    prmpt: x\n"), @"jobs/health-checks/bbb/scenario.yaml:6:5: change: firmware: unknown field `prmpt`, expected one of `kind`, `banner`, `lines`, `prompt`, `autoboot`, `arch`, `boot`, `ethernet`, `usb_ethernet`, `env`");
+    insta::assert_snapshot!(changed("  typing_ms: soon\n"), @r#"jobs/health-checks/bbb/scenario.yaml:4:3: change: typing_ms: invalid type: string "soon", expected u64"#);
+    insta::assert_snapshot!(changed("  firmware: {prompt: ~}\n"), @"jobs/health-checks/bbb/scenario.yaml:4:14: change: firmware.prompt: the board has none that could be left out");
+    insta::assert_snapshot!(changed("  model: ~\n"), @"jobs/health-checks/bbb/scenario.yaml:4:3: change: missing field `model`");
+    insta::assert_snapshot!(changed("  firmware: {boot: {bootm: true}}\n"), @"jobs/health-checks/bbb/scenario.yaml:4:21: change: firmware.boot: invalid type: map, expected a sequence");
+}
+
+#[test]
+fn a_board_may_be_written_in_any_style_of_yaml() {
+    let folder = folder();
+    let firmware = "{kind: minimal}";
+    for text in [
+        format!("{{model: x, device_type: beaglebone-black, dictionary: {{a: 1}}, firmware: {firmware}}}"),
+        format!(
+            "\"device_type\": beaglebone-black\nmodel: x\n\"dictionary\":\n  a: 1\nfirmware: {firmware}\n"
+        ),
+        format!("model: x\ndictionary: {{\na: 1\n}}\nfirmware: {firmware}\ndevice_type: beaglebone-black\n"),
+        format!("# A board.\nmodel: x\n# Its lab.\ndevice_type:\n- beaglebone-black\nfirmware: {firmware}\n")
+            .replace("\n- ", " "),
+    ] {
+        write(folder.path(), "boards/bbb.yaml", &text);
+        let matrix = Matrix::load(folder.path()).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let rendered = matrix.render(get(&matrix, "bbb")).unwrap();
+        let ghost: serde_yaml::Mapping = serde_yaml::from_str(&rendered.boards[0].ghost).unwrap();
+        assert_eq!(ghost.keys().map(|key| key.as_str().unwrap()).collect::<Vec<_>>(), ["model", "firmware"]);
+        assert_eq!(rendered.devices[0].device_type, "beaglebone-black", "{text}");
+        assert_eq!(rendered.devices[0].dictionary.contains("set a = 1"), text.contains("a: 1"), "{text}");
+    }
+}
+
+#[test]
+fn a_board_of_a_tool_of_ours_has_that_in_its_dictionary() {
+    let folder = folder();
+    for (kind, words) in [
+        (
+            "minimal",
+            "{% set flasher_deploy_commands = ['ghost flash bbb-01 kernel {KERNEL}', 'ghost flash bbb-01 root {ROOT}'] %}",
+        ),
+        ("qemu", "{% set extra_options = ['-name bbb-01'] %}"),
+    ] {
+        let text = format!("device_type: beaglebone-black\nmodel: x\nfirmware: {{kind: {kind}}}\n");
+        write(folder.path(), "boards/bbb.yaml", &text);
+        let matrix = Matrix::load(folder.path()).unwrap();
+        let dictionary = matrix.render(get(&matrix, "bbb")).unwrap().devices[0].dictionary.clone();
+        assert!(dictionary.contains(words), "{dictionary}");
+    }
+}
+
+const ROLES: &str = "\
+roles:
+  server: bbb
+  client: {board: juno, count: 2, dictionary: {usb: 'x-{{ board }}'}, change: {uarts: ~}}
+";
+
+const JOB_OF_ROLES: &str = "\
+job_name: two roles
+visibility: public
+timeouts: {job: {minutes: 5}}
+protocols:
+  lava-multinode:
+    roles:
+      client: {device_type: juno, count: 2}
+      server:
+        device_type: beaglebone-black
+        count: 1
+actions: []
+";
+
+/// A folder with one more scenario, of two roles.
+pub fn folder_with_roles() -> tempfile::TempDir {
+    let folder = folder();
+    write(folder.path(), "jobs/lab/two/scenario.yaml", ROLES);
+    write(folder.path(), "jobs/lab/two/job.yaml", JOB_OF_ROLES);
+    folder
+}
+
+#[test]
+fn each_role_has_its_boards_and_its_jobs_find_them_by_a_tag() {
+    let folder = folder_with_roles();
+    let matrix = Matrix::load(folder.path()).unwrap();
+    let two = get(&matrix, "two");
+    assert_eq!(two.device_types(), ["beaglebone-black", "juno"]);
+    let rendered = matrix.render(two).unwrap();
+    let told: Vec<String> = rendered
+        .devices
+        .iter()
+        .zip(&rendered.boards)
+        .map(|(device, board)| {
+            format!("{} {} {:?} {:?}", device.hostname, device.device_type, device.tags, board.ports)
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "two-server-01 beaglebone-black [\"two-server\"] [21032]",
+            "two-client-01 juno [\"two-client\"] [21033]",
+            "two-client-02 juno [\"two-client\"] [21034]",
+        ]
     );
-    let found = problems(ghost, "model: x\nfirmware:\n  kind: u-bot\n");
-    assert!(found.starts_with("jobs/lab/whole/ghost.yaml:3:3: firmware.kind: no firmware"), "{found}");
+    assert!(rendered.devices[2].dictionary.contains("{% set usb = 'x-two-client-02' %}"));
+    let wanted = JOB_OF_ROLES
+        .replace("{device_type: juno", "{tags: [two-client], device_type: juno")
+        .replace("server:\n", "server:\n        tags: [two-server]\n");
+    assert_eq!(rendered.job, wanted);
+}
+
+#[test]
+fn a_role_that_does_not_fit_its_job_or_its_board_is_told() {
+    let told = |scenario: &str, job: &str| {
+        let folder = folder();
+        write(folder.path(), "jobs/lab/two/scenario.yaml", scenario);
+        write(folder.path(), "jobs/lab/two/job.yaml", job);
+        let (matrix, problems) = Matrix::load_with_problems(folder.path());
+        let render = matrix.scenarios.iter().filter_map(|scenario| matrix.render(scenario).err());
+        problems.into_iter().chain(render).map(|problem| format!("{problem}\n")).collect::<String>()
+    };
+    assert_eq!(told(ROLES, JOB_OF_ROLES), "");
+    insta::assert_snapshot!(told(&ROLES.replace("client", "clint"), JOB_OF_ROLES), @"jobs/lab/two/job.yaml: the scenario has the role `clint`, and the job has not");
+    insta::assert_snapshot!(told("roles: {server: bbb}\n", JOB_OF_ROLES), @"jobs/lab/two/job.yaml: the job has the role `client`, and the scenario has not");
+    insta::assert_snapshot!(told(&ROLES.replace("count: 2", "count: 3"), JOB_OF_ROLES), @"jobs/lab/two/job.yaml: the job asks for 2 boards for the role `client`, and the scenario has 3");
+    insta::assert_snapshot!(told(&ROLES.replace("server: bbb", "server: juno"), JOB_OF_ROLES), @"jobs/lab/two/job.yaml: the job asks for device_type `beaglebone-black` for the role `server`, and the scenario's board is a `juno`");
+    insta::assert_snapshot!(told(ROLES, WHOLE_JOB), @"jobs/lab/two/job.yaml: the scenario has roles, and the job has none in `protocols.lava-multinode.roles`");
+    insta::assert_snapshot!(told("board: bbb\n", JOB_OF_ROLES), @"jobs/lab/two/job.yaml: the job has roles: the scenario needs `roles`, with a board for each");
+    insta::assert_snapshot!(told(&ROLES.replace("count: 2", "cuont: 2"), JOB_OF_ROLES), @"jobs/lab/two/scenario.yaml:3:25: roles.client: unknown field `cuont`, expected one of `board`, `count`, `change`, `dictionary`");
+    insta::assert_snapshot!(told(&ROLES.replace("count: 2", "count: 0"), JOB_OF_ROLES), @"jobs/lab/two/scenario.yaml:3:25: count: 0; a role has 1 to 99 boards");
+    insta::assert_snapshot!(told(&ROLES.replace("board: juno", "board: jun"), JOB_OF_ROLES), @"jobs/lab/two/scenario.yaml:3:12: no board is called `jun`; did you mean juno?");
+    insta::assert_snapshot!(told(&ROLES.replace("uarts: ~", "uarts: 99"), JOB_OF_ROLES), @"jobs/lab/two/scenario.yaml:3:80: change: uarts is 99, a board has 1 to 16");
+    insta::assert_snapshot!(told(&format!("board: bbb\n{ROLES}"), JOB_OF_ROLES), @"jobs/lab/two/scenario.yaml:1:1: board: say it of one of the roles, since there are `roles`");
+    insta::assert_snapshot!(told("roles: {}\n", JOB_OF_ROLES), @"jobs/lab/two/scenario.yaml:1:1: roles: there is none");
+    insta::assert_snapshot!(told("roles: [bbb]\n", JOB_OF_ROLES), @"jobs/lab/two/scenario.yaml:1:8: roles: invalid type: sequence, expected roles by name, such as `client: {board: juno, count: 2}`");
+    insta::assert_snapshot!(told("roles: {server: bbb, server: juno}\n", JOB_OF_ROLES), @"jobs/lab/two/scenario.yaml:1:8: roles: two roles are called `server`");
 }
 
 #[test]
@@ -209,7 +398,6 @@ fn a_family_that_is_none_is_shown_where_it_went_wrong() {
 fn names_are_unique_over_all_suites() {
     let folder = folder();
     write(folder.path(), "jobs/lab/bbb/scenario.yaml", "family: uboot\n");
-    write(folder.path(), "jobs/lab/bbb/ghost.yaml", GHOST);
     let error = Matrix::load(folder.path()).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -261,10 +449,10 @@ proptest! {
         at in any::<prop::sample::Index>(), cut in 0usize..9, text in "[:{}%\\[\\]&*!|>#'\"\\-\n a-e0-9]{0,12}",
     ) {
         let files = [
-            "family: f\ntags: [slow]\nwith: {k: 1}\ndictionary: {usb: 'x-{{ board }}'}\ntimeout: 60\n",
-            "about: x\nwith: {k: 2}\ndictionary: {p: '=>'}\n",
+            "family: f\ntags: [slow]\nwith: {k: 1}\ndictionary: {usb: 'x-{{ board }}'}\ntimeout: 60\nchange: {uarts: 2}\n",
+            "about: x\nwith: {k: 2}\n",
             FAMILY_JOB,
-            GHOST,
+            &format!("device_type: bbb\ndictionary: {{p: '=>'}}\n{GHOST}"),
         ]
         .join("\n%%\n");
         let from = at.index(files.len());
@@ -277,10 +465,10 @@ proptest! {
 fn a_timeout_that_no_clock_can_count_to_is_refused() {
     for timeout in ["0", "18446744073709551615"] {
         let folder = folder();
-        write(folder.path(), "jobs/lab/whole/scenario.yaml", &format!("timeout: {timeout}\n"));
+        write(folder.path(), "jobs/lab/whole/scenario.yaml", &format!("board: bbb\ntimeout: {timeout}\n"));
         let error = Matrix::load(folder.path()).unwrap_err().to_string();
         let told =
-            format!("jobs/lab/whole/scenario.yaml:1:1: timeout: {timeout} s; a job may take 1 to 604800 s");
+            format!("jobs/lab/whole/scenario.yaml:2:1: timeout: {timeout} s; a job may take 1 to 604800 s");
         assert_eq!(error, told);
     }
 }
@@ -302,7 +490,7 @@ fn a_scenario_is_skipped_with_a_reason_on_all_lavas_or_on_some() {
         write(
             folder.path(),
             "jobs/health-checks/bbb/scenario.yaml",
-            &format!("family: uboot\ndevice_type: beaglebone-black\nskip: {skip}\n"),
+            &format!("family: uboot\nskip: {skip}\n"),
         );
         Matrix::load(folder.path())
     };

@@ -68,7 +68,7 @@ const GATE: &str = "test -p /run/meta-lava/gate && echo open > /run/meta-lava/ga
 pub struct BoardFile {
     /// Name; a device has the same one.
     pub name: String,
-    /// Text of its `ghost.yaml`.
+    /// What it is, as the daemon reads it.
     pub ghost_yaml: String,
     /// TCP port of each serial console, on its worker.
     pub consoles: Vec<u16>,

@@ -32,11 +32,11 @@ pub const STUCK: &str = "stuck";
 pub const QUICK: &str = "beaglebone-black";
 
 impl Repository {
-    /// A copy of `compose/`, `jobs/` and `expected/`.
+    /// A copy of `compose/`, `boards/`, `jobs/` and `expected/`.
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let copy = Self { folder };
-        for name in ["compose", "jobs", "expected"] {
+        for name in ["compose", "boards", "jobs", "expected"] {
             copy_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name), &copy.root().join(name));
         }
         fs::create_dir(copy.temporary()).unwrap();
@@ -50,12 +50,12 @@ impl Repository {
         let folder = format!("jobs/health-checks/{STUCK}");
         copy.write(
             &format!("{folder}/scenario.yaml"),
-            "device_type: beaglebone-black\nfamily: u-boot\nwith:\n  kernel: kernel/arm/zImage\n  \
+            "family: u-boot\nwith:\n  kernel: kernel/arm/zImage\n  \
              kernel_type: zimage\n  dtb: am335x-boneblack\n",
         );
         copy.write(
-            &format!("{folder}/ghost.yaml"),
-            "model: A board that is silent\nfirmware:\n  kind: script\n  steps:\n  - expect: {line: never}\n",
+            &format!("boards/{STUCK}.yaml"),
+            "device_type: beaglebone-black\nmodel: A board that is silent\nfirmware:\n  kind: script\n  steps:\n  - expect: {line: never}\n",
         );
         copy
     }
@@ -99,10 +99,8 @@ impl Repository {
         self.write(&format!("{family}/job.yaml"), &(job + &test));
         let folder = format!("jobs/health-checks/{name}");
         let scenario = self.read(&format!("jobs/health-checks/{QUICK}/scenario.yaml"));
-        let scenario = scenario.replace("family: u-boot", &format!("device_type: {QUICK}\nfamily: {name}"));
+        let scenario = scenario.replace("family: u-boot", &format!("board: {QUICK}\nfamily: {name}"));
         self.write(&format!("{folder}/scenario.yaml"), &scenario);
-        let ghost = self.read(&format!("jobs/health-checks/{QUICK}/ghost.yaml"));
-        self.write(&format!("{folder}/ghost.yaml"), &ghost);
     }
 
     /// Its root.

@@ -3,7 +3,7 @@
 use meta_lava_formats::{kernel, uimage};
 use serde::Deserialize;
 
-/// An architecture, `arch` in `ghost.yaml`.
+/// An architecture, `arch` in a board's file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Arch {

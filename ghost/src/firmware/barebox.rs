@@ -29,7 +29,7 @@ pub const KIND: FirmwareKind = FirmwareKind {
     },
 };
 
-/// Settings of a barebox, in `ghost.yaml` under `firmware`.
+/// Settings of a barebox, in a board's file under `firmware`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Barebox {

@@ -40,7 +40,7 @@ pub enum Arch {
     X86,
 }
 
-/// Settings of a depthcharge, in `ghost.yaml` under `firmware`.
+/// Settings of a depthcharge, in a board's file under `firmware`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Depthcharge {

@@ -49,7 +49,7 @@ fn load(name: &str, text: &str, efi: bool) -> Result<Loaded, BoardError> {
     Err(BoardError::Firmware(wrong.into()))
 }
 
-/// Settings of a GRUB, in `ghost.yaml` under `firmware`.
+/// Settings of a GRUB, in a board's file under `firmware`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grub {

@@ -32,7 +32,7 @@ pub const KIND: FirmwareKind = FirmwareKind {
     },
 };
 
-/// Settings of an iPXE, in `ghost.yaml` under `firmware`.
+/// Settings of an iPXE, in a board's file under `firmware`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ipxe {

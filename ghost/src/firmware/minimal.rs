@@ -20,7 +20,7 @@ pub const KIND: FirmwareKind = FirmwareKind {
     },
 };
 
-/// Settings of a board that boots by itself, in `ghost.yaml` under `firmware`.
+/// Settings of a board that boots by itself, in a board's file under `firmware`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Minimal {

@@ -66,17 +66,17 @@ pub struct BootImage {
     pub dtb: Option<Vec<u8>>,
 }
 
-/// A kind of firmware: its name in `ghost.yaml`, and how to make one.
+/// A kind of firmware: its name in a board's file, and how to make one.
 pub struct FirmwareKind {
     /// Value of `firmware.kind`.
     pub name: &'static str,
     /// One line for `ghost kinds`.
     pub about: &'static str,
-    /// Makes board and firmware of a `ghost.yaml`.
+    /// Makes board and firmware of a board's file.
     pub load: fn(name: &str, text: &str) -> Result<Loaded, BoardError>,
 }
 
-/// What a `ghost.yaml` describes.
+/// What a board's file describes.
 pub type Loaded = (Board, Box<dyn Firmware>);
 
 /// All the kinds there are.
@@ -99,7 +99,7 @@ struct KindOnly {
     kind: String,
 }
 
-/// Makes board and firmware of the text of a `ghost.yaml`.
+/// Makes board and firmware of the text of a board's file.
 ///
 /// # Errors
 /// When the text is not a board; with line and column where that is known.

@@ -28,7 +28,7 @@ pub const KIND: FirmwareKind = FirmwareKind {
     },
 };
 
-/// Settings of a QEMU, in `ghost.yaml` under `firmware`.
+/// Settings of a QEMU, in a board's file under `firmware`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Qemu {

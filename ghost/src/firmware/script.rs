@@ -27,7 +27,7 @@ pub const KIND: FirmwareKind = FirmwareKind {
     },
 };
 
-/// Settings of a recorded board, in `ghost.yaml` under `firmware`.
+/// Settings of a recorded board, in a board's file under `firmware`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Script {

@@ -31,17 +31,17 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Powers the machine of a `ghost.yaml`.
+    /// Powers the machine of a board's file.
     pub async fn start(yaml: &str) -> Self {
         Self::start_on(yaml, lease(), None).await
     }
 
-    /// Powers the machine of a `ghost.yaml` as the tool of `invocation` does.
+    /// Powers the machine of a board's file as the tool of `invocation` does.
     pub async fn start_as(yaml: &str, invocation: Invocation) -> Self {
         Self::start_on(yaml, lease(), Some(invocation)).await
     }
 
-    /// Powers the machine of a `ghost.yaml` in a lab whose servers all have the port of
+    /// Powers the machine of a board's file in a lab whose servers all have the port of
     /// `server` for TFTP: for firmware that takes an address only.
     pub async fn start_beside(server: &str, yaml: &str) -> Self {
         let port = server.rsplit(':').next().unwrap().parse().unwrap();

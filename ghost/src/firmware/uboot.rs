@@ -47,7 +47,7 @@ pub enum BootCommand {
     Booti,
 }
 
-/// Settings of a U-Boot, in `ghost.yaml` under `firmware`.
+/// Settings of a U-Boot, in a board's file under `firmware`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Uboot {

@@ -22,7 +22,7 @@ pub const KIND: FirmwareKind = FirmwareKind {
     },
 };
 
-/// Settings of a UEFI with a shell, in `ghost.yaml` under `firmware`.
+/// Settings of a UEFI with a shell, in a board's file under `firmware`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Uefi {

@@ -32,7 +32,7 @@ pub const KIND: FirmwareKind = FirmwareKind {
     },
 };
 
-/// Settings of such a UEFI, in `ghost.yaml` under `firmware`.
+/// Settings of such a UEFI, in a board's file under `firmware`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UefiMenu {
