@@ -8,8 +8,10 @@ META_LAVA_WORKER_TOKEN the gate is open from the start.
 lava-worker's imports take most of a second and need no identity, so they are
 done while the gate is closed; then the unchanged program runs.
 """
+import functools
 import importlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -31,7 +33,7 @@ HOOKS = Path("/root/entrypoint.d")
 def main():
     name = os.environ.pop("META_LAVA_WORKER_NAME", "")
     token = os.environ.pop("META_LAVA_WORKER_TOKEN", "")
-    ping = os.environ.pop("META_LAVA_PING_INTERVAL", "") or "1"
+    ping = os.environ.pop("META_LAVA_PING_INTERVAL", "") or ping_interval()
     log_interval = os.environ.pop("META_LAVA_JOB_LOG_INTERVAL", "") or "1"
     arguments = [
         *("--level", "INFO", "--log-file", WORKER_LOG),
@@ -39,6 +41,8 @@ def main():
         *("--ping-interval", ping, "--job-log-interval", log_interval),
     ]
 
+    if ganesha() >= (5,):
+        jobs_on_a_volume()
     for folder in (FILES, Path(WORKER_LOG).parent, Path("/var/lib/ghost/boards")):
         folder.mkdir(parents=True, exist_ok=True)
     for hook in sorted(HOOKS.rglob("*.sh")):
@@ -70,9 +74,12 @@ def main():
     container.service(
         "nfs",
         *("ganesha.nfsd", "-F", "-L", "/var/log/meta-lava-nfs-ganesha.log"),
-        *("-p", str(RUN / "ganesha.pid"), "-f", str(HERE / "worker/ganesha.conf")),
+        *("-p", str(RUN / "ganesha.pid"), "-f", str(ganesha_conf())),
         log="/var/log/meta-lava-nfs-ganesha.log",
     )
+
+    if "get_nowait" in source("lava_common/log.py"):
+        container.service("senders", "python3", str(HERE / "worker/senders.py"))
 
     def opened():
         known = dict(
@@ -96,6 +103,55 @@ def main():
     else:
         container.step("gate", lambda: GATE.read_text(), opened)
     container.run()
+
+
+def source(module):
+    """The text of one of LAVA's modules: what this LAVA does is not told by its version."""
+    for folder in ("/usr/lib/python3/dist-packages", *sys.path):
+        path = Path(folder) / module
+        if path.is_file():
+            return path.read_text(errors="replace")
+    return ""
+
+
+def ping_interval():
+    """Seconds between two calls of the server without an event.
+
+    Older workers only look after ended jobs then. Newer ones are told of these by a
+    signal, and take this time as the limit of all their requests, too: with 1 s a busy
+    server makes them fail, and be sent again.
+    """
+    return "20" if "SIGCHLD" in source("lava_dispatcher/worker.py") else "1"
+
+
+@functools.cache
+def ganesha():
+    """The version of nfs-ganesha, as far as it is numbers."""
+    told = subprocess.run(["ganesha.nfsd", "-v"], capture_output=True, text=True)
+    found = re.search(r"V(\d+)\.(\d+)", told.stdout + told.stderr)
+    return tuple(int(number) for number in found.groups()) if found else (0,)
+
+
+def ganesha_conf():
+    """What nfs-ganesha is started with.
+
+    It asks for a privilege that no container has, and ends without; since its release 5
+    it can be told to go on, which older ones don't know.
+    """
+    text = (HERE / "worker/ganesha.conf").read_text()
+    if ganesha() >= (5,):
+        text = text.replace("NFS_CORE_PARAM {", "NFS_CORE_PARAM {\n    allow_set_io_flusher_fail = true;")
+    path = RUN / "ganesha.conf"
+    path.write_text(text)
+    return path
+
+
+def jobs_on_a_volume():
+    """The jobs' folders on the volume of the ghosts: newer ganeshas do not export a tmpfs."""
+    store = Path("/var/lib/ghost/jobs")
+    for folder in (store, FILES):
+        folder.mkdir(parents=True, exist_ok=True)
+    run("mount", "--bind", store, FILES)
 
 
 def answers(port):

@@ -44,11 +44,6 @@ cat > /etc/lava-coordinator/lava-coordinator.conf <<'CFG'
 CFG
 mkdir -p /var/lib/lava/dispatcher/tmp /var/lib/ghost/boards /srv/dispatcher
 ln -sfn /var/lib/lava/dispatcher/tmp /srv/dispatcher/tmp
-# It asks for a privilege that no container has, and ends without; since its release 5
-# it can be told to go on, which older ones don't know.
-if grep -q allow_set_io_flusher_fail /usr/bin/ganesha.nfsd; then
-    sed -i 's/^NFS_CORE_PARAM {/&\n    allow_set_io_flusher_fail = true;/' $here/worker/ganesha.conf
-fi
 # The tools that the ghost plays.
 for tool in qemu-system-aarch64 qemu-system-arm qemu-system-x86_64; do
     # No link: LAVA follows links before it runs a tool.
