@@ -192,9 +192,13 @@ pub enum Event {
         report: PathBuf,
         /// `slice:M/N` where it is one part of N.
         partition: Option<String>,
-        /// Scenarios to run, in order.
+        /// The LAVAs that were asked for by name, in their order; empty where none was.
+        lavas: Vec<String>,
+        /// Scenarios to run, in order; each on each LAVA.
         scenarios: Vec<ScenarioInfo>,
     },
+    /// Another of several LAVAs has its turn: what comes now is of it.
+    Turn(usize),
     /// A phase begins.
     PhaseStarted(Phase),
     /// A phase ended.
@@ -207,6 +211,8 @@ pub enum Event {
     Note(String),
     /// The version of LAVA that answered.
     Lava(String),
+    /// What else is known of it.
+    About(About),
     /// A job was submitted.
     Submitted {
         /// Name of the scenario.
@@ -251,6 +257,50 @@ pub enum Event {
         /// Wall time of the run.
         elapsed: Duration,
     },
+}
+
+/// What a LAVA is made of, as far as it could be found out; fit to be shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct About {
+    /// As it is asked for, such as `debian:sid`.
+    pub name: String,
+    /// Its version.
+    pub version: Option<String>,
+    /// The commit of a checkout.
+    pub commit: Option<String>,
+    /// The distribution that its server runs on.
+    pub distribution: Option<String>,
+    /// Python's version.
+    pub python: Option<String>,
+    /// Django's version.
+    pub django: Option<String>,
+    /// PostgreSQL's version.
+    pub postgresql: Option<String>,
+}
+
+impl About {
+    /// What there is of it, each with its name.
+    #[must_use]
+    pub fn parts(&self) -> Vec<(&'static str, &str)> {
+        let parts = [
+            ("commit", &self.commit),
+            ("distribution", &self.distribution),
+            ("python", &self.python),
+            ("django", &self.django),
+            ("postgresql", &self.postgresql),
+        ];
+        parts.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))).collect()
+    }
+}
+
+/// A name of a LAVA's as a folder's: `debian:sid` is `debian-sid`.
+#[must_use]
+pub fn lava_folder(name: &str) -> String {
+    let fit = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
+    let folder: String = name.chars().map(fit).collect();
+    // Neither hidden nor a way out.
+    folder.trim_start_matches(['.', '-']).to_owned()
 }
 
 /// What the reports know of a scenario before it runs.

@@ -57,7 +57,7 @@ pub async fn run(args: Args) -> Result<Exit> {
             "all scenarios that match are skipped; there is nothing to measure".into(),
         ));
     }
-    let begun = args.stack.begin().await?;
+    let begun = args.stack.begin_one().await?;
 
     let look = Look::of_stderr(false, false);
     let settings = Settings { root: begun.root.clone(), look, strict: snapshot::in_ci() };
@@ -78,6 +78,7 @@ pub async fn run(args: Args) -> Result<Exit> {
         run: begun.run.clone(),
         report: begun.report.clone(),
         partition: args.filter.partition.clone(),
+        lavas: begun.named.clone(),
         scenarios: wanted.iter().map(|scenario| scenario.info()).collect(),
     });
     let since = Instant::now();

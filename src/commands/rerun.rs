@@ -45,7 +45,20 @@ pub async fn run(args: Args) -> Result<Exit> {
         return Ok(Exit::Ok);
     }
     print(&format!("rerun of {} of {}\n", count(selected.len()), from.display()));
-    run::run_selected(&args.run, &matrix, &selected).await
+    let mut run = args.run;
+    if report.named {
+        // On the LAVAs on which something did not pass.
+        let red = |name: &String| {
+            report
+                .scenarios
+                .iter()
+                .any(|one| one.lava.as_ref().is_none_or(|lava| lava == name) && is_outstanding(one.verdict))
+        };
+        let names: Vec<String> =
+            report.lavas.iter().map(|lava| lava.name.clone()).filter(|name| red(name)).collect();
+        run.or_lavas(&names)?;
+    }
+    run::run_selected(&run, &matrix, &selected).await
 }
 
 fn count(number: usize) -> String {
@@ -72,6 +85,11 @@ fn last(reports: &Path) -> Result<PathBuf> {
         .ok_or_else(none)
 }
 
+/// What was skipped is left out on purpose, and stays so.
+fn is_outstanding(verdict: Verdict) -> bool {
+    !matches!(verdict, Verdict::Pass | Verdict::Skipped)
+}
+
 /// Those of `chosen` that did not pass in `report`, and the names of those that are no
 /// scenario any more. What was skipped is left out on purpose, and stays so.
 fn outstanding<'m>(
@@ -82,7 +100,7 @@ fn outstanding<'m>(
     let red: Vec<&str> = report
         .scenarios
         .iter()
-        .filter(|entry| !matches!(entry.verdict, Verdict::Pass | Verdict::Skipped))
+        .filter(|entry| is_outstanding(entry.verdict))
         .map(|entry| entry.name.as_str())
         .collect();
     let known = |name: &&&str| matrix.scenarios.iter().any(|scenario| scenario.name == **name);

@@ -9,7 +9,7 @@ use meta_lava_ghost::console::Pace;
 use crate::commands::accept;
 use crate::commands::matrix;
 use crate::error::{Error, Result};
-use crate::event::{Event, Outcome, Phase, Verdict};
+use crate::event::{Event, Outcome, Phase, Verdict, lava_folder};
 use crate::exit_code::Exit;
 use crate::judge::snapshot::{self, Store};
 use crate::judge::verdict::Judge;
@@ -57,6 +57,16 @@ pub struct Args {
     verbose: bool,
 }
 
+impl Args {
+    /// The LAVAs to take where the options name none.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when one is no name of a LAVA.
+    pub(super) fn or_lavas(&mut self, names: &[String]) -> Result<()> {
+        self.stack.or_lavas(names)
+    }
+}
+
 /// Does it.
 ///
 /// # Errors
@@ -76,6 +86,9 @@ pub(super) async fn run_selected(args: &Args, matrix: &Matrix, selected: &[&Scen
         return Err(Error::Usage("--accept is for people: in CI (`CI` is set) nothing is accepted".into()));
     }
     let begun = args.stack.begin().await?;
+    if args.keep && begun.lavas.len() > 1 {
+        return Err(Error::Usage("--keep leaves one stack up, and there is one for each --lava".into()));
+    }
     let look = Look::of_stderr(args.quiet, args.verbose);
     let settings = Settings { root: begun.root.clone(), look, strict: snapshot::in_ci() };
     let (events, reporter) = report::start(settings);
@@ -83,14 +96,26 @@ pub(super) async fn run_selected(args: &Args, matrix: &Matrix, selected: &[&Scen
         run: begun.run.clone(),
         report: begun.report.clone(),
         partition: args.filter.partition.clone(),
+        lavas: begun.named.clone(),
         scenarios: selected.iter().map(|scenario| scenario.info()).collect(),
     });
     if let Some(seed) = args.shuffle {
         let _ = events.send(Event::Note(format!("scenarios begin in the order of --shuffle {seed}")));
     }
     let since = Instant::now();
-    let session = Session { keep: args.keep, ..begun.session(&events) };
-    let result = Run { args, matrix, session }.go(selected).await;
+    let mut result = Ok(());
+    for (turn, lava) in begun.lavas.iter().enumerate() {
+        // Of several each has its own folder, and its stack comes after the one before.
+        let report = match begun.lavas.len() {
+            1 => begun.report.clone(),
+            _ => begun.report.join(lava_folder(&lava.name)),
+        };
+        let _ = events.send(Event::Turn(turn));
+        let session = Session { keep: args.keep, lava, report: &report, ..begun.session(&events) };
+        let of_this = Run { args, matrix, session }.go(selected).await;
+        // One LAVA that can't be tested is no reason not to test the next.
+        result = result.and(of_this);
+    }
     let _ = events.send(Event::Ended { interrupted: begun.interrupt.is_asked(), elapsed: since.elapsed() });
     drop(events);
     let summary = reporter

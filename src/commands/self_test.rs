@@ -65,7 +65,7 @@ pub async fn run(args: Args) -> Result<Exit> {
         return Ok(list(&sabotages, &scenarios));
     }
     let lab = lab(&matrix, &scenarios, 1)?;
-    let begun = args.stack.begin().await?;
+    let begun = args.stack.begin_one().await?;
     let (events, teller) = report::lines();
     let session = begun.session(&events);
     let mut test = Test { args: &args, session, found: Found { version: 1, ..Found::default() } };

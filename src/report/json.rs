@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Row, Run, Settings};
 use crate::error::{Error, Result};
-use crate::event::{Deviation, Difference, Moment, Outcome, Phase, ScenarioInfo, Span, Verdict};
+use crate::event::{About, Deviation, Difference, Moment, Outcome, Phase, ScenarioInfo, Span, Verdict};
 
 /// Version of the format.
 const VERSION: u32 = 1;
@@ -27,8 +27,15 @@ pub struct RunFile {
     /// Name of the run.
     #[serde(default)]
     pub run: String,
-    /// The version of LAVA that answered; null when none did.
+    /// The version of LAVA that answered, of several LAVAs all with commas between; null when
+    /// none did.
     pub lava: Option<String>,
+    /// Each LAVA: its name, version, and what it runs on.
+    #[serde(default)]
+    pub lavas: Vec<About>,
+    /// Whether they were asked for by name.
+    #[serde(default)]
+    pub named: bool,
     /// Wall time.
     pub seconds: f64,
     /// Seconds of each phase; 0 for what was not reached.
@@ -58,6 +65,9 @@ pub struct ScenarioEntry {
     pub name: String,
     /// Its suite.
     pub suite: String,
+    /// Which one of several LAVAs it ran on; null where there is only one.
+    #[serde(default)]
+    pub lava: Option<String>,
     /// LAVA's device-types.
     pub device_types: Vec<String>,
     /// LAVA's job id; null when none was submitted.
@@ -131,6 +141,7 @@ impl RunFile {
         let time = |seconds: f64| Duration::try_from_secs_f64(seconds.min(LONGEST)).unwrap_or_default();
         let row = |entry: ScenarioEntry| Row {
             job: entry.job,
+            lava: entry.lava,
             outcome: Some(Outcome {
                 verdict: entry.verdict,
                 reason: entry.reason,
@@ -146,10 +157,14 @@ impl RunFile {
                 device_types: entry.device_types,
             })
         };
+        // The first form had no more than the version.
+        let old = self.lava.filter(|_| self.lavas.is_empty());
+        let lavas = old.map(|version| About { version: Some(version), ..About::default() });
         Run {
             name: self.run,
             report: report.to_owned(),
-            lava: self.lava,
+            lavas: self.lavas.into_iter().chain(lavas).collect(),
+            named: self.named,
             partition: self.partition,
             rows: self.scenarios.into_iter().map(row).collect(),
             phases: self.phases.into_iter().map(|(phase, seconds)| (phase, time(seconds))).collect(),
@@ -177,7 +192,9 @@ pub(super) fn write(run: &Run, _settings: &Settings) -> Result<String, String> {
     let file = RunFile {
         version: VERSION,
         run: run.name.clone(),
-        lava: run.lava.clone(),
+        lava: run.lava(),
+        lavas: run.lavas.clone(),
+        named: run.named,
         seconds: rounded(run.seconds()),
         phases: phases
             .into_iter()
@@ -194,6 +211,7 @@ pub(super) fn write(run: &Run, _settings: &Settings) -> Result<String, String> {
             .map(|row| ScenarioEntry {
                 name: row.info.name.clone(),
                 suite: row.info.suite.clone(),
+                lava: row.lava.clone(),
                 device_types: row.info.device_types.clone(),
                 job: row.job.clone(),
                 verdict: row.verdict(),
@@ -229,6 +247,18 @@ mod tests {
           "version": 1,
           "run": "mlv-1",
           "lava": "2023.01-2",
+          "lavas": [
+            {
+              "name": "",
+              "version": "2023.01-2",
+              "commit": null,
+              "distribution": null,
+              "python": null,
+              "django": null,
+              "postgresql": null
+            }
+          ],
+          "named": false,
           "seconds": 23.512,
           "phases": {
             "images": 0.4,
@@ -255,6 +285,7 @@ mod tests {
             {
               "name": "bbb",
               "suite": "health-checks",
+              "lava": null,
               "device_types": [
                 "BBB"
               ],
@@ -273,6 +304,7 @@ mod tests {
             {
               "name": "juno",
               "suite": "health-checks",
+              "lava": null,
               "device_types": [
                 "JUNO"
               ],
@@ -380,7 +412,8 @@ mod tests {
             let mut run = super::super::tests::run(Path::new("r"));
             run.rows.truncate(3);
             run.name.clone_from(&words);
-            run.lava = Some(words.clone());
+            run.lavas[0].version = Some(words.clone());
+            run.lavas[0].name.clone_from(&words);
             let mut file: serde_json::Value = serde_json::from_str(
                 &write(&run, &super::super::tests::settings(Path::new("r"))).unwrap(),
             ).unwrap();

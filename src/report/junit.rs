@@ -20,16 +20,32 @@ pub(super) fn write(run: &Run, settings: &Settings) -> Result<String, String> {
     let mut report = Report::new("meta-lava");
     report.set_time(Duration::from_secs_f64(run.seconds()));
     let groups = groups(run);
-    let mut suites: Vec<&str> = run.rows.iter().map(|row| row.info.suite.as_str()).collect();
+    let of = |row: &Row| {
+        (run.lavas.iter().position(|lava| Some(&lava.name) == row.lava.as_ref()), row.info.suite.clone())
+    };
+    let mut suites: Vec<_> = run.rows.iter().map(of).collect();
     suites.sort_unstable();
     suites.dedup();
-    for name in suites {
-        let mut suite = TestSuite::new(name);
-        let rows = || run.rows.iter().filter(|row| row.info.suite == name);
-        suite.add_test_cases(rows().map(|row| case(row, &groups, settings.strict)));
+    for key in suites {
+        // Of several LAVAs each has its own: tools know a test case by suite and name.
+        let lava = match key.0 {
+            Some(at) => run.lavas.get(at),
+            None => run.lavas.first(),
+        };
+        let name = match (key.0, lava) {
+            (Some(_), Some(lava)) => format!("{} on {}", key.1, lava.name),
+            _ => key.1.clone(),
+        };
+        let mut suite = TestSuite::new(name.as_str());
+        let rows = || run.rows.iter().filter(|row| of(row) == key);
+        suite.add_test_cases(rows().map(|row| case(row, run, &groups, settings.strict)));
         suite.set_time(Duration::from_secs_f64(rows().map(seconds).sum()));
-        if let Some(lava) = &run.lava {
-            suite.add_property(("lava", lava.as_str()));
+        if let Some(lava) = lava {
+            let version = lava.version.as_deref().map(|version| ("lava", version));
+            let named = Some(("lava-name", lava.name.as_str())).filter(|(_, name)| !name.is_empty());
+            for property in version.into_iter().chain(named).chain(lava.parts()) {
+                suite.add_property(property);
+            }
         }
         report.add_test_suite(suite);
     }
@@ -57,7 +73,7 @@ fn shared(row: &Row, groups: &[Group<'_>]) -> String {
     text
 }
 
-fn case(row: &Row, groups: &[Group<'_>], strict: bool) -> TestCase {
+fn case(row: &Row, run: &Run, groups: &[Group<'_>], strict: bool) -> TestCase {
     let verdict = row.verdict();
     let mut status = match verdict {
         Verdict::Pass => TestCaseStatus::success(),
@@ -75,18 +91,19 @@ fn case(row: &Row, groups: &[Group<'_>], strict: bool) -> TestCase {
             let or_end =
                 |line: &Option<String>| line.as_deref().map_or_else(|| "(nothing more)".into(), printable);
             status.set_description(format!(
-                "{}.snap, line {}\nexpected: {}\nfound:    {}\n{}\nrun it alone: meta-lava run {}",
+                "{}.snap, line {}\nexpected: {}\nfound:    {}\n{}\nrun it alone: {}",
                 difference.snapshot,
                 difference.line,
                 or_end(&difference.expected),
                 or_end(&difference.found),
                 shared(row, groups),
-                row.info.name
+                run.alone(row)
             ));
         }
     }
     let mut case = TestCase::new(row.info.name.as_str(), status);
-    case.set_classname(format!("{}.{}", row.info.suite, row.info.device_types.join(" ")));
+    let on = row.lava.as_ref().map(|lava| format!("{lava}.")).unwrap_or_default();
+    case.set_classname(format!("{on}{}.{}", row.info.suite, row.info.device_types.join(" ")));
     case.set_time(Duration::from_secs_f64(seconds(row)));
     if let Some(outcome) = row.outcome.as_ref().filter(|outcome| !outcome.console.lines.is_empty()) {
         let lines: Vec<String> = outcome.console.lines.iter().map(|line| printable(line)).collect();

@@ -18,12 +18,12 @@ use crate::scenario::filter::Partition;
 pub fn merge(name: &str, report: &Path, parts: Vec<(PathBuf, RunFile)>) -> Result<Run> {
     complete(&parts)?;
     let mut all = Run { name: name.to_owned(), report: report.to_owned(), ..Run::default() };
-    let mut of: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let mut of: BTreeMap<(Option<String>, String), PathBuf> = BTreeMap::new();
     let mut lava: Option<PathBuf> = None;
     let mut elapsed = std::time::Duration::ZERO;
     for (folder, file) in parts {
         let part = file.into_run(report);
-        match (&all.lava, &part.lava) {
+        match (all.lava(), part.lava()) {
             (Some(one), Some(other)) if one != other => {
                 return Err(Error::Usage(format!(
                     "{} is of LAVA {one} and {} of LAVA {other}; only parts of one run can be merged",
@@ -32,17 +32,18 @@ pub fn merge(name: &str, report: &Path, parts: Vec<(PathBuf, RunFile)>) -> Resul
                 )));
             }
             (None, Some(_)) => {
-                all.lava = part.lava;
+                all.lavas.clone_from(&part.lavas);
+                all.named = part.named;
                 lava = Some(folder.clone());
             }
             // Nothing ran there, or the same LAVA.
             _ => {}
         }
         for row in part.rows {
-            if let Some(other) = of.insert(row.info.name.clone(), folder.clone()) {
+            if let Some(other) = of.insert((row.lava.clone(), row.info.name.clone()), folder.clone()) {
                 return Err(Error::Usage(format!(
                     "{} is in {} and in {}; each scenario can be in one part only",
-                    row.info.name,
+                    row.label(),
                     other.display(),
                     folder.display()
                 )));
@@ -61,7 +62,8 @@ pub fn merge(name: &str, report: &Path, parts: Vec<(PathBuf, RunFile)>) -> Resul
             lines.extend(new);
         }
     }
-    all.rows.sort_by(|a, b| (&a.info.suite, &a.info.name).cmp(&(&b.info.suite, &b.info.name)));
+    all.rows
+        .sort_by(|a, b| (&a.lava, &a.info.suite, &a.info.name).cmp(&(&b.lava, &b.info.suite, &b.info.name)));
     all.elapsed = Some(elapsed);
     Ok(all)
 }
@@ -164,7 +166,7 @@ mod tests {
             "x15 is in part-0 and in part-2; each scenario can be in one part only"
         );
         let mut other = part(None, 3..7);
-        other.1.lava = Some("2026.07".into());
+        other.1.lavas[0].version = Some("2026.07".into());
         assert_eq!(
             refused(vec![part(None, 0..3), other]),
             "part-0 is of LAVA 2023.01-2 and part-3 of LAVA 2026.07; only parts of one run can be merged"
@@ -196,7 +198,8 @@ mod tests {
     fn a_part_in_which_nothing_ran_has_no_lava_and_does_no_harm() {
         let mut empty = part(Some("slice:2/2"), 0..0);
         empty.1.lava = None;
+        empty.1.lavas.clear();
         let all = merge("all", Path::new("r"), vec![empty, part(Some("slice:1/2"), 0..7)]).unwrap();
-        assert_eq!(all.lava.as_deref(), Some("2023.01-2"));
+        assert_eq!(all.lava().as_deref(), Some("2023.01-2"));
     }
 }

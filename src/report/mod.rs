@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::error::{Error, Result};
-use crate::event::{Event, EventSender, Outcome, Phase, ScenarioInfo, Verdict};
+use crate::event::{About, Event, EventSender, Outcome, Phase, ScenarioInfo, Verdict, lava_folder};
 use crate::exit_code::Exit;
 use crate::files::write_whole;
 use crate::lava::words::JobState;
@@ -121,8 +121,10 @@ pub struct Run {
     pub name: String,
     /// The report's folder.
     pub report: PathBuf,
-    /// The version of LAVA that answered.
-    pub lava: Option<String>,
+    /// The LAVAs, in their order; of one that was not asked for by name, when it answered.
+    pub lavas: Vec<About>,
+    /// Whether they were asked for by name, as it takes to repeat it.
+    pub named: bool,
     /// `slice:M/N` where it is one part of N.
     pub partition: Option<String>,
     /// Its scenarios, in order.
@@ -140,7 +142,9 @@ pub struct Run {
     /// Wall time, once it ended.
     pub elapsed: Option<Duration>,
     started: Instant,
-    index: BTreeMap<String, usize>,
+    /// Whose turn it is.
+    turn: usize,
+    index: BTreeMap<(usize, String), usize>,
 }
 
 /// A scenario of a [`Run`].
@@ -148,6 +152,8 @@ pub struct Run {
 pub struct Row {
     /// What is known before it runs.
     pub info: ScenarioInfo,
+    /// Which one of several LAVAs it runs on; `None` where there is only one.
+    pub lava: Option<String>,
     /// LAVA's job id, once submitted.
     pub job: Option<String>,
     /// The job's state in LAVA.
@@ -164,7 +170,7 @@ impl Row {
     /// Of a scenario that did not run yet.
     #[must_use]
     pub fn new(info: ScenarioInfo) -> Self {
-        Self { info, job: None, state: None, action: None, since: None, outcome: None }
+        Self { info, lava: None, job: None, state: None, action: None, since: None, outcome: None }
     }
 
     /// Its verdict; without one it did not run.
@@ -176,13 +182,24 @@ impl Row {
     /// Its folder, relative to the report's.
     #[must_use]
     pub fn folder(&self) -> PathBuf {
-        Path::new("scenarios").join(&self.info.suite).join(&self.info.name)
+        let folder = self.lava.as_deref().map(lava_folder).unwrap_or_default();
+        Path::new(&folder).join("scenarios").join(&self.info.suite).join(&self.info.name)
     }
 
-    /// `suite/name`.
+    /// `suite/name`, and the LAVA where there are several.
     #[must_use]
     pub fn id(&self) -> String {
-        format!("{}/{}", self.info.suite, self.info.name)
+        format!("{}/{}{}", self.info.suite, self.info.name, self.on())
+    }
+
+    /// The name, and the LAVA where there are several.
+    #[must_use]
+    pub fn label(&self) -> String {
+        format!("{}{}", self.info.name, self.on())
+    }
+
+    fn on(&self) -> String {
+        self.lava.as_ref().map(|lava| format!(" on {lava}")).unwrap_or_default()
     }
 }
 
@@ -191,7 +208,8 @@ impl Default for Run {
         Self {
             name: String::new(),
             report: PathBuf::new(),
-            lava: None,
+            lavas: Vec::new(),
+            named: false,
             partition: None,
             rows: Vec::new(),
             phases: BTreeMap::new(),
@@ -201,6 +219,7 @@ impl Default for Run {
             interrupted: false,
             elapsed: None,
             started: Instant::now(),
+            turn: 0,
             index: BTreeMap::new(),
         }
     }
@@ -210,13 +229,22 @@ impl Run {
     /// Takes an event in.
     fn take(&mut self, event: &Event) {
         match event {
-            Event::Started { run, report, partition, scenarios } => {
+            Event::Started { run, report, partition, lavas, scenarios } => {
                 self.name.clone_from(run);
                 self.partition.clone_from(partition);
                 self.report.clone_from(report);
-                self.index = scenarios.iter().enumerate().map(|(at, info)| (info.name.clone(), at)).collect();
-                self.rows = scenarios.iter().map(|info| Row::new(info.clone())).collect();
+                self.named = !lavas.is_empty();
+                self.lavas =
+                    lavas.iter().map(|name| About { name: name.clone(), ..About::default() }).collect();
+                for turn in 0..lavas.len().max(1) {
+                    let lava = (lavas.len() > 1).then(|| lavas[turn].clone());
+                    for info in scenarios {
+                        self.index.insert((turn, info.name.clone()), self.rows.len());
+                        self.rows.push(Row { lava: lava.clone(), ..Row::new(info.clone()) });
+                    }
+                }
             }
+            Event::Turn(turn) => self.turn = *turn,
             Event::PhaseStarted(phase) => self.phase = Some(*phase),
             Event::PhaseEnded(phase, took) => {
                 *self.phases.entry(*phase).or_default() += *took;
@@ -225,7 +253,12 @@ impl Run {
             Event::Progress(..) => {}
             Event::Warning(text) => self.warnings.push(text.clone()),
             Event::Note(text) => self.notes.push(text.clone()),
-            Event::Lava(version) => self.lava = Some(version.clone()),
+            Event::Lava(version) => self.about().version = Some(version.clone()),
+            Event::About(about) => {
+                let name = std::mem::take(&mut self.about().name);
+                let name = if name.is_empty() { about.name.clone() } else { name };
+                *self.about() = About { name, ..about.clone() };
+            }
             Event::Submitted { scenario, job } => {
                 if let Some(row) = self.row(scenario) {
                     row.job = Some(job.clone());
@@ -262,9 +295,50 @@ impl Run {
         }
     }
 
+    /// The LAVA whose turn it is.
+    fn about(&mut self) -> &mut About {
+        let turn = self.turn;
+        if self.lavas.len() <= turn {
+            self.lavas.resize_with(turn + 1, About::default);
+        }
+        &mut self.lavas[turn]
+    }
+
     fn row(&mut self, scenario: &str) -> Option<&mut Row> {
-        let at = *self.index.get(scenario)?;
+        let at = *self.index.get(&(self.turn, scenario.to_owned()))?;
         self.rows.get_mut(at)
+    }
+
+    /// The row of a scenario on the LAVA whose turn it is.
+    #[must_use]
+    pub fn row_of(&self, scenario: &str) -> Option<&Row> {
+        self.rows.get(*self.index.get(&(self.turn, scenario.to_owned()))?)
+    }
+
+    /// The versions of LAVA that answered.
+    #[must_use]
+    pub fn lava(&self) -> Option<String> {
+        let versions: Vec<&str> = self.lavas.iter().filter_map(|lava| lava.version.as_deref()).collect();
+        (!versions.is_empty()).then(|| versions.join(", "))
+    }
+
+    /// The version of LAVA that a row ran on.
+    #[must_use]
+    pub fn version_of(&self, row: &Row) -> Option<&str> {
+        let lava = match &row.lava {
+            Some(name) => self.lavas.iter().find(|lava| lava.name == *name),
+            None => self.lavas.first(),
+        };
+        lava?.version.as_deref()
+    }
+
+    /// The command that runs a row's scenario alone.
+    #[must_use]
+    pub fn alone(&self, row: &Row) -> String {
+        let lava =
+            row.lava.as_deref().or(self.lavas.first().filter(|_| self.named).map(|lava| lava.name.as_str()));
+        let which = lava.map(|lava| format!("--lava {lava} ")).unwrap_or_default();
+        format!("meta-lava run {which}{}", row.info.name)
     }
 
     /// Wall time so far.
@@ -423,6 +497,7 @@ pub mod tests {
                 run: "mlv-1".into(),
                 report: report.to_path_buf(),
                 partition: None,
+                lavas: Vec::new(),
                 scenarios: names.into_iter().map(info).collect(),
             },
             Event::PhaseStarted(Phase::Images),

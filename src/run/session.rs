@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::event::{Event, EventSender, Phase};
+use crate::event::{About, Event, EventSender, Phase};
 use crate::interrupt::Interrupt;
 use crate::jobs::collector::Collector;
 use crate::judge::normalise::Artifacts;
@@ -43,6 +43,25 @@ impl StackArgs {
         self.jobs.map_or(cpus * JOBS_PER_CORE, usize::from)
     }
 
+    /// Begins a run of one LAVA.
+    ///
+    /// # Errors
+    /// As [`Self::begin`], and [`Error::Usage`] for more than one.
+    pub async fn begin_one(&self) -> Result<Beginning> {
+        match self.lava.names().as_slice() {
+            [] | [_] => self.begin().await,
+            _ => Err(Error::Usage("this command takes one --lava; `run` takes several".into())),
+        }
+    }
+
+    /// The names of LAVAs to take where the options have none; see [`LavaArgs::or_names`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn or_lavas(&mut self, names: &[String]) -> Result<()> {
+        self.lava.or_names(names)
+    }
+
     /// Begins a run: checks what can be checked at once, gives it a name and a folder, and
     /// listens to the user from now on.
     ///
@@ -51,12 +70,12 @@ impl StackArgs {
     pub async fn begin(&self) -> Result<Beginning> {
         let root = crate::root::root()?;
         compose::check(&root).map_err(|problem| Error::Usage(problem.to_string()))?;
-        let lava = self.lava.lava(&root).await?;
+        let lavas = self.lava.lavas(&root).await?;
         let run = sweep::new_run_name();
         let report = self.report.clone().unwrap_or_else(|| root.join(REPORTS).join(&run));
         let left = format!("run {run} may have left something behind; `meta-lava clean` removes it");
         let interrupt = Interrupt::listen(move || left.clone())?;
-        Ok(Beginning { root, run, report, lava, interrupt })
+        Ok(Beginning { root, run, report, lavas, named: self.lava.names(), interrupt })
     }
 }
 
@@ -68,8 +87,10 @@ pub struct Beginning {
     pub run: String,
     /// The report's folder.
     pub report: PathBuf,
-    /// Which LAVA.
-    pub lava: Lava,
+    /// Which LAVAs; there is always one.
+    pub lavas: Vec<Lava>,
+    /// Their names, where they were asked for by name.
+    pub named: Vec<String>,
     /// Whether the user has had enough.
     pub interrupt: Interrupt,
 }
@@ -81,7 +102,7 @@ impl Beginning {
         Session {
             root: &self.root,
             run: &self.run,
-            lava: &self.lava,
+            lava: &self.lavas[0],
             report: &self.report,
             events,
             interrupt: &self.interrupt,
@@ -188,6 +209,12 @@ impl Session<'_> {
             let stack = Arc::new(Stack::up(&engine, &spec, self.events).await?);
             let workers = Worker::all(&stack, spec.workers).await?;
             let artifacts = stack.artifacts().await?;
+            let source = self.lava.source.as_ref();
+            self.say(Event::About(About {
+                name: self.lava.name.clone(),
+                commit: source.and_then(|source| source.commit()).map(str::to_owned),
+                ..stack.about().clone()
+            }));
             Ok(Up { stack, lab: spec.lab.clone(), workers, artifacts, cpus })
         });
         let result = match self.interrupt.or(up).await {

@@ -23,7 +23,7 @@ use meta_lava_ghost::console::Pace;
 use self::provision::DeviceSpec;
 use self::sweep::{Purpose, RUN};
 use crate::error::{Error, Result};
-use crate::event::{Event, EventSender, Phase};
+use crate::event::{About, Event, EventSender, Phase};
 use crate::judge::normalise::Artifacts;
 use crate::lava::Api;
 use crate::lava::events::{Events, LavaEvent, Subject};
@@ -62,6 +62,31 @@ const PUBLISHER_LOG: &str = "/var/log/lava-server/lava-publisher.log";
 /// Opens a worker's gate and ends once its ghosts have all their consoles.
 const GATE: &str = "test -p /run/meta-lava/gate && echo open > /run/meta-lava/gate \
                     && until test -S /run/ghost/control.sock; do sleep 0.05; done";
+
+/// Says what a server's image is made of, a line each.
+const ABOUT: &str = r#"
+. /etc/os-release && echo "distribution $PRETTY_NAME"
+python3 -c 'import platform; print("python", platform.python_version())
+import django; print("django", django.get_version())'
+for postgres in /usr/lib/postgresql/*/bin/postgres; do
+    "$postgres" --version | sed -n 's/^postgres (PostgreSQL) \([^ ]*\).*/postgresql /p'
+done
+"#;
+
+/// What [`ABOUT`] said.
+fn about(text: &str) -> About {
+    let of = |name: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map(|value| printable(value.trim()).chars().take(100).collect::<String>())
+    };
+    About {
+        distribution: of("distribution"),
+        python: of("python"),
+        django: of("django"),
+        postgresql: of("postgresql"),
+        ..About::default()
+    }
+}
 
 /// A board, as the ghost's daemon reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +137,7 @@ pub struct Stack {
     api: Api,
     events: Events,
     version: String,
+    about: About,
     death: watch::Receiver<Option<Death>>,
     watcher: tokio::task::JoinHandle<()>,
     publisher: Endpoint,
@@ -239,20 +265,26 @@ impl Stack {
             api,
             events: lava_events,
             version: String::new(),
+            about: About::default(),
             death,
             watcher,
             publisher,
             web,
             _files: files,
         };
-        stack.version = stack.guard(stack.provision(spec, &workers, &at)).await?;
+        (stack.version, stack.about) = stack.guard(stack.provision(spec, &workers, &at)).await?;
         let _ = events.send(Event::Lava(stack.version.clone()));
         at("stack ready");
         Ok(stack)
     }
 
-    /// From started containers to workers online; gives LAVA's version.
-    async fn provision(&self, spec: &Spec, workers: &[String], at: &impl Fn(&str)) -> Result<String> {
+    /// From started containers to workers online; gives LAVA's version, and what it runs on.
+    async fn provision(
+        &self,
+        spec: &Spec,
+        workers: &[String],
+        at: &impl Fn(&str),
+    ) -> Result<(String, About)> {
         let server = service(&self.containers, "server", 1)?.id.as_str();
         let nodes: Vec<(&str, &Container)> = workers
             .iter()
@@ -294,9 +326,18 @@ impl Stack {
             at("workers online");
             Ok::<_, Error>(())
         };
-        tokio::try_join!(gates, devices, online)?;
+        let about = async { Ok::<_, Error>(self.find_about(server).await) };
+        let (_, (), (), about) = tokio::try_join!(gates, devices, online, about)?;
         self.check_devices(&spec.lab.devices).await?;
-        Ok(version)
+        let about = About { version: Some(version.clone()), ..about };
+        Ok((version, about))
+    }
+
+    /// What a server's image is made of. That it can't be found out is no reason to fail.
+    async fn find_about(&self, server: &str) -> About {
+        let output = self.engine.exec(server, &["sh", "-c", ABOUT], None).await;
+        let text = output.map(|output| output.stdout).unwrap_or_default();
+        about(&String::from_utf8_lossy(&text))
     }
 
     /// Waits until the server answers, and tells meanwhile what it is doing: some
@@ -497,6 +538,12 @@ impl Stack {
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// What its server is made of.
+    #[must_use]
+    pub fn about(&self) -> &About {
+        &self.about
     }
 
     /// The engine it runs on.
@@ -803,6 +850,14 @@ mod tests {
                 })
                 .collect(),
         }
+    }
+
+    #[test]
+    fn what_a_server_is_made_of_is_read_as_far_as_it_is_told() {
+        let found = about("distribution Debian GNU/Linux 12 (bookworm)\npython 3.11.2\nx\n");
+        assert_eq!(found.distribution.as_deref(), Some("Debian GNU/Linux 12 (bookworm)"));
+        assert_eq!(found.python.as_deref(), Some("3.11.2"));
+        assert_eq!(found.django, None);
     }
 
     #[test]

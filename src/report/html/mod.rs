@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use super::causes::groups;
 use super::diff::{Hunk, Parts, hunks};
 use super::{Row, Run, Settings};
-use crate::event::{Difference, Lane, Moment, Phase, Verdict};
+use crate::event::{About, Difference, Lane, Moment, Phase, Verdict, lava_folder};
 use crate::judge::snapshot::{self, Kind, Store};
 use crate::lava::series::Series;
 use crate::text::printable;
@@ -44,6 +44,10 @@ const CAUSES: usize = 400;
 #[derive(Serialize)]
 struct Entry<'a> {
     name: &'a str,
+    /// What links to it say.
+    id: String,
+    lava: Option<&'a str>,
+    alone: String,
     suite: &'a str,
     device_types: &'a [String],
     verdict: &'static str,
@@ -73,11 +77,22 @@ struct Type<'a> {
 
 #[derive(Serialize)]
 struct Cell<'a> {
-    name: &'a str,
+    id: String,
+    name: String,
     /// What its name has beyond the device-type's.
     label: &'a str,
     verdict: &'static str,
     seconds: String,
+}
+
+/// A scenario, and what became of it on each of several LAVAs.
+#[derive(Serialize)]
+struct Across<'a> {
+    name: &'a str,
+    suite: &'a str,
+    /// Whether it is green on one and not on another.
+    parts: bool,
+    cells: Vec<Cell<'a>>,
 }
 
 /// What many scenarios differ by.
@@ -90,7 +105,8 @@ struct Cause<'a> {
     expected: Option<&'a str>,
     found: Option<&'a str>,
     times: usize,
-    scenarios: Vec<&'a str>,
+    /// Id and name.
+    scenarios: Vec<(String, String)>,
 }
 
 /// A stretch of time, in percent of its scenario's.
@@ -161,7 +177,7 @@ pub(super) fn write(run: &Run, settings: &Settings) -> Result<String, String> {
         if red > 0 { format!("{red} not as expected of ") } else { String::new() },
         run.rows.len(),
         if run.rows.len() == 1 { "" } else { "s" },
-        run.lava.as_ref().map_or_else(String::new, |lava| format!(" on LAVA {lava}"))
+        run.lava().map_or_else(String::new, |lava| format!(" on LAVA {lava}"))
     );
     template
         .render(context! {
@@ -173,7 +189,9 @@ pub(super) fn write(run: &Run, settings: &Settings) -> Result<String, String> {
             totals,
             phases,
             red,
-            types => types(run),
+            types => if run.lavas.len() > 1 { Vec::new() } else { types(run) },
+            across => across(run),
+            lavas => run.lavas.iter().map(|lava| (about(lava), lava)).collect::<Vec<_>>(),
             causes => causes(run),
             causes_left_out => groups(run).len().saturating_sub(CAUSES),
             scenarios => entries,
@@ -182,6 +200,58 @@ pub(super) fn write(run: &Run, settings: &Settings) -> Result<String, String> {
             script_hash => BASE64_STANDARD.encode(Sha256::digest(SCRIPT)),
         })
         .map_err(|error| format!("{error:#}"))
+}
+
+/// What links to a scenario say.
+fn id(row: &Row) -> String {
+    let on = row.lava.as_deref().map(|lava| format!("@{}", lava_folder(lava))).unwrap_or_default();
+    format!("{}{on}", row.info.name)
+}
+
+/// What a LAVA is made of, in one line.
+fn about(lava: &About) -> String {
+    let version = lava.version.as_deref().map(|version| ("LAVA", version));
+    let parts = version.into_iter().chain(lava.parts());
+    let parts: Vec<String> = parts.map(|(name, value)| format!("{name} {value}")).collect();
+    parts.join(" · ")
+}
+
+/// The matrix of several LAVAs: a scenario a line, those that part them first.
+fn across(run: &Run) -> Vec<Across<'_>> {
+    if run.lavas.len() < 2 {
+        return Vec::new();
+    }
+    let mut rows: BTreeMap<(&str, &str), Vec<&Row>> = BTreeMap::new();
+    for row in &run.rows {
+        rows.entry((&row.info.suite, &row.info.name)).or_default().push(row);
+    }
+    let mut lines: Vec<Across<'_>> = rows
+        .into_iter()
+        .map(|((suite, name), rows)| {
+            let of = |lava: &About| rows.iter().find(|row| row.lava.as_deref() == Some(lava.name.as_str()));
+            let cells = run.lavas.iter().map(|lava| match of(lava) {
+                Some(row) => Cell {
+                    id: id(row),
+                    name: row.label(),
+                    label: row.verdict().name(),
+                    verdict: row.verdict().name(),
+                    seconds: seconds(row),
+                },
+                None => Cell {
+                    id: String::new(),
+                    name: name.to_owned(),
+                    label: "",
+                    verdict: Verdict::NotRun.name(),
+                    seconds: String::new(),
+                },
+            });
+            let red = rows.iter().filter(|row| is_red(row.verdict())).count();
+            let green = rows.iter().any(|row| row.verdict() == Verdict::Pass);
+            Across { name, suite, parts: red > 0 && green, cells: cells.collect() }
+        })
+        .collect();
+    lines.sort_by_key(|line| !line.parts);
+    lines
 }
 
 /// Whether somebody should look at it: what is new is nobody's failure, but waits for a person.
@@ -201,7 +271,7 @@ fn causes(run: &Run) -> Vec<Cause<'_>> {
             expected: group.first.expected.as_deref(),
             found: group.first.found.as_deref(),
             times: group.times,
-            scenarios: group.rows.iter().map(|row| row.info.name.as_str()).collect(),
+            scenarios: group.rows.iter().map(|row| (id(row), row.label())).collect(),
         });
     }
     causes
@@ -221,7 +291,8 @@ fn types(run: &Run) -> Vec<Type<'_>> {
         .into_iter()
         .map(|(name, rows)| {
             let cells = rows.iter().map(|row| Cell {
-                name: &row.info.name,
+                id: id(row),
+                name: row.label(),
                 label: match row.info.name.strip_prefix(name).map(|rest| rest.trim_start_matches('-')) {
                     Some("") => row.verdict().name(),
                     Some(rest) => rest,
@@ -271,6 +342,9 @@ fn entry<'a>(row: &'a Row, run: &'a Run, settings: &Settings, longest: f64, left
     let outcome = row.outcome.as_ref();
     let mut entry = Entry {
         name: &row.info.name,
+        id: id(row),
+        lava: row.lava.as_deref(),
+        alone: run.alone(row),
         suite: &row.info.suite,
         device_types: &row.info.device_types,
         verdict: row.verdict().name(),
@@ -293,7 +367,7 @@ fn entry<'a>(row: &'a Row, run: &'a Run, settings: &Settings, longest: f64, left
     let mut mark = None;
     if matches!(row.verdict(), Verdict::Differs | Verdict::Timeout | Verdict::Error) {
         let series =
-            run.lava.as_deref().and_then(|version| Series::of(version).ok()).unwrap_or(Series::OLDEST);
+            run.version_of(row).and_then(|version| Series::of(version).ok()).unwrap_or(Series::OLDEST);
         let store = Store::new(&settings.root);
         for kind in Kind::ALL {
             let found = snapshot::read(&full.join(kind.name()).with_extension("snap"));
@@ -459,7 +533,7 @@ mod tests {
     #[test]
     fn nothing_turns_the_text_around_it() {
         let mut run = run(Path::new("r"));
-        run.lava = Some("2023\u{202e}".into());
+        run.lavas[0].version = Some("2023\u{202e}".into());
         run.rows[0].info.device_types = vec!["bbb\u{7}\u{202e}".into()];
         let page = write(&run, &settings(Path::new("r"))).unwrap();
         assert!(!page.contains(['\u{202e}', '\u{7}']) && page.contains("bbb\\x07\\u{202e}"));

@@ -185,7 +185,8 @@ fn lines(run: &Run, most: usize) -> Vec<String> {
             let seconds = row.since.map_or(0, |since| since.elapsed().as_secs());
             let state = row.state.as_ref().map(JobState::word);
             let doing = printable(row.action.as_deref().or(state).unwrap_or_default());
-            let name = console::truncate_str(&row.info.name, NAME, "…");
+            let label = row.label();
+            let name = console::truncate_str(&label, NAME, "…");
             format!("{name:<NAME$} {seconds:>3} s  {doing}")
         })
         .collect();

@@ -148,8 +148,18 @@ fn line(event: &Event, run: &Run, look: Look, done: usize) -> Option<String> {
     let loud = !look.quiet;
     let plain = !look.bars && loud;
     match event {
-        Event::Started { run: name, scenarios, .. } if loud => {
-            Some(format!("{}: {}", look.bold(name), count(scenarios.len(), "scenario")))
+        Event::Started { run: name, scenarios, lavas, .. } if loud => {
+            let on = if lavas.is_empty() { String::new() } else { format!(" on {}", lavas.join(", ")) };
+            Some(format!("{}: {}{on}", look.bold(name), count(scenarios.len(), "scenario")))
+        }
+        Event::Turn(_) => None,
+        Event::About(about) if plain && !about.parts().is_empty() => {
+            let parts: Vec<String> = about
+                .parts()
+                .into_iter()
+                .map(|(name, value)| format!("{name} {}", printable(value)))
+                .collect();
+            Some(format!("LAVA on {}", parts.join(", ")))
         }
         Event::Progress(phase, text) if plain => Some(format!("{}: {}", phase_name(*phase), printable(text))),
         Event::PhaseEnded(phase, took) if plain => {
@@ -176,7 +186,7 @@ fn line(event: &Event, run: &Run, look: Look, done: usize) -> Option<String> {
             if look.quiet || (is_good && look.bars && !look.verbose) {
                 return None;
             }
-            let row = run.rows.iter().find(|row| row.info.name == *scenario);
+            let row = run.row_of(scenario);
             let total = run.rows.len();
             let width = total.to_string().len();
             let verdict = look.verdict(outcome.verdict, &format!("{:<8}", outcome.verdict.name()));

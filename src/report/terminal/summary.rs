@@ -47,7 +47,7 @@ pub(super) fn summary(run: &Run, look: Look, strict: bool, failed: &[Error]) -> 
     let mut shown = 0;
     for row in &red {
         let Some(outcome) = &row.outcome else { continue };
-        let details = details(row, outcome, look);
+        let details = details(row, run, outcome, look);
         let lines = details.lines().count() + 1;
         if row.verdict() == Verdict::New || (shown > 0 && lines + red.len().min(10) > left) {
             break;
@@ -83,7 +83,7 @@ pub(super) fn summary(run: &Run, look: Look, strict: bool, failed: &[Error]) -> 
         .filter(|(_, count)| *count > 0)
         .map(|(verdict, count)| look.verdict(verdict, &format!("{count} {}", verdict.name())))
         .collect();
-    let lava = run.lava.as_ref().map(|lava| format!(" LAVA {},", printable(lava))).unwrap_or_default();
+    let lava = run.lava().map(|lava| format!(" LAVA {},", printable(&lava))).unwrap_or_default();
     let head = if run.interrupted { "Interrupted" } else { "Summary" };
     let head = format!(
         "{} [{:.1} s]{lava} {}: ",
@@ -134,7 +134,7 @@ fn causes(run: &Run, look: Look) -> String {
             (true, _) => format!("+ {came}"),
         };
         let line = format!("{:>5} {:<8}{change}", group.rows.len(), printable(&group.cause.snapshot));
-        let names: Vec<String> = group.rows.iter().map(|row| printable(&row.info.name)).collect();
+        let names: Vec<String> = group.rows.iter().map(|row| printable(&row.label())).collect();
         let _ = writeln!(text, "{}", truncate_str(&line, look.width, "…"));
         let _ = writeln!(text, "{}", truncate_str(&format!("{:14}{}", "", names.join(" ")), look.width, "…"));
     }
@@ -146,7 +146,7 @@ fn causes(run: &Run, look: Look) -> String {
 }
 
 /// A red scenario: the first difference, what the board showed then, how to run it alone.
-fn details(row: &Row, outcome: &Outcome, look: Look) -> String {
+fn details(row: &Row, run: &Run, outcome: &Outcome, look: Look) -> String {
     let mut text = String::new();
     let mut head = format!(
         "{} {}",
@@ -173,7 +173,7 @@ fn details(row: &Row, outcome: &Outcome, look: Look) -> String {
         let line = if at == Some(number) { look.bold(&line) } else { line.into_owned() };
         let _ = writeln!(text, "  {head:<10}{mark} {line}");
     }
-    let _ = writeln!(text, "  alone:    meta-lava run {}", printable(&row.info.name));
+    let _ = writeln!(text, "  alone:    {}", printable(&run.alone(row)));
     text
 }
 
@@ -313,7 +313,7 @@ mod tests {
     fn nothing_that_was_said_reaches_the_terminal_as_more_than_text() {
         let mut run = run(Path::new("r"));
         let evil = "\u{1b}]0;owned\u{7}\u{202e}";
-        run.lava = Some(evil.into());
+        run.lavas[0].version = Some(evil.into());
         for row in &mut run.rows {
             row.info.name.push_str(evil);
             row.job = Some(evil.into());

@@ -71,6 +71,22 @@ impl<'a> Archive<'a> {
         Self { folder: cache.join("archive"), mirror: mirror(), refresh, progress }
     }
 
+    /// The LAVA of each suite; `None` where the archive has no such suite or no LAVA in it.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when the archive does not answer, and has not before.
+    pub async fn lavas(&self, suites: &[&str]) -> Result<Vec<Option<Package>>> {
+        let found = self.found(suites).await?;
+        Ok(suites
+            .iter()
+            .zip(found)
+            .map(|(suite, found)| match found {
+                Found::Version(version) => Some(Package { suite: (*suite).to_owned(), version }),
+                Found::NoLava | Found::NoSuite => None,
+            })
+            .collect())
+    }
+
     /// The LAVA of a suite that must have one.
     ///
     /// # Errors
@@ -162,6 +178,11 @@ impl<'a> Archive<'a> {
         if let Err(error) = written {
             tracing::debug!(%error, "what the archive said is not remembered");
         }
+    }
+
+    #[cfg(test)]
+    pub fn remember_version(&self, suite: &str, version: &str) {
+        self.remember(suite, &Found::Version(version.into()));
     }
 
     /// Asks it.
@@ -258,6 +279,8 @@ mod tests {
             assert_eq!(said.exit(), Exit::Usage);
             assert!(said.to_string().contains(suite), "{said}");
         }
+        let lavas = archive.lavas(&["trixie", "sid"]).await.unwrap();
+        assert!(lavas[0].is_none() && lavas[1].is_some());
         assert_eq!(archive.remembered().len(), 1);
     }
 

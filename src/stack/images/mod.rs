@@ -7,6 +7,7 @@ mod lava;
 mod lock;
 mod recipe;
 mod source;
+mod upstream;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -152,7 +153,8 @@ pub async fn ensure(engine: &Engine, root: &Path, lava: &Lava, events: &EventSen
             (grounds, server_kind::of_image(server, &engine.image_entrypoint(server).await?)?)
         }
     };
-    let recipes = read(engine, root, grounds, lava.source.clone()).await?;
+    let recipes =
+        read(engine, root, grounds, lava.source.as_ref().map(|source| source.folder().to_owned())).await?;
     if !present(engine, &recipes).await? {
         // Two runs that build the same at once would both succeed, each
         // wasting half of the machine; the second waits instead.

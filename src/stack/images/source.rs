@@ -23,7 +23,7 @@ const NOT_INSTALLED: [&str; 8] = ["build", "debian", "dist", "doc", "docker", "m
 ///
 /// # Errors
 /// [`Error::Usage`] with what was looked for.
-pub(super) fn check(folder: &Path) -> Result<()> {
+pub(super) fn check(folder: &Path, named: &str) -> Result<()> {
     let missing: Vec<&str> =
         LANDMARKS.iter().copied().filter(|landmark| !folder.join(landmark).is_file()).collect();
     if missing.is_empty() {
@@ -31,8 +31,7 @@ pub(super) fn check(folder: &Path) -> Result<()> {
     }
     let what = if folder.is_dir() { "is no source checkout of LAVA" } else { "is no folder" };
     Err(Error::Usage(format!(
-        "--lava-source {} {what}: looked for {} in it, and found no {}",
-        folder.display(),
+        "{named} {what}: looked for {} in it, and found no {}",
         LANDMARKS.join(", "),
         missing.join(", ")
     )))
@@ -57,7 +56,7 @@ impl Layers {
     /// # Errors
     /// [`Error::Usage`] when it is none, or can't be read.
     pub fn read(compose: &Path, folder: &Path) -> Result<Self> {
-        check(folder)?;
+        check(folder, &folder.display().to_string())?;
         let lava: BTreeMap<String, File> =
             checkout(folder)?.into_iter().map(|(path, file)| (format!("lava/{path}"), file)).collect();
         let (mut tools, mut source): (BTreeMap<_, _>, BTreeMap<_, _>) =
@@ -118,13 +117,13 @@ pub(super) mod tests {
     #[test]
     fn a_folder_that_is_no_checkout_is_refused_with_what_was_looked_for() {
         let lava = lava();
-        assert!(check(lava.path()).is_ok());
+        assert!(check(lava.path(), "it").is_ok());
         std::fs::remove_file(lava.path().join("lava_common/VERSION")).unwrap();
-        let said = check(lava.path()).unwrap_err();
+        let said = check(lava.path(), "it").unwrap_err();
         assert_eq!(said.exit(), crate::exit_code::Exit::Usage);
         assert!(said.to_string().contains("manage.py"), "{said}");
         assert!(said.to_string().ends_with("found no lava_common/VERSION"), "{said}");
-        let said = check(&lava.path().join("nowhere")).unwrap_err().to_string();
+        let said = check(&lava.path().join("nowhere"), "it").unwrap_err().to_string();
         assert!(said.contains("is no folder"), "{said}");
     }
 
