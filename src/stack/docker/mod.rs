@@ -7,6 +7,7 @@ pub mod engine;
 pub mod exec;
 pub mod host;
 pub mod objects;
+pub mod once;
 pub mod tls;
 
 pub use engine::Engine;

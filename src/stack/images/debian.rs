@@ -7,10 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
-use super::base::mirror;
+use super::base::{Debian, mirror};
 use crate::error::{Error, Result};
 use crate::files::write_whole;
 use crate::programs::has_program;
+use crate::stack::docker::Engine;
+use crate::stack::docker::exec::Output;
 use crate::stack::docker::objects::tail;
 
 /// The suite that `debian` alone means.
@@ -193,20 +195,17 @@ impl<'a> Archive<'a> {
                 self.mirror
             ))
         };
-        if !has_program("apt-get") || !KEYRINGS.iter().any(|keyring| Path::new(keyring).is_file()) {
-            return Err(failed("apt with Debian's keys is needed; install apt and debian-archive-keyring"));
-        }
-        let child = Command::new("sh")
-            .args(["-c", ASK, "archive.sh", &self.mirror])
-            .args(suites)
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        let output = tokio::time::timeout(DEADLINE, child)
+        let script: Vec<&str> =
+            ["sh", "-c", ASK, "archive.sh", &self.mirror].into_iter().chain(suites.iter().copied()).collect();
+        let here = has_program("apt-get") && KEYRINGS.iter().any(|keyring| Path::new(keyring).is_file());
+        let answer = async {
+            if here { ask_here(&script).await } else { ask_in_container(&script, self.progress).await }
+        };
+        let output = tokio::time::timeout(DEADLINE, answer)
             .await
             .map_err(|_| failed(&format!("it did not answer in {} s", DEADLINE.as_secs())))?
             .map_err(|error| failed(&error.to_string()))?;
-        if !output.status.success() {
+        if output.code != 0 {
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             let why = said.lines().find(|line| line.starts_with("  ")).map(str::trim);
             return Err(failed(&format!(
@@ -217,6 +216,26 @@ impl<'a> Archive<'a> {
         }
         Ok(read(&String::from_utf8_lossy(&output.stdout)))
     }
+}
+
+async fn ask_here(script: &[&str]) -> Result<Output> {
+    let output = Command::new(script[0])
+        .args(&script[1..])
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|error| Error::Infrastructure(format!("could not start sh: {error}")))?;
+    let code = output.status.code().unwrap_or(1).into();
+    Ok(Output { code, stdout: output.stdout, stderr: output.stderr })
+}
+
+/// On a machine that is not Debian's: with the apt of a base image.
+async fn ask_in_container(script: &[&str], progress: &(dyn Fn(String) + Send + Sync)) -> Result<Output> {
+    let engine = Engine::connect().await?;
+    let architecture = engine.preflight().await?.architecture;
+    let base = Debian::world().ensure(&engine, &architecture, progress).await?;
+    engine.run_once(&base, script).await
 }
 
 /// What the script prints.

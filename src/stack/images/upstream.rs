@@ -12,7 +12,6 @@ use tokio::process::Command;
 use super::source;
 use crate::error::{Error, Result};
 use crate::programs::has_program;
-use crate::stack::docker::objects::tail;
 use crate::text::printable;
 
 /// Where LAVA is developed, unless `META_LAVA_UPSTREAM` says otherwise.
@@ -180,8 +179,10 @@ impl Clone {
         if output.status.success() {
             return Ok(output.stdout);
         }
-        let said = printable(tail(&String::from_utf8_lossy(&output.stderr), 3).trim());
-        Err(if said.is_empty() { format!("git ended with {}", output.status) } else { said })
+        // Advice follows.
+        let said = String::from_utf8_lossy(&output.stderr);
+        let fatal = said.lines().find_map(|line| line.strip_prefix("fatal: ")).or(said.lines().last());
+        Err(fatal.map_or_else(|| format!("git ended with {}", output.status), printable))
     }
 }
 
