@@ -14,6 +14,7 @@ use crate::judge::normalise::{
     Artifacts, Context, Masks, Normaliser, ledger, log, masks, moment, pipeline, results,
 };
 use crate::judge::snapshot::{self, Kind};
+use crate::lava::series::Series;
 use crate::lava::{actions, api, events, xmlrpc};
 use crate::report::{self, RunFile};
 use crate::sabotage;
@@ -181,7 +182,7 @@ pub fn scenario(bytes: &[u8]) {
         let _ = problem.to_string();
     }
     for scenario in &matrix.scenarios {
-        match matrix.render(scenario) {
+        match matrix.render(scenario, Series::OLDEST) {
             Ok(rendered) => {
                 let job: serde_yaml::Value = serde_yaml::from_str(&rendered.job).expect("a job is YAML");
                 let tag = rendered.devices[0].tags[0].as_str();

@@ -84,22 +84,17 @@ pub async fn run(args: Args) -> Result<Exit> {
     let since = Instant::now();
     let session = begun.session(&events);
     let mut counted = None;
-    let result = match lab(&matrix, &wanted, 1) {
-        Ok(lab) => {
-            let work = async |up: Up| {
-                let limits = Limits {
-                    at_once: args.stack.at_once(up.cpus),
-                    max_fail: None,
-                    strict: snapshot::in_ci(),
-                    looks: look.bars,
-                };
-                counted = Some(jobs(&session, &matrix, &wanted, up, limits).await?);
-                Ok(())
-            };
-            session.with_stack(1, lab, work).await
-        }
-        Err(error) => Err(error),
+    let work = async |up: Up| {
+        let limits = Limits {
+            at_once: args.stack.at_once(up.cpus),
+            max_fail: None,
+            strict: snapshot::in_ci(),
+            looks: look.bars,
+        };
+        counted = Some(jobs(&session, &matrix, &wanted, up, limits).await?);
+        Ok(())
     };
+    let result = session.with_stack(1, |series| lab(&matrix, &wanted, series, 1), work).await;
     let _ = events.send(Event::Ended { interrupted: begun.interrupt.is_asked(), elapsed: since.elapsed() });
     drop(events);
     let _ = recorder.await;

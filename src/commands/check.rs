@@ -8,6 +8,7 @@ use crate::commands::print;
 use crate::error::Result;
 use crate::exit_code::Exit;
 use crate::judge::snapshot::{Store, in_ci};
+use crate::lava::series::Series;
 use crate::root::root;
 use crate::sabotage;
 use crate::scenario::{Matrix, Problem, Scenario};
@@ -57,7 +58,8 @@ fn check(root: &Path, strict: bool) -> Checked {
     let (matrix, mut problems) = Matrix::load_with_problems(root);
     // A mistake in a family's template shows in each of its scenarios; once is enough.
     let mut seen = BTreeSet::new();
-    for problem in matrix.scenarios.iter().filter_map(|scenario| matrix.render(scenario).err()) {
+    let render = |scenario| matrix.render(scenario, Series::OLDEST).err();
+    for problem in matrix.scenarios.iter().filter_map(render) {
         if problem.at.is_none() || seen.insert((problem.path.clone(), problem.at)) {
             problems.push(problem);
         }

@@ -13,7 +13,6 @@ use crate::event::{Event, Outcome, Phase, Verdict, lava_folder};
 use crate::exit_code::Exit;
 use crate::judge::snapshot::{self, Store};
 use crate::judge::verdict::Judge;
-use crate::lava::series::Series;
 use crate::report::{self, Look, Settings};
 use crate::run::lab::{in_order, lab};
 use crate::run::runner::{self, Limits};
@@ -177,14 +176,17 @@ impl Run<'_> {
 
     async fn with_stack(&self, wanted: &[&Scenario]) -> Result<()> {
         let workers = usize::from(self.args.workers);
-        let mut lab = lab(self.matrix, wanted, workers)?;
-        lab.pace = self.args.pace.map(|baud| Pace { baud, seed: self.args.seed });
+        let lab = |series| {
+            let mut lab = lab(self.matrix, wanted, series, workers)?;
+            lab.pace = self.args.pace.map(|baud| Pace { baud, seed: self.args.seed });
+            Ok(lab)
+        };
         self.session.with_stack(workers, lab, async |up| self.jobs(up, wanted).await).await
     }
 
     async fn jobs(&self, up: Up, wanted: &[&Scenario]) -> Result<()> {
         let Session { root, report, interrupt, events, .. } = self.session;
-        let series = Series::of(up.stack.version())?;
+        let series = up.series;
         let mut wanted = in_order(wanted, self.args.shuffle);
         wanted.retain(|scenario| match scenario.skipped_on(series) {
             Some(reason) => {

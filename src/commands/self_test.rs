@@ -64,7 +64,8 @@ pub async fn run(args: Args) -> Result<Exit> {
     if args.list {
         return Ok(list(&sabotages, &scenarios));
     }
-    let lab = lab(&matrix, &scenarios, 1)?;
+    let lab = |series| lab(&matrix, &scenarios, series, 1);
+    lab(Series::OLDEST)?;
     let begun = args.stack.begin_one().await?;
     let (events, teller) = report::lines();
     let session = begun.session(&events);
@@ -73,7 +74,7 @@ pub async fn run(args: Args) -> Result<Exit> {
     let result = session
         .with_stack(1, lab, async |up: Up| {
             test.found.lava = up.stack.version().to_owned();
-            let series = Series::of(up.stack.version())?;
+            let series = up.series;
             let (sabotages, others): (Vec<_>, Vec<_>) =
                 sabotages.iter().cloned().partition(|sabotage| sabotage.is_of(series));
             for sabotage in others {

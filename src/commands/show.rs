@@ -5,6 +5,7 @@ use clap::ValueEnum;
 use crate::commands::{matrix, print};
 use crate::error::{Error, Result};
 use crate::exit_code::Exit;
+use crate::lava::series::Series;
 use crate::scenario::Rendered;
 use crate::scenario::filter::FilterArgs;
 
@@ -13,6 +14,9 @@ use crate::scenario::filter::FilterArgs;
 pub struct Args {
     /// The scenario
     name: String,
+    /// As with a LAVA of this series: boards may be different with some [default: 2023.01]
+    #[arg(long, value_name = "SERIES")]
+    series: Option<Series>,
     /// What of it
     #[arg(long, value_enum, default_value_t = Part::All)]
     part: Part,
@@ -42,7 +46,9 @@ pub async fn run(args: Args) -> Result<Exit> {
         let names: Vec<&str> = chosen.iter().map(|scenario| scenario.name.as_str()).collect();
         return Err(Error::Usage(format!("{:?} is more than one scenario: {}", args.name, names.join(", "))));
     };
-    let rendered = matrix.render(scenario).map_err(|problem| Error::Usage(problem.to_string()))?;
+    let rendered = matrix
+        .render(scenario, args.series.unwrap_or(Series::OLDEST))
+        .map_err(|problem| Error::Usage(problem.to_string()))?;
     print(&show(&rendered, args.part));
     Ok(Exit::Ok)
 }
@@ -76,7 +82,7 @@ mod tests {
     #[test]
     fn a_part_alone_is_the_bare_text_and_all_parts_have_titles() {
         let matrix = crate::scenario::tests::matrix();
-        let rendered = matrix.render(&matrix.scenarios[0]).unwrap();
+        let rendered = matrix.render(&matrix.scenarios[0], Series::OLDEST).unwrap();
         assert_eq!(show(&rendered, Part::Job), rendered.job);
         assert_eq!(show(&rendered, Part::Dictionary), rendered.devices[0].dictionary);
         let all = show(&rendered, Part::All);

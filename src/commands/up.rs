@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::event::EventSender;
 use crate::exit_code::Exit;
 use crate::interrupt::Interrupt;
+use crate::lava::series::Series;
 use crate::report;
 use crate::run::lab::lab;
 use crate::scenario::filter::FilterArgs;
@@ -17,7 +18,7 @@ use crate::stack::compose::Compose;
 use crate::stack::docker::Engine;
 use crate::stack::images::{self, LavaArgs};
 use crate::stack::sweep::{self, Purpose};
-use crate::stack::{ADMIN, Lab, Spec, Stack, clean_up};
+use crate::stack::{ADMIN, Lab, Spec, Stack, clean_up, worker_names};
 
 /// Options of `up`.
 #[derive(Debug, clap::Args)]
@@ -56,7 +57,9 @@ pub async fn run(args: Args) -> Result<Exit> {
     let root = crate::root::root()?;
     let matrix = matrix()?;
     let workers = usize::from(args.workers);
-    let lab = lab(&matrix, &args.filter.select(&matrix)?, workers)?;
+    let wanted = args.filter.select(&matrix)?;
+    let lab = |series| lab(&matrix, &wanted, series, workers);
+    lab(Series::OLDEST)?.check(&worker_names(workers))?;
     let lava = args.lava.lava(&root).await?;
     let run = sweep::new_run_name();
     let left = format!("stack {run} may be left behind; `meta-lava clean` removes what it left");
@@ -66,7 +69,8 @@ pub async fn run(args: Args) -> Result<Exit> {
     let engine = interrupt.or(Engine::connect()).await?;
     let (events, teller) = report::lines();
     let password = Secret::random();
-    let brought = interrupt.or(bring_up(&engine, &root, &lava, &run, workers, lab, &password, &events)).await;
+    let brought =
+        interrupt.or(bring_up(&engine, &root, &lava, &run, workers, &lab, &password, &events)).await;
     drop(events);
     let _ = teller.await;
     let stack = match brought {
@@ -111,7 +115,7 @@ async fn bring_up(
     lava: &images::Lava,
     run: &str,
     workers: usize,
-    lab: Lab,
+    lab: &impl Fn(Series) -> Result<Lab>,
     password: &Secret,
     events: &EventSender,
 ) -> Result<Stack> {
@@ -130,10 +134,10 @@ async fn bring_up(
         root: root.to_owned(),
         images,
         workers,
-        lab,
         password: Some(password.clone()),
     };
-    Stack::up(engine, &spec, events).await
+    let (stack, ..) = Stack::up(engine, &spec, lab, events).await?;
+    Ok(stack)
 }
 
 fn write_note(root: &Path, note: &Note) -> Result<PathBuf> {

@@ -1,23 +1,25 @@
 //! The scenarios of a run, in their order, and the lab that they need.
 
 use crate::error::{Error, Result};
+use crate::lava::series::Series;
 use crate::scenario::{Matrix, Scenario};
 use crate::stack::provision::DeviceSpec;
 use crate::stack::{BoardFile, Lab};
 
-/// The lab that scenarios need, on `workers` workers.
+/// The lab that scenarios need with a LAVA of `series`, on `workers` workers.
 ///
 /// # Errors
 /// [`Error::Usage`] for a scenario that can't be rendered.
-pub fn lab(matrix: &Matrix, scenarios: &[&Scenario], workers: usize) -> Result<Lab> {
+pub fn lab(matrix: &Matrix, scenarios: &[&Scenario], series: Series, workers: usize) -> Result<Lab> {
     let mut lab = Lab::default();
     let mut groups = Vec::new();
     for scenario in scenarios {
-        let rendered = matrix.render(scenario).map_err(|problem| Error::Usage(problem.to_string()))?;
+        let rendered =
+            matrix.render(scenario, series).map_err(|problem| Error::Usage(problem.to_string()))?;
         groups.push(rendered.boards.iter().map(|board| board.name.clone()).collect());
         lab.boards.extend(rendered.boards.into_iter().map(|board| BoardFile {
             name: board.name,
-            ghost_yaml: board.ghost,
+            text: board.ghost,
             consoles: board.ports,
         }));
         lab.devices.extend(rendered.devices.into_iter().map(|device| DeviceSpec {

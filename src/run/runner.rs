@@ -41,7 +41,8 @@ pub struct Ready {
 /// whose board no worker has.
 pub fn ready(matrix: &Matrix, scenarios: &[&Scenario], up: &Up) -> Result<Vec<Ready>> {
     let ready = |scenario: &&Scenario| {
-        let rendered = matrix.render(scenario).map_err(|problem| Error::Usage(problem.to_string()))?;
+        let rendered =
+            matrix.render(scenario, up.series).map_err(|problem| Error::Usage(problem.to_string()))?;
         let hostname = rendered.devices.first().map(|first| &first.hostname);
         let device = up.lab.devices.iter().find(|device| Some(&device.hostname) == hostname);
         let worker = device.and_then(|device| up.workers.iter().find(|w| w.name == device.worker));

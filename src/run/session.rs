@@ -10,6 +10,7 @@ use crate::event::{About, Event, EventSender, Phase};
 use crate::interrupt::Interrupt;
 use crate::jobs::collector::Collector;
 use crate::judge::normalise::Artifacts;
+use crate::lava::series::Series;
 use crate::stack::compose::{self, Compose};
 use crate::stack::docker::Engine;
 use crate::stack::images::{self, Lava, LavaArgs};
@@ -134,6 +135,8 @@ pub struct Session<'a> {
 pub struct Up {
     /// The stack.
     pub stack: Arc<Stack>,
+    /// The series of its LAVA.
+    pub series: Series,
     /// Where the boards of the lab are: a device's name to its worker's.
     pub lab: Lab,
     /// The workers.
@@ -174,8 +177,9 @@ impl Session<'_> {
         result
     }
 
-    /// Builds the images, brings a stack with `lab` up, does `work` with it, keeps its
-    /// logs, and takes it down; the last two whatever becomes of the first ones.
+    /// Builds the images, brings a stack up with the `lab` for its LAVA's series, does `work`
+    /// with it, keeps its logs, and takes it down; the last two whatever becomes of the first
+    /// ones.
     ///
     /// # Errors
     /// [`Error::Interrupted`]; what the stack or `work` fails with, or else
@@ -183,10 +187,11 @@ impl Session<'_> {
     pub async fn with_stack(
         &self,
         workers: usize,
-        lab: Lab,
+        lab: impl Fn(Series) -> Result<Lab>,
         work: impl AsyncFnOnce(Up) -> Result<()>,
     ) -> Result<()> {
         // Known now, before minutes are spent on images.
+        lab(Series::OLDEST)?.check(&stack::worker_names(workers))?;
         Compose::find().await?;
         let engine = self.interrupt.or(Engine::connect()).await?;
         let cpus = engine.preflight().await?.cpus;
@@ -202,11 +207,11 @@ impl Session<'_> {
             root: self.root.to_owned(),
             images,
             workers,
-            lab,
             password: None,
         };
         let up = self.phase(Phase::Stack, async {
-            let stack = Arc::new(Stack::up(&engine, &spec, self.events).await?);
+            let (stack, series, lab) = Stack::up(&engine, &spec, &lab, self.events).await?;
+            let stack = Arc::new(stack);
             let workers = Worker::all(&stack, spec.workers).await?;
             let artifacts = stack.artifacts().await?;
             let source = self.lava.source.as_ref();
@@ -215,7 +220,7 @@ impl Session<'_> {
                 commit: source.and_then(|source| source.commit()).map(str::to_owned),
                 ..stack.about().clone()
             }));
-            Ok(Up { stack, lab: spec.lab.clone(), workers, artifacts, cpus })
+            Ok(Up { stack, series, lab, workers, artifacts, cpus })
         });
         let result = match self.interrupt.or(up).await {
             Err(error) => Err(error),

@@ -4,6 +4,7 @@
 //! ```text
 //! device_type: juno            # the file's name, unless it says otherwise
 //! dictionary: {…}              # variables of the device dictionary
+//! of_series: […]               # what is different with some series of LAVA, and why
 //! model: …                     # all else is the board itself, as its ghost reads it
 //! ```
 //!
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use serde_yaml::{Mapping, Value};
 
 use super::problem::{Problem, path_position};
+use crate::lava::series::{Range, Series};
 
 /// A board of the library.
 #[derive(Debug, Clone)]
@@ -26,12 +28,30 @@ pub struct LibraryBoard {
     pub device_type: String,
     /// Variables of its device dictionary, as a lab sets them; null leaves one to the template.
     pub dictionary: Mapping,
+    /// What is different with some series of LAVA.
+    pub of_series: Vec<OfSeries>,
     /// Its file, relative to the root.
     pub path: PathBuf,
     /// The board itself as it is written, for its ghost.
     text: String,
     /// The same as values.
     settings: Mapping,
+}
+
+/// What of a board is different with some series of LAVA.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OfSeries {
+    /// With which.
+    pub series: Range,
+    /// Why.
+    pub reason: String,
+    /// Variables of the device dictionary, over those that it has anyway.
+    #[serde(default)]
+    pub dictionary: Mapping,
+    /// Values of the board.
+    #[serde(default)]
+    pub change: Mapping,
 }
 
 /// A board as its ghost gets it.
@@ -51,9 +71,12 @@ pub struct Ghost {
 struct Lab {
     device_type: Option<String>,
     dictionary: Mapping,
+    of_series: Vec<OfSeries>,
 }
 
-const LAB: [&str; 2] = ["device_type", "dictionary"];
+const NO_UARTS: &str = "change: uarts: a board has as many serial ports with every LAVA";
+
+const LAB: [&str; 3] = ["device_type", "dictionary", "of_series"];
 
 impl LibraryBoard {
     /// Reads the `text` of the file `path` of the board `name`.
@@ -91,11 +114,50 @@ impl LibraryBoard {
             name: name.to_owned(),
             device_type: lab.device_type.unwrap_or_else(|| name.to_owned()),
             dictionary: lab.dictionary,
+            of_series: lab.of_series,
             text: parts.board,
             settings,
             path,
         };
+        if problems.is_empty() {
+            let mut reasons = Vec::new();
+            for of in &board.of_series {
+                problems.extend(check_dictionary(
+                    &of.dictionary,
+                    &board.path,
+                    text,
+                    &["of_series", "dictionary"],
+                ));
+                if of.reason.trim().is_empty() {
+                    reasons.push((vec!["reason".to_owned()], "say why".to_owned()));
+                }
+                match board.changed(&[&of.change]) {
+                    // Ports do not move, whatever else does.
+                    Ok(ghost) if ghost.uarts != board.uarts() => {
+                        reasons.push((vec!["change".to_owned(), "uarts".to_owned()], NO_UARTS.to_owned()));
+                    }
+                    Ok(_) => {}
+                    Err(Changed { key, message }) => {
+                        let key = std::iter::once("change".to_owned()).chain(key).collect();
+                        reasons.push((key, format!("change: {message}")));
+                    }
+                }
+            }
+            problems.extend(reasons.into_iter().map(|(key, message)| {
+                let at = path_position(text, &prefixed(&["of_series"], &key));
+                Problem::at(&board.path, at, format!("of_series: {message}"))
+            }));
+        }
         if problems.is_empty() { Ok(board) } else { Err(problems) }
+    }
+
+    /// What is different with LAVA's `series`, in the file's order.
+    pub fn on(&self, series: Series) -> impl Iterator<Item = &OfSeries> {
+        self.of_series.iter().filter(move |of| of.series.contains(series))
+    }
+
+    fn uarts(&self) -> usize {
+        load(&self.name, &self.text).map_or(1, |ghost| ghost.uarts)
     }
 
     /// The board with `changes` laid over it, one after the other.

@@ -602,7 +602,14 @@ impl Loader<'_> {
         let unwritable = check_dictionary(&file.dictionary, shown, text, &dictionary);
         let is_written = unwritable.is_empty();
         self.problems.extend(unwritable);
-        let ghost = board.changed(&[&file.change]).map_err(|Changed { key, message }| {
+        // With every LAVA it must be a board; the plain one is what is said first.
+        let with_every_lava = board.changed(&[&file.change]).and_then(|ghost| {
+            board
+                .of_series
+                .iter()
+                .try_fold(ghost, |ghost, of| board.changed(&[&of.change, &file.change]).map(|_| ghost))
+        });
+        let ghost = with_every_lava.map_err(|Changed { key, message }| {
             let key: Vec<String> = std::iter::once("change".to_owned()).chain(key).collect();
             self.problems.push(Problem::at(shown, at(&key), format!("change: {message}")));
         });
@@ -615,6 +622,7 @@ impl Loader<'_> {
             boards: (1..=file.count).map(instance).collect(),
             name,
             board,
+            change: file.change,
             dictionary: file.dictionary,
             ghost,
         })

@@ -66,6 +66,8 @@ pub struct Role {
     pub name: Option<String>,
     /// What its boards are.
     pub board: Arc<LibraryBoard>,
+    /// Values of the board that are others here.
+    pub change: Mapping,
     /// Variables of the device dictionary, over the board's own; null removes one.
     pub dictionary: Mapping,
     /// Names of its boards and of LAVA's devices, one for each job.

@@ -6,8 +6,10 @@ use std::path::Path;
 use minijinja::Value as JinjaValue;
 use serde_yaml::{Mapping, Value};
 
+use super::board::{Changed, Ghost};
 use super::problem::Problem;
 use super::{JobSource, Matrix, Role, Scenario, dictionary, tag};
+use crate::lava::series::Series;
 
 /// A scenario as LAVA and the ghosts get it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,26 +67,30 @@ impl Matrix {
         u16::try_from(FIRST + before).unwrap_or(u16::MAX - 16)
     }
 
-    /// Renders `scenario` on its own ports.
+    /// Renders `scenario` for a LAVA of `series`, on its own ports.
     ///
     /// # Errors
     /// What is wrong with the scenario, a board or the family, and where.
-    pub fn render(&self, scenario: &Scenario) -> Result<Rendered, Problem> {
+    pub fn render(&self, scenario: &Scenario, series: Series) -> Result<Rendered, Problem> {
         let mut next_port = self.first_port(scenario);
         let (mut boards, mut devices) = (Vec::new(), Vec::new());
         for role in &scenario.roles {
+            let ghost = role.on(series).map_err(|changed| {
+                let message = format!("with LAVA {series}: change: {}", changed.message);
+                Problem::new(scenario.folder.join("scenario.yaml"), message)
+            })?;
             for name in &role.boards {
-                let ports = (0..role.ghost.uarts).map(|_| {
+                let ports = (0..ghost.uarts).map(|_| {
                     next_port = next_port.saturating_add(1);
                     next_port - 1
                 });
                 let board = Board {
                     name: name.clone(),
                     ports: ports.collect(),
-                    firmware: role.ghost.firmware.clone(),
-                    ghost: role.ghost.text.clone(),
+                    firmware: ghost.firmware.clone(),
+                    ghost: ghost.text.clone(),
                 };
-                devices.push(self.device(scenario, role, &board)?);
+                devices.push(self.device(scenario, role, series, &board)?);
                 boards.push(board);
             }
         }
@@ -92,13 +98,23 @@ impl Matrix {
         Ok(Rendered { job, boards, devices })
     }
 
-    fn device(&self, scenario: &Scenario, role: &Role, board: &Board) -> Result<Device, Problem> {
+    fn device(
+        &self,
+        scenario: &Scenario,
+        role: &Role,
+        series: Series,
+        board: &Board,
+    ) -> Result<Device, Problem> {
         let file = scenario.folder.join("scenario.yaml");
         let mut context = context(scenario);
         context.insert("board".into(), JinjaValue::from(board.name.as_str()));
         context.insert("device_type".into(), JinjaValue::from(role.device_type()));
         let mut variables = generated(board);
-        for (path, dictionary) in [(&role.board.path, &role.board.dictionary), (&file, &role.dictionary)] {
+        let of_series = role.board.on(series).map(|of| (&role.board.path, &of.dictionary));
+        let dictionaries = std::iter::once((&role.board.path, &role.board.dictionary))
+            .chain(of_series)
+            .chain([(&file, &role.dictionary)]);
+        for (path, dictionary) in dictionaries {
             for (name, value) in dictionary {
                 let value = self.expand(value, &context).map_err(|error| {
                     let name = name.as_str().unwrap_or("?");
@@ -179,6 +195,18 @@ impl Matrix {
             ),
             other => other.clone(),
         })
+    }
+}
+
+impl Role {
+    /// Its board with a LAVA of `series`.
+    fn on(&self, series: Series) -> Result<Ghost, Changed> {
+        let mut changes: Vec<&Mapping> = self.board.on(series).map(|of| &of.change).collect();
+        if changes.iter().all(|change| change.is_empty()) {
+            return Ok(self.ghost.clone());
+        }
+        changes.push(&self.change);
+        self.board.changed(&changes)
     }
 }
 

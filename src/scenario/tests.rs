@@ -88,14 +88,15 @@ fn problems(path: &str, text: &str) -> String {
     let folder = folder();
     write(folder.path(), path, text);
     let (matrix, mut problems) = Matrix::load_with_problems(folder.path());
-    problems.extend(matrix.scenarios.iter().filter_map(|scenario| matrix.render(scenario).err()));
+    problems
+        .extend(matrix.scenarios.iter().filter_map(|scenario| matrix.render(scenario, Series::OLDEST).err()));
     problems.iter().map(|problem| format!("{problem}\n")).collect()
 }
 
 #[test]
 fn a_family_gives_its_scenarios_the_job_and_a_board_its_dictionary() {
     let matrix = matrix();
-    let rendered = matrix.render(get(&matrix, "bbb")).unwrap();
+    let rendered = matrix.render(get(&matrix, "bbb"), Series::OLDEST).unwrap();
     insta::assert_snapshot!(rendered.job, @"
     # As a user would write it.
     job_name: bbb
@@ -128,7 +129,7 @@ fn a_family_gives_its_scenarios_the_job_and_a_board_its_dictionary() {
 #[test]
 fn a_board_with_two_serial_ports_has_a_connection_list_and_a_null_removes_a_default() {
     let matrix = matrix();
-    let rendered = matrix.render(get(&matrix, "juno")).unwrap();
+    let rendered = matrix.render(get(&matrix, "juno"), Series::OLDEST).unwrap();
     assert_eq!(rendered.boards[0].ports, [21016, 21017]);
     insta::assert_snapshot!(rendered.devices[0].dictionary, @"
     {% extends 'juno.jinja2' %}
@@ -147,7 +148,7 @@ fn a_board_with_two_serial_ports_has_a_connection_list_and_a_null_removes_a_defa
 #[test]
 fn a_whole_job_is_submitted_as_it_is_but_for_the_tag() {
     let matrix = matrix();
-    let rendered = matrix.render(get(&matrix, "whole")).unwrap();
+    let rendered = matrix.render(get(&matrix, "whole"), Series::OLDEST).unwrap();
     assert_eq!(rendered.job, WHOLE_JOB.replace("[usb]", "[whole-01, usb]"));
     assert_eq!(rendered.devices[0].device_type, "beaglebone-black");
 }
@@ -206,6 +207,49 @@ fn a_board_that_nobody_refers_to_and_a_second_file_of_a_name_are_told() {
     insta::assert_snapshot!(told(&matrix.unused_boards()), @"boards/Spare.yaml: no scenario refers to this board");
 }
 
+/// A board that is another one with a newer LAVA.
+const OF_SERIES: &str = "\
+of_series:
+- series: \">=2026.09\"
+  reason: the template has another prompt from there on
+  dictionary: {bootloader_prompt: 'bbb=>'}
+  change: {firmware: {prompt: 'bbb=> '}}
+";
+
+#[test]
+fn a_board_may_be_another_one_with_some_series_of_lava() {
+    let folder = folder();
+    let text = format!("device_type: beaglebone-black\n{DICTIONARY}{OF_SERIES}{GHOST}");
+    write(folder.path(), "boards/bbb.yaml", &text);
+    let change = "family: uboot\nchange: {typing_ms: 5}\ndictionary: {usb: 1}\n";
+    write(folder.path(), "jobs/health-checks/bbb/scenario.yaml", change);
+    let matrix = Matrix::load(folder.path()).unwrap();
+    let rendered = |series: &str| matrix.render(get(&matrix, "bbb"), series.parse().unwrap()).unwrap();
+    let (old, new) = (rendered("2026.08"), rendered("2026.10"));
+    assert!(old.devices[0].dictionary.contains("bootloader_prompt = '=>'"));
+    assert!(new.devices[0].dictionary.contains("bootloader_prompt = 'bbb=>'"));
+    assert!(new.devices[0].dictionary.contains("usb = 1"));
+    assert!(!old.boards[0].ghost.contains("bbb=>") && old.boards[0].ghost.contains("typing_ms: 5"));
+    assert!(new.boards[0].ghost.contains("bbb=>") && new.boards[0].ghost.contains("typing_ms: 5"));
+    assert_eq!((old.job, old.boards[0].ports.len()), (new.job, new.boards[0].ports.len()));
+}
+
+#[test]
+fn what_is_wrong_with_a_boards_series_is_shown_where_it_is() {
+    let told = |from: &str, to: &str| {
+        problems(
+            "boards/bbb.yaml",
+            &format!("device_type: beaglebone-black\n{}{GHOST}", OF_SERIES.replace(from, to)),
+        )
+    };
+    assert_eq!(told("", ""), "");
+    insta::assert_snapshot!(told("\">=2026.09\"", "new"), @"boards/bbb.yaml:3:3: of_series[0]: `new` is not a series of LAVA such as 2023.01");
+    insta::assert_snapshot!(told("the template has another prompt from there on", "''"), @"boards/bbb.yaml:4:3: of_series: say why");
+    insta::assert_snapshot!(told("bootloader_prompt", "a-b"), @"boards/bbb.yaml:5:16: dictionary: `a-b` is no name of a variable");
+    insta::assert_snapshot!(told("prompt: 'bbb=> '", "prmpt: x"), @"boards/bbb.yaml:6:23: of_series: change: firmware: unknown field `prmpt`, expected one of `kind`, `banner`, `lines`, `prompt`, `autoboot`, `arch`, `boot`, `ethernet`, `usb_ethernet`, `env`");
+    insta::assert_snapshot!(told("firmware: {prompt: 'bbb=> '}", "uarts: 2"), @"boards/bbb.yaml:6:12: of_series: change: uarts: a board has as many serial ports with every LAVA");
+}
+
 /// What the ghost of `bbb` reads where its scenario changes it, or what is wrong with the change.
 fn changed(change: &str) -> String {
     let folder = folder();
@@ -214,7 +258,7 @@ fn changed(change: &str) -> String {
     let (matrix, problems) = Matrix::load_with_problems(folder.path());
     match problems.first() {
         Some(problem) => problem.to_string(),
-        None => matrix.render(get(&matrix, "bbb")).unwrap().boards[0].ghost.clone(),
+        None => matrix.render(get(&matrix, "bbb"), Series::OLDEST).unwrap().boards[0].ghost.clone(),
     }
 }
 
@@ -263,7 +307,7 @@ fn a_board_may_be_written_in_any_style_of_yaml() {
     ] {
         write(folder.path(), "boards/bbb.yaml", &text);
         let matrix = Matrix::load(folder.path()).unwrap_or_else(|error| panic!("{text}: {error}"));
-        let rendered = matrix.render(get(&matrix, "bbb")).unwrap();
+        let rendered = matrix.render(get(&matrix, "bbb"), Series::OLDEST).unwrap();
         let ghost: serde_yaml::Mapping = serde_yaml::from_str(&rendered.boards[0].ghost).unwrap();
         assert_eq!(ghost.keys().map(|key| key.as_str().unwrap()).collect::<Vec<_>>(), ["model", "firmware"]);
         assert_eq!(rendered.devices[0].device_type, "beaglebone-black", "{text}");
@@ -284,7 +328,8 @@ fn a_board_of_a_tool_of_ours_has_that_in_its_dictionary() {
         let text = format!("device_type: beaglebone-black\nmodel: x\nfirmware: {{kind: {kind}}}\n");
         write(folder.path(), "boards/bbb.yaml", &text);
         let matrix = Matrix::load(folder.path()).unwrap();
-        let dictionary = matrix.render(get(&matrix, "bbb")).unwrap().devices[0].dictionary.clone();
+        let dictionary =
+            matrix.render(get(&matrix, "bbb"), Series::OLDEST).unwrap().devices[0].dictionary.clone();
         assert!(dictionary.contains(words), "{dictionary}");
     }
 }
@@ -323,7 +368,7 @@ fn each_role_has_its_boards_and_its_jobs_find_them_by_a_tag() {
     let matrix = Matrix::load(folder.path()).unwrap();
     let two = get(&matrix, "two");
     assert_eq!(two.device_types(), ["beaglebone-black", "juno"]);
-    let rendered = matrix.render(two).unwrap();
+    let rendered = matrix.render(two, Series::OLDEST).unwrap();
     let told: Vec<String> = rendered
         .devices
         .iter()
@@ -354,7 +399,8 @@ fn a_role_that_does_not_fit_its_job_or_its_board_is_told() {
         write(folder.path(), "jobs/lab/two/scenario.yaml", scenario);
         write(folder.path(), "jobs/lab/two/job.yaml", job);
         let (matrix, problems) = Matrix::load_with_problems(folder.path());
-        let render = matrix.scenarios.iter().filter_map(|scenario| matrix.render(scenario).err());
+        let render =
+            matrix.scenarios.iter().filter_map(|scenario| matrix.render(scenario, Series::OLDEST).err());
         problems.into_iter().chain(render).map(|problem| format!("{problem}\n")).collect::<String>()
     };
     assert_eq!(told(ROLES, JOB_OF_ROLES), "");
@@ -418,9 +464,9 @@ fn templates_include_what_families_share() {
     let (matrix, problems) = Matrix::load_with_problems(folder.path());
     assert_eq!(problems, []);
     let bbb = get(&matrix, "bbb");
-    assert!(matrix.render(bbb).unwrap().job.contains("- test: {shell: ash}"));
+    assert!(matrix.render(bbb, Series::OLDEST).unwrap().job.contains("- test: {shell: ash}"));
     // The other scenario of the family does not give it.
-    let problem = matrix.render(get(&matrix, "juno")).unwrap_err().to_string();
+    let problem = matrix.render(get(&matrix, "juno"), Series::OLDEST).unwrap_err().to_string();
     assert!(problem.starts_with("jobs/families/shared/test.yaml:1:20: for health-checks/juno"), "{problem}");
 }
 
@@ -435,7 +481,7 @@ fn a_scenario_gives_actions_as_yaml() {
     write(folder.path(), "jobs/health-checks/bbb/scenario.yaml", &with);
     let (matrix, problems) = Matrix::load_with_problems(folder.path());
     assert_eq!(problems, []);
-    let job = matrix.render(get(&matrix, "bbb")).unwrap().job;
+    let job = matrix.render(get(&matrix, "bbb"), Series::OLDEST).unwrap().job;
     let job: serde_yaml::Value = serde_yaml::from_str(&job).unwrap();
     assert_eq!(job["actions"][1], serde_yaml::from_str::<serde_yaml::Value>(action).unwrap());
     assert_eq!(job["actions"][2]["command"]["name"], "lamp");
@@ -479,7 +525,7 @@ fn a_template_that_would_not_end_is_refused() {
     let text = "{% for a in range(9999) %}{% for b in range(9999) %}{{ a }}{% endfor %}{% endfor %}";
     write(folder.path(), "jobs/families/uboot/job.yaml", &format!("{FAMILY_JOB}{text}"));
     let matrix = Matrix::load(folder.path()).unwrap();
-    let error = matrix.render(&matrix.scenarios[0]).unwrap_err().to_string();
+    let error = matrix.render(&matrix.scenarios[0], Series::OLDEST).unwrap_err().to_string();
     assert!(error.contains("ran out of fuel"), "{error}");
 }
 

@@ -27,6 +27,7 @@ use crate::event::{About, Event, EventSender, Phase};
 use crate::judge::normalise::Artifacts;
 use crate::lava::Api;
 use crate::lava::events::{Events, LavaEvent, Subject};
+use crate::lava::series::Series;
 use crate::lava::words::{DeviceHealth, DeviceState, WorkerState};
 use crate::secret::Secret;
 use crate::stack::compose::{Compose, Project, labelled};
@@ -94,7 +95,7 @@ pub struct BoardFile {
     /// Name; a device has the same one.
     pub name: String,
     /// What it is, as the daemon reads it.
-    pub ghost_yaml: String,
+    pub text: String,
     /// TCP port of each serial console, on its worker.
     pub consoles: Vec<u16>,
 }
@@ -123,8 +124,6 @@ pub struct Spec {
     pub images: Images,
     /// How many workers.
     pub workers: usize,
-    /// What is in the lab.
-    pub lab: Lab,
     /// The administrator's password for the web pages, if anybody shall log in.
     pub password: Option<Secret>,
 }
@@ -199,9 +198,11 @@ impl Lab {
         self.boards.iter().filter(|board| here.contains(board.name.as_str())).collect()
     }
 
+    /// Whether LAVA's side and the boards' fit each other, on these workers.
+    ///
     /// # Errors
     /// [`Error::Usage`] where the two sides do not fit each other.
-    fn check(&self, workers: &[String]) -> Result<()> {
+    pub fn check(&self, workers: &[String]) -> Result<()> {
         provision::check(&self.devices, workers)?;
         let mut names = BTreeSet::new();
         let mut ports: BTreeMap<(&str, u16), &str> = BTreeMap::new();
@@ -226,16 +227,21 @@ impl Lab {
 }
 
 impl Stack {
-    /// Brings a stack up: servers started, lab provisioned, workers online.
+    /// Brings a stack up: servers started, the `lab` for their LAVA's series provisioned,
+    /// workers online.
     ///
     /// When it fails, what it has started is still there, for its logs to be
     /// looked at; [`clean_up`] removes it, here as after an interrupt.
     ///
     /// # Errors
     /// [`Error::Infrastructure`]; when a container died, with its last words.
-    pub async fn up(engine: &Engine, spec: &Spec, events: &EventSender) -> Result<Self> {
+    pub async fn up(
+        engine: &Engine,
+        spec: &Spec,
+        lab: &impl Fn(Series) -> Result<Lab>,
+        events: &EventSender,
+    ) -> Result<(Self, Series, Lab)> {
         let workers = worker_names(spec.workers);
-        spec.lab.check(&workers)?;
         let say = |line: String| {
             let _ = events.send(Event::Progress(Phase::Stack, line));
         };
@@ -272,19 +278,22 @@ impl Stack {
             web,
             _files: files,
         };
-        (stack.version, stack.about) = stack.guard(stack.provision(spec, &workers, &at)).await?;
+        let (version, about, series, lab) = stack.guard(stack.provision(spec, lab, &workers, &at)).await?;
+        (stack.version, stack.about) = (version, about);
         let _ = events.send(Event::Lava(stack.version.clone()));
         at("stack ready");
-        Ok(stack)
+        Ok((stack, series, lab))
     }
 
-    /// From started containers to workers online; gives LAVA's version, and what it runs on.
+    /// From started containers to workers online; gives LAVA's version, what it runs on, its
+    /// series, and the lab that it has.
     async fn provision(
         &self,
         spec: &Spec,
+        lab: &impl Fn(Series) -> Result<Lab>,
         workers: &[String],
         at: &impl Fn(&str),
-    ) -> Result<(String, About)> {
+    ) -> Result<(String, About, Series, Lab)> {
         let server = service(&self.containers, "server", 1)?.id.as_str();
         let nodes: Vec<(&str, &Container)> = workers
             .iter()
@@ -293,13 +302,19 @@ impl Stack {
             .collect::<Result<_>>()?;
         let kind = spec.images.server_kind;
         let configuration = configuration(&spec.root, kind)?;
-        let files = provision::write_files(&self.engine, server, &spec.lab.devices, &configuration);
-        let boards =
-            try_join_all(nodes.iter().map(|(name, node)| self.upload_boards(&spec.lab, name, &node.id)));
+        let files = provision::write_files(&self.engine, server, &[], &configuration);
+        // What is in the lab may depend on the LAVA, and only it knows its version.
         let ready = async {
             let version = self.wait_ready(server, kind.ready, at).await?;
             at("server answers");
-            Ok::<_, Error>(version)
+            let series = Series::of(&version)?;
+            let lab = lab(series)?;
+            lab.check(workers)?;
+            let boards =
+                try_join_all(nodes.iter().map(|(name, node)| self.upload_boards(&lab, name, &node.id)));
+            let dictionaries = provision::write_files(&self.engine, server, &lab.devices, &[]);
+            tokio::try_join!(boards, dictionaries)?;
+            Ok::<_, Error>((version, series, lab))
         };
         // Jobs that begin before it is there would have a gap in what they are judged by.
         let stream = async {
@@ -310,14 +325,14 @@ impl Stack {
             at("event stream is up");
             Ok::<_, Error>(())
         };
-        let (version, (), _, ()) = tokio::try_join!(ready, files, boards, stream)?;
+        let ((version, series, lab), (), ()) = tokio::try_join!(ready, files, stream)?;
         let tokens = provision::add_workers(&self.api, workers).await?;
         let gates =
             try_join_all(nodes.iter().filter_map(|(name, node)| {
                 tokens.get(*name).map(|token| self.open_gate(name, token, &node.id))
             }));
         let devices = async {
-            provision::add_devices(&self.api, &spec.lab.devices).await?;
+            provision::add_devices(&self.api, &lab.devices).await?;
             at("devices added");
             Ok::<_, Error>(())
         };
@@ -328,9 +343,9 @@ impl Stack {
         };
         let about = async { Ok::<_, Error>(self.find_about(server).await) };
         let (_, (), (), about) = tokio::try_join!(gates, devices, online, about)?;
-        self.check_devices(&spec.lab.devices).await?;
+        self.check_devices(&lab.devices).await?;
         let about = About { version: Some(version.clone()), ..about };
-        Ok((version, about))
+        Ok((version, about, series, lab))
     }
 
     /// What a server's image is made of. That it can't be found out is no reason to fail.
@@ -363,12 +378,7 @@ impl Stack {
         archive.folder("boards", 0o755, owner)?;
         archive.file("lab.json", 0o644, owner, text.as_bytes())?;
         for board in boards {
-            archive.file(
-                &format!("boards/{}.yaml", board.name),
-                0o644,
-                owner,
-                board.ghost_yaml.as_bytes(),
-            )?;
+            archive.file(&format!("boards/{}.yaml", board.name), 0o644, owner, board.text.as_bytes())?;
         }
         self.engine.upload(container, "/var/lib/ghost", archive.finish()?).await
     }
@@ -845,7 +855,7 @@ mod tests {
             boards: (0..count)
                 .map(|number| BoardFile {
                     name: name(number),
-                    ghost_yaml: String::new(),
+                    text: String::new(),
                     consoles: vec![20000 + u16::try_from(number).unwrap()],
                 })
                 .collect(),
@@ -904,7 +914,6 @@ mod tests {
             root: root.path().into(),
             images,
             workers: 1,
-            lab: Lab::default(),
             password: None,
         };
         let token = Secret::random();
