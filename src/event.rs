@@ -80,7 +80,8 @@ impl Verdict {
 pub struct Difference {
     /// `results`, `ledger` or `log`.
     pub snapshot: String,
-    /// Line of the expected snapshot's file, from 1.
+    /// Line of the snapshot, from 1, as the report's file counts them and what
+    /// `show NAME --part expected --snapshot KIND` prints.
     pub line: usize,
     /// The expected line; `None` where the snapshot ended.
     pub expected: Option<String>,

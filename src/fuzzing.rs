@@ -13,7 +13,7 @@ use crate::judge::normalise::heard::{self, Heard};
 use crate::judge::normalise::{
     Artifacts, Context, Masks, Normaliser, ledger, log, masks, moment, pipeline, results,
 };
-use crate::judge::snapshot::{self, Kind};
+use crate::judge::snapshot::{Delta, File, Kind};
 use crate::lava::series::Series;
 use crate::lava::{actions, api, events, xmlrpc};
 use crate::report::{self, RunFile};
@@ -195,17 +195,27 @@ pub fn scenario(bytes: &[u8]) {
     }
 }
 
-/// A snapshot; and any text as one that is written and read again.
+/// A snapshot's file, and behind `%%` the text of its base; and any two texts as one and
+/// its base.
 pub fn snapshot(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let [file, base, _] = parts(&text);
     let folder = scratch();
     let path = folder.join("log.snap");
-    std::fs::write(&path, bytes).expect("the scratch folder can be written");
-    if let Ok(Some(text)) = snapshot::read(&path) {
-        let header = snapshot::header_lines(&path);
-        assert!(
-            header >= 2 && header + text.lines().count() <= bytes.split(|byte| *byte == b'\n').count() + 1
-        );
+    std::fs::write(&path, file).expect("the scratch folder can be written");
+    match File::read(&path) {
+        Ok(Some(File::Text(full))) => assert!(!full.is_empty() && full.len() <= file.len()),
+        Ok(Some(File::Delta(based))) => {
+            if let Ok(made) = based.delta.apply(base) {
+                assert!(made.len() <= 16 << 20);
+            }
+            assert_eq!(Delta::parse(&based.delta.to_string()).as_ref(), Ok(&based.delta));
+        }
+        Ok(None) => unreachable!("it was written"),
+        Err(problem) => drop(problem.to_string()),
     }
+    let delta = Delta::between(base, file);
+    assert_eq!(delta.apply(base).as_deref(), Ok(file));
 }
 
 /// `run.json` of one or more parts of a run, as `rerun` and `merge` read them.

@@ -1,13 +1,12 @@
 //! `meta-lava accept`: accept pending snapshots.
 
-use std::fs;
-
 use globset::Glob;
 
 use crate::commands::{matrix, print};
 use crate::error::{Error, Result};
 use crate::exit_code::Exit;
-use crate::judge::snapshot::{Pending, Store, in_ci};
+use crate::judge::pending;
+use crate::judge::snapshot::{Kept, Pending, Store, in_ci};
 use crate::root::root;
 use crate::scenario::Matrix;
 
@@ -21,6 +20,9 @@ pub struct Args {
     /// Remove the files of `expected/` that no scenario refers to, instead
     #[arg(long, conflicts_with = "names")]
     unreferenced: bool,
+    /// Write all of `expected/` anew in as few bytes as can be found, instead; what is expected stays
+    #[arg(long, conflicts_with_all = ["names", "unreferenced"])]
+    compact: bool,
 }
 
 /// Makes what was found what is expected.
@@ -33,14 +35,17 @@ pub async fn run(args: Args) -> Result<Exit> {
     if args.unreferenced {
         return remove_unreferenced(&store, &matrix()?);
     }
+    if args.compact {
+        let (before, after) = store.compact()?;
+        print(&format!("expected/ takes {after} bytes now; it took {before}\n"));
+        return Ok(Exit::Ok);
+    }
     let pending = chosen(store.pending()?, &args.names)?;
     if pending.is_empty() {
         print("no snapshots are pending\n");
     }
-    for one in &pending {
-        accept(one)?;
-        print(&format!("accepted {}\n", one.name));
-    }
+    let kept = pending::accept(&store, &pending)?;
+    print(&told(&pending, &kept));
     Ok(Exit::Ok)
 }
 
@@ -50,16 +55,27 @@ fn remove_unreferenced(store: &Store, matrix: &Matrix) -> Result<Exit> {
     if unreferenced.is_empty() {
         print("a scenario refers to each snapshot\n");
     }
+    store.remove(&unreferenced)?;
     for path in &unreferenced {
-        fs::remove_file(path).map_err(|error| {
-            Error::Infrastructure(format!("could not remove {}: {error}", path.display()))
-        })?;
         print(&format!("removed {}\n", crate::print::path(path).display()));
-        // Until one is not empty.
-        let above = path.ancestors().skip(1).take_while(|folder| *folder != store.folder());
-        let _ = above.into_iter().try_for_each(fs::remove_dir);
     }
     Ok(Exit::Ok)
+}
+
+/// A line for each that was accepted, and how many others had to be written anew.
+pub(super) fn told(pending: &[Pending], kept: &Kept) -> String {
+    let mut text = String::new();
+    for Pending { id, .. } in pending {
+        let why = if kept.given.contains(id) { ": as with an older LAVA, nothing is written" } else { "" };
+        text.push_str(&format!("accepted {id}{why}\n"));
+    }
+    if !kept.rebased.is_empty() {
+        text.push_str(&format!(
+            "{} that stand on these are written anew, and say the same\n",
+            kept.rebased.len()
+        ));
+    }
+    text
 }
 
 /// A nightly run must not decide what is right.
@@ -87,11 +103,9 @@ pub(super) fn chosen(pending: Vec<Pending>, names: &[String]) -> Result<Vec<Pend
         let mut any = false;
         for (one, wanted) in pending.iter().zip(&mut wanted) {
             // suite/name/log, suite/name, and name.
-            let mut parts = one.name.splitn(3, '/');
-            let (suite, scenario) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-            if glob.is_match(&one.name)
-                || glob.is_match(scenario)
-                || glob.is_match(format!("{suite}/{scenario}"))
+            if glob.is_match(one.id.to_string())
+                || glob.is_match(&one.id.name)
+                || glob.is_match(one.id.scenario())
             {
                 *wanted = true;
                 any = true;
@@ -106,36 +120,19 @@ pub(super) fn chosen(pending: Vec<Pending>, names: &[String]) -> Result<Vec<Pend
     Ok(pending.into_iter().zip(wanted).filter_map(|(one, wanted)| wanted.then_some(one)).collect())
 }
 
-/// What was found becomes what is expected.
-pub(super) fn accept(pending: &Pending) -> Result<()> {
-    fs::rename(&pending.new, &pending.snap).map_err(|error| {
-        Error::Infrastructure(format!("could not accept {}: {error}", pending.new.display()))
-    })
-}
-
-/// What was found is forgotten.
-pub(super) fn reject(pending: &Pending) -> Result<()> {
-    fs::remove_file(&pending.new).map_err(|error| {
-        Error::Infrastructure(format!("could not remove {}: {error}", pending.new.display()))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::snapshot::Id;
 
     fn pending(name: &str) -> Pending {
-        Pending {
-            new: format!("{name}.snap.new").into(),
-            snap: format!("{name}.snap").into(),
-            name: name.into(),
-        }
+        Pending { new: format!("{name}.snap.new").into(), id: Id::parse(name).unwrap() }
     }
 
     fn names(wanted: &[&str]) -> Result<Vec<String>> {
         let all = ["health-checks/bbb/log", "health-checks/bbb/results", "lab/whole/2026.07/log"];
         let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
-        Ok(chosen(all.map(pending).to_vec(), &wanted)?.into_iter().map(|one| one.name).collect())
+        Ok(chosen(all.map(pending).to_vec(), &wanted)?.into_iter().map(|one| one.id.to_string()).collect())
     }
 
     #[test]

@@ -5,11 +5,12 @@
 
 use console::{Key, Style, Term, measure_text_width};
 
-use crate::commands::accept::{accept, chosen, refuse_in_ci, reject};
+use crate::commands::accept::{chosen, refuse_in_ci};
 use crate::commands::{matrix, print};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::exit_code::Exit;
-use crate::judge::snapshot::{self, Pending, Store, in_ci};
+use crate::judge::pending::{self, Difference};
+use crate::judge::snapshot::{Pending, Store, in_ci};
 use crate::report::{Hunk, LineKind, Parts, colours, hunks};
 use crate::root::root;
 use crate::text::printable;
@@ -86,14 +87,15 @@ pub async fn run(args: Args) -> Result<Exit> {
     let term = Term::stdout();
     if !term.is_term() || in_ci() {
         for one in &pending {
-            print(&format!("{}\n", one.name));
+            print(&format!("{}\n", one.id));
         }
         return Ok(Exit::Differs);
     }
     refuse_in_ci("review", in_ci())?;
     let colour = colours(&term);
-    let decided = review(&pending, |number, one| {
-        let page = Page::new(number, pending.len(), one)?;
+    let differences = pending::differences(&store, &pending)?;
+    let decided = review(&store, &pending, |number, _| {
+        let page = Page::new(number, pending.len(), &differences[number]);
         Ok(ask(&term, &page, colour))
     })?;
     let _ = term.clear_screen();
@@ -105,9 +107,15 @@ pub async fn run(args: Args) -> Result<Exit> {
 }
 
 /// Does what is answered on each of `pending`.
-fn review(pending: &[Pending], mut ask: impl FnMut(usize, &Pending) -> Result<Answer>) -> Result<Decided> {
+fn review(
+    store: &Store,
+    pending: &[Pending],
+    mut ask: impl FnMut(usize, &Pending) -> Result<Answer>,
+) -> Result<Decided> {
     let mut decided = Decided::default();
     let mut rest = None;
+    // Written together: what stands on several of them is written once.
+    let mut accepted = Vec::new();
     for (number, one) in pending.iter().enumerate() {
         let answer = match rest {
             Some(answer) => answer,
@@ -118,11 +126,10 @@ fn review(pending: &[Pending], mut ask: impl FnMut(usize, &Pending) -> Result<An
         };
         match answer {
             Answer::Accept => {
-                accept(one)?;
-                decided.accepted += 1;
+                accepted.push(one.clone());
             }
             Answer::Reject => {
-                reject(one)?;
+                pending::reject(store, std::slice::from_ref(one))?;
                 decided.rejected += 1;
             }
             Answer::Skip => decided.left += 1,
@@ -132,6 +139,8 @@ fn review(pending: &[Pending], mut ask: impl FnMut(usize, &Pending) -> Result<An
             }
         }
     }
+    pending::accept(store, &accepted)?;
+    decided.accepted = accepted.len();
     Ok(decided)
 }
 
@@ -222,13 +231,11 @@ impl Page {
     /// Rows of a screen that are not for the snapshot.
     const FRAME: usize = 5;
 
-    fn new(number: usize, of: usize, one: &Pending) -> Result<Self> {
-        let text = |path| snapshot::read(path).map_err(|problem| Error::Usage(problem.to_string()));
-        let found = text(&one.new)?.unwrap_or_default();
-        let expected = text(&one.snap)?;
-        let (hunks, left_out) = hunks(expected.as_deref().unwrap_or_default(), &found, LINES);
+    fn new(number: usize, of: usize, difference: &Difference) -> Self {
+        let Difference { id, expected, found } = difference;
+        let (hunks, left_out) = hunks(expected.as_deref().unwrap_or_default(), found, LINES);
         let is_new = expected.is_none();
-        Ok(Self { name: one.name.clone(), number: number + 1, of, is_new, hunks, left_out, found })
+        Self { name: id.to_string(), number: number + 1, of, is_new, hunks, left_out, found: found.clone() }
     }
 
     /// The difference, or the `whole` of what was found, in rows of so many columns.
@@ -356,27 +363,35 @@ mod tests {
         (folder, pending)
     }
 
+    fn store(folder: &tempfile::TempDir) -> Store {
+        Store::new(folder.path())
+    }
+
+    fn page_of(folder: &tempfile::TempDir, pending: &[Pending], at: usize) -> Page {
+        Page::new(at, 3, &pending::differences(&store(folder), pending).unwrap()[at])
+    }
+
     #[test]
     fn each_answer_does_what_it_says() {
         let (folder, pending) = three();
-        let mut answers = [Answer::Accept, Answer::Reject, Answer::Skip].into_iter();
-        let decided = review(&pending, |_, _| Ok(answers.next().unwrap())).unwrap();
+        let mut answers = [Answer::Skip, Answer::Accept, Answer::Reject].into_iter();
+        let decided = review(&store(&folder), &pending, |_, _| Ok(answers.next().unwrap())).unwrap();
         assert_eq!(decided, Decided { accepted: 1, rejected: 1, left: 1 });
         let text = |name: &str| std::fs::read_to_string(folder.path().join("expected/s/n").join(name)).ok();
         assert!(text("ledger.snap").unwrap().ends_with("new\n"));
         assert!(text("log.snap").unwrap().ends_with("old\n"));
         let left = Store::new(folder.path()).pending().unwrap();
-        assert_eq!(left.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["s/n/results"]);
+        assert_eq!(left.iter().map(|one| one.id.to_string()).collect::<Vec<_>>(), ["s/n/results"]);
     }
 
     #[test]
     fn quitting_leaves_the_rest_and_an_answer_for_all_is_asked_for_once() {
-        let (_folder, pending) = three();
-        assert_eq!(review(&pending, |_, _| Ok(Answer::Quit)).unwrap().left, 3);
+        let (folder, pending) = three();
+        assert_eq!(review(&store(&folder), &pending, |_, _| Ok(Answer::Quit)).unwrap().left, 3);
         for rest in [Rest::Accept, Rest::Reject, Rest::Skip] {
-            let (_folder, pending) = three();
+            let (folder, pending) = three();
             let mut asked = 0;
-            let decided = review(&pending, |_, _| {
+            let decided = review(&store(&folder), &pending, |_, _| {
                 asked += 1;
                 Ok(Answer::All(rest))
             })
@@ -392,10 +407,10 @@ mod tests {
 
     #[test]
     fn a_page_shows_what_changed() {
-        let (_folder, pending) = three();
-        let page = Page::new(1, 3, &pending[1]).unwrap();
+        let (folder, pending) = three();
+        let page = page_of(&folder, &pending, 2);
         insta::assert_snapshot!(screen(&page, 0, 20, false), @r"
-        s/n/log (2 of 3) +1 -1
+        s/n/log (3 of 3) +1 -1
 
             1     1   one
             2       - old
@@ -405,7 +420,7 @@ mod tests {
           A, R, S the same for all that follow
         ");
         insta::assert_snapshot!(screen(&page, 0, 20, true), @r"
-        s/n/log (2 of 3) +1 -1
+        s/n/log (3 of 3) +1 -1
 
                   1   one
                   2   new
@@ -413,7 +428,7 @@ mod tests {
           a accept   r reject   s skip   q quit   d difference
           A, R, S the same for all that follow
         ");
-        assert!(screen(&Page::new(0, 3, &pending[0]).unwrap(), 0, 20, false).contains("(1 of 3) new"));
+        assert!(screen(&page_of(&folder, &pending, 0), 0, 20, false).contains("(1 of 3) new"));
     }
 
     #[test]
@@ -423,9 +438,9 @@ mod tests {
         let long = |word: &str| format!("{header}one\n{} {word}\n", "so ".repeat(25));
         write(folder.path(), "expected/s/n/log.snap", &long("old"));
         write(folder.path(), "expected/s/n/log.snap.new", &long("new \u{1b}[31m"));
-        let page = Page::new(1, 3, &pending[1]).unwrap();
+        let page = page_of(&folder, &pending, 2);
         insta::assert_snapshot!(screen(&page, 1, 2, false), @r"
-        s/n/log (2 of 3) +1 -1
+        s/n/log (3 of 3) +1 -1
 
             2       - so so so so so so so so so so so so so so so s
                       o so so so so so so so so so  old

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use meta_lava_ghost::console::Pace;
 
-use crate::commands::accept;
 use crate::commands::matrix;
 use crate::error::{Error, Result};
 use crate::event::{Event, Outcome, Phase, Verdict, lava_folder};
 use crate::exit_code::Exit;
+use crate::judge::pending;
 use crate::judge::snapshot::{self, Store};
 use crate::judge::verdict::Judge;
 use crate::report::{self, Look, Settings};
@@ -136,12 +136,10 @@ pub(super) async fn run_selected(args: &Args, matrix: &Matrix, selected: &[&Scen
 
 /// Makes what was found of `scenarios` what is expected.
 fn accept_of(root: &Path, scenarios: &[&Scenario]) -> Result<()> {
-    for pending in Store::new(root).pending()? {
-        if scenarios.iter().any(|scenario| pending.name.starts_with(&format!("{}/", scenario.id()))) {
-            accept::accept(&pending)?;
-        }
-    }
-    Ok(())
+    let store = Store::new(root);
+    let mut pending = store.pending()?;
+    pending.retain(|one| scenarios.iter().any(|scenario| scenario.id() == one.id.scenario()));
+    pending::accept(&store, &pending).map(|_| ())
 }
 
 /// One run.

@@ -5,21 +5,27 @@ use clap::ValueEnum;
 use crate::commands::{matrix, print};
 use crate::error::{Error, Result};
 use crate::exit_code::Exit;
+use crate::judge::snapshot::{Expected, File, Id, Kind, Store};
 use crate::lava::series::Series;
-use crate::scenario::Rendered;
+use crate::root::root;
 use crate::scenario::filter::FilterArgs;
+use crate::scenario::{Rendered, Scenario};
 
 /// Options of `show`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The scenario
     name: String,
-    /// As with a LAVA of this series: boards may be different with some [default: 2023.01]
-    #[arg(long, value_name = "SERIES")]
+    /// As with a LAVA of this series: boards may be different with some, and more is expected of some
+    /// [default: 2023.01; with `--part expected` the newest that there are expectations of]
+    #[arg(long, visible_alias = "lava", value_name = "SERIES", value_parser = series)]
     series: Option<Series>,
     /// What of it
     #[arg(long, value_enum, default_value_t = Part::All)]
     part: Part,
+    /// With `--part expected`: only this one, as the whole file that the messages' line numbers count
+    #[arg(long, value_enum, value_name = "KIND")]
+    snapshot: Option<Kind>,
 }
 
 /// Parts of a rendered scenario.
@@ -31,7 +37,9 @@ enum Part {
     Dictionary,
     /// The board
     Ghost,
-    /// All of them
+    /// What is expected of LAVA and the board: results, ledger and log in full
+    Expected,
+    /// Job, dictionary and board
     All,
 }
 
@@ -46,11 +54,59 @@ pub async fn run(args: Args) -> Result<Exit> {
         let names: Vec<&str> = chosen.iter().map(|scenario| scenario.name.as_str()).collect();
         return Err(Error::Usage(format!("{:?} is more than one scenario: {}", args.name, names.join(", "))));
     };
+    if args.part == Part::Expected {
+        print(&expected(&Store::new(&root()?), scenario, args.series, args.snapshot)?);
+        return Ok(Exit::Ok);
+    }
+    if args.snapshot.is_some() {
+        return Err(Error::Usage("--snapshot goes with `--part expected`".into()));
+    }
     let rendered = matrix
         .render(scenario, args.series.unwrap_or(Series::OLDEST))
         .map_err(|problem| Error::Usage(problem.to_string()))?;
     print(&show(&rendered, args.part));
     Ok(Exit::Ok)
+}
+
+fn series(text: &str) -> Result<Series, String> {
+    Series::of(text).map_err(|_| format!("`{text}` is not a series of LAVA such as 2023.01"))
+}
+
+/// What is expected of a scenario; of one kind as a file that would have all of it.
+fn expected(
+    store: &Store,
+    scenario: &Scenario,
+    series: Option<Series>,
+    only: Option<Kind>,
+) -> Result<String> {
+    let series = match series {
+        Some(series) => series,
+        None => store.newest()?.unwrap_or(Series::OLDEST),
+    };
+    let mut text = String::new();
+    for kind in Kind::ALL.into_iter().filter(|kind| only.is_none_or(|only| only == *kind)) {
+        let id = Id::of(scenario, series, kind);
+        let found = store.expected(&id)?;
+        match (found, only) {
+            (None, Some(_)) => {
+                return Err(Error::NoMatch(format!("nothing is expected yet of {}", id.scenario())));
+            }
+            (None, None) => text.push_str(&format!("# {}: nothing is expected yet\n\n", kind.name())),
+            (Some(Expected { id, text: full }), Some(_)) => {
+                text = File::Text(full.to_string()).written(&id);
+            }
+            (Some(Expected { id, text: full }), None) => {
+                let path = store.path(&id);
+                let path = path.strip_prefix(store.root()).unwrap_or(&path);
+                text.push_str(&format!(
+                    "# {} of LAVA {series}, by {}\n{full}\n\n",
+                    kind.name(),
+                    path.display()
+                ));
+            }
+        }
+    }
+    Ok(text)
 }
 
 fn show(rendered: &Rendered, part: Part) -> String {
@@ -78,6 +134,33 @@ fn show(rendered: &Rendered, part: Part) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_expectation_is_shown_whole_whatever_it_is_kept_as() {
+        let matrix = crate::scenario::tests::matrix();
+        let (bbb, juno) = (&matrix.scenarios[0], &matrix.scenarios[1]);
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path());
+        let text = |word: &str| format!("{}{word}", "a line that both have, of some length\n".repeat(20));
+        let id = |scenario, series: &str| Id::of(scenario, series.parse().unwrap(), Kind::Log);
+        store
+            .keep([(id(bbb, "2023.01"), Some(text("bbb"))), (id(juno, "2023.01"), Some(text("juno")))].into())
+            .unwrap();
+        store.keep([(id(juno, "2026.10"), Some(text("newer")))].into()).unwrap();
+        let shown = |series: Option<&str>, only| {
+            expected(&store, juno, series.map(|series| series.parse().unwrap()), only).unwrap()
+        };
+        let header = "---\nsource: jobs/health-checks/juno/scenario.yaml\nexpression: log\n---\n";
+        assert_eq!(shown(Some("2023.01"), Some(Kind::Log)), format!("{header}{}\n", text("juno")));
+        assert_eq!(shown(None, Some(Kind::Log)), format!("{header}{}\n", text("newer")));
+        let all = shown(Some("2026.09"), None);
+        assert!(all.starts_with("# results: nothing is expected yet\n"), "{all}");
+        assert!(
+            all.contains("# log of LAVA 2026.09, by expected/health-checks/juno/log.snap\na line"),
+            "{all}"
+        );
+        assert!(expected(&store, juno, None, Some(Kind::Ledger)).is_err());
+    }
 
     #[test]
     fn a_part_alone_is_the_bare_text_and_all_parts_have_titles() {

@@ -2,5 +2,6 @@
 
 pub mod change;
 pub mod normalise;
+pub mod pending;
 pub mod snapshot;
 pub mod verdict;

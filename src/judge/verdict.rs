@@ -15,7 +15,7 @@ use crate::judge::change::{self, Names};
 use crate::judge::normalise::{
     Artifacts, Context, Masks, Normaliser, TOKEN, heard, ledger, log, moment, pipeline, results,
 };
-use crate::judge::snapshot::{Kind, Store, write};
+use crate::judge::snapshot::{HEADER, Id, Kind, Store, write};
 use crate::lava::series::Series;
 use crate::scenario::Scenario;
 use crate::text::printable;
@@ -139,31 +139,31 @@ impl Judge {
                 }
             };
             let text = text.trim_end();
-            write(&folder.join(kind.name()).with_extension("snap"), scenario, kind, text)?;
-            let expected = self.store.expected(scenario, self.series, kind)?;
+            let id = Id::of(scenario, self.series, kind);
+            write(&folder.join(kind.name()).with_extension("snap"), &id, text)?;
+            let expected = self.store.expected(&id)?;
             let difference = match &expected {
                 None => {
                     unknown.push(kind.name());
                     None
                 }
-                Some(expected) => first_difference(kind, expected.first_line, &expected.text, text)
-                    .map(|difference| (difference, expected.first_line)),
+                Some(expected) => first_difference(kind, &expected.text, text),
             };
             if expected.is_some() && difference.is_none() {
                 if pend {
-                    self.store.unpend(scenario, self.series, kind)?;
+                    self.store.unpend(&id)?;
                 }
                 continue;
             }
             if pend {
-                self.store.pend(scenario, self.series, kind, text)?;
+                self.store.pend(&id, text)?;
             }
-            if let (Some((difference, first_line)), Some(expected)) = (difference, &expected) {
+            if let (Some(difference), Some(expected)) = (difference, &expected) {
                 differing.push(kind.name());
                 let changes = change::changes(kind.name(), &expected.text, text, &names(scenario));
-                outcome.deviations.extend(change::deviations(&changes, first_line, &expected.text, text));
+                outcome.deviations.extend(change::deviations(&changes, HEADER + 1, &expected.text, text));
                 if outcome.first_difference.is_none() {
-                    let at = difference.line - first_line;
+                    let at = difference.line - HEADER - 1;
                     outcome.console = moment::moment(&first_console(evidence), kind, text, at, normaliser);
                     outcome.first_difference = Some(difference);
                 }
@@ -228,15 +228,15 @@ fn broken(scenario: &Scenario, evidence: &Evidence) -> Option<String> {
     Some(format!("the ghost {board} has no ledger"))
 }
 
-/// The first line where `found` leaves `expected`, whose first line is line
-/// `first_line` of its file.
+/// The first line where `found` leaves `expected`. Lines are counted as in a file that has
+/// the whole text: the report's, and what `show --part expected` prints.
 #[must_use]
-pub fn first_difference(kind: Kind, first_line: usize, expected: &str, found: &str) -> Option<Difference> {
+pub fn first_difference(kind: Kind, expected: &str, found: &str) -> Option<Difference> {
     if expected == found {
         return None;
     }
     let (mut expected, mut found) = (expected.lines(), found.lines());
-    let mut line = first_line;
+    let mut line = HEADER + 1;
     loop {
         let (one, other) = (expected.next(), found.next());
         if one != other {
@@ -354,9 +354,8 @@ pub mod tests {
     }
 
     fn accept(root: &Path) {
-        for pending in Store::new(root).pending().unwrap() {
-            fs::rename(pending.new, pending.snap).unwrap();
-        }
+        let store = Store::new(root);
+        crate::judge::pending::accept(&store, &store.pending().unwrap()).unwrap();
     }
 
     #[test]
@@ -400,7 +399,7 @@ pub mod tests {
         assert_eq!(difference.expected.as_deref(), Some("--- what the board printed; LAVA logged the same"));
         assert_eq!(difference.found.as_deref(), Some("debug    | more"));
         let pending = Store::new(folder.path()).pending().unwrap();
-        assert_eq!(pending.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["health-checks/bbb/log"]);
+        assert_eq!(pending.iter().map(|p| p.id.to_string()).collect::<Vec<_>>(), ["health-checks/bbb/log"]);
 
         other.suites[0].1[0]["result"] = "fail".into();
         let outcome = judge.judge(bbb, &other, &context, 1.0).unwrap();
@@ -460,7 +459,7 @@ pub mod tests {
 
     #[test]
     fn the_first_difference_may_be_an_end() {
-        let difference = |expected, found| first_difference(Kind::Log, 5, expected, found);
+        let difference = |expected, found| first_difference(Kind::Log, expected, found);
         assert_eq!(difference("a\nb", "a\nb"), None);
         let longer = difference("a", "a\nb").unwrap();
         assert_eq!((longer.line, longer.expected, longer.found.as_deref()), (6, None, Some("b")));

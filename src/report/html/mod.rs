@@ -21,7 +21,7 @@ use super::causes::groups;
 use super::diff::{Hunk, Parts, hunks};
 use super::{Row, Run, Settings};
 use crate::event::{About, Difference, Lane, Moment, Phase, Verdict, lava_folder};
-use crate::judge::snapshot::{self, Kind, Store};
+use crate::judge::snapshot::{self, HEADER, Id, Kind, Store};
 use crate::lava::series::Series;
 use crate::text::printable;
 
@@ -371,12 +371,13 @@ fn entry<'a>(row: &'a Row, run: &'a Run, settings: &Settings, longest: f64, left
         let store = Store::new(&settings.root);
         for kind in Kind::ALL {
             let found = snapshot::read(&full.join(kind.name()).with_extension("snap"));
-            let expected = store.expected_of(&row.info.suite, &row.info.name, series, kind);
+            let id = Id { suite: row.info.suite.clone(), name: row.info.name.clone(), series, kind };
+            let expected = store.expected(&id);
             if let (Ok(Some(found)), Ok(Some(expected))) = (found, expected)
-                && expected.text != found
+                && *expected.text != *found
             {
                 if let Some(first) = entry.difference.filter(|first| first.snapshot == kind.name()) {
-                    mark = Some((kind, (first.line + 1).saturating_sub(expected.first_line)));
+                    mark = Some((kind, first.line.saturating_sub(HEADER)));
                 }
                 let (hunks, left_out) = hunks(&expected.text, &found, DIFF);
                 let size = |hunk: &Hunk| hunk.lines.iter().map(|line| line.parts.text().len()).sum::<usize>();

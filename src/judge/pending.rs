@@ -1,0 +1,114 @@
+//! What waits for a person's answer: texts that were found where others are expected.
+//!
+//! For `review` and `accept`, which ask, and decide nothing themselves. An answer may be
+//! given to a part of a difference, too: [`Store::keep`] takes any text, and what is left
+//! stays pending.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::judge::snapshot::{self, Id, Kept, Pending, Store};
+
+/// A difference that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Which snapshot would change: scenario, series and kind.
+    pub id: Id,
+    /// What is expected now, by the chain of series; `None` where nothing is yet.
+    pub expected: Option<Arc<str>>,
+    /// What was found instead.
+    pub found: String,
+}
+
+/// The differences of those that are pending, in the same order.
+///
+/// # Errors
+/// [`Error::Usage`] for files that are not snapshots.
+pub fn differences(store: &Store, pending: &[Pending]) -> Result<Vec<Difference>> {
+    pending.iter().map(|pending| difference(store, pending)).collect()
+}
+
+fn difference(store: &Store, pending: &Pending) -> Result<Difference> {
+    let expected = store.expected(&pending.id)?.map(|expected| expected.text);
+    Ok(Difference { id: pending.id.clone(), expected, found: found(pending)? })
+}
+
+/// Makes what was found what is expected: all of `pending` at once, or nothing.
+///
+/// # Errors
+/// [`Error::Usage`] for files that are not snapshots, [`Error::Infrastructure`] when it
+/// can't be written.
+pub fn accept(store: &Store, pending: &[Pending]) -> Result<Kept> {
+    let mut changes = BTreeMap::new();
+    for one in pending {
+        changes.insert(one.id.clone(), Some(found(one)?));
+    }
+    let kept = store.keep(changes)?;
+    reject(store, pending)?;
+    Ok(kept)
+}
+
+/// Forgets what was found.
+///
+/// # Errors
+/// [`Error::Infrastructure`] when it can't be removed.
+pub fn reject(store: &Store, pending: &[Pending]) -> Result<()> {
+    pending.iter().try_for_each(|one| store.unpend(&one.id))
+}
+
+fn found(pending: &Pending) -> Result<String> {
+    let found = snapshot::read(&pending.new).map_err(|problem| Error::Usage(problem.to_string()))?;
+    found.ok_or_else(|| Error::Usage(format!("{} is gone", pending.new.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::snapshot::Kind;
+
+    fn id(name: &str, series: &str) -> Id {
+        Id { suite: "s".into(), name: name.into(), series: series.parse().unwrap(), kind: Kind::Log }
+    }
+
+    #[test]
+    fn what_is_pending_is_seen_against_what_the_chain_gives() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path());
+        store.keep([(id("a", "2023.01"), Some("old".to_owned()))].into()).unwrap();
+        store.pend(&id("a", "2026.10"), "new").unwrap();
+        store.pend(&id("b", "2026.10"), "first").unwrap();
+        let found = differences(&store, &store.pending().unwrap()).unwrap();
+        let said: Vec<_> = found
+            .iter()
+            .map(|one| (one.id.to_string(), one.expected.as_deref(), one.found.as_str()))
+            .collect();
+        assert_eq!(
+            said,
+            [
+                ("s/a/2026.10/log".to_owned(), Some("old"), "new"),
+                ("s/b/2026.10/log".to_owned(), None, "first"),
+            ]
+        );
+    }
+
+    #[test]
+    fn accepting_writes_what_differs_and_rejecting_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path());
+        let newer = id("a", "2026.10");
+        store.keep([(id("a", "2023.01"), Some("old".to_owned()))].into()).unwrap();
+        store.pend(&newer, "new").unwrap();
+        reject(&store, &store.pending().unwrap()).unwrap();
+        assert!(!folder.path().join("expected/s/a/2026.10").exists());
+        store.pend(&newer, "new").unwrap();
+        accept(&store, &store.pending().unwrap()).unwrap();
+        assert_eq!(store.pending().unwrap(), []);
+        assert_eq!(&*store.expected(&newer).unwrap().unwrap().text, "new");
+        // The same as the older one: nothing of its own is left.
+        store.pend(&newer, "old").unwrap();
+        let kept = accept(&store, &store.pending().unwrap()).unwrap();
+        assert_eq!(kept.given.into_iter().collect::<Vec<_>>(), [newer]);
+        assert!(!folder.path().join("expected/s/a/2026.10").exists());
+    }
+}
