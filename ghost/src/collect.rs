@@ -11,6 +11,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::blobs;
 use crate::control::{self, Request};
 
 /// What stands before a board's name that is to be renewed.
@@ -66,10 +67,6 @@ fn collect(state: &Path, board: &str) -> Collected {
         |name: &str| String::from_utf8_lossy(&fs::read(dir.join(name)).unwrap_or_default()).into_owned();
     collected.ledger = text("ledger.jsonl");
     collected.console = text("console.log");
-    for entry in fs::read_dir(dir.join("blobs")).into_iter().flatten().flatten() {
-        if let (Some(name), Ok(bytes)) = (entry.file_name().to_str(), fs::read(entry.path())) {
-            collected.blobs.insert(name.to_owned(), hex::encode(bytes));
-        }
-    }
+    collected.blobs = blobs::read(&dir);
     collected
 }

@@ -54,7 +54,7 @@ pub struct LabBoard {
 pub struct Settings {
     /// Folder with `lab.json` and `boards/`.
     pub lab: PathBuf,
-    /// Folder for `BOARD/ledger.jsonl`, `BOARD/console.log` and `BOARD/blobs/`.
+    /// Folder for `BOARD/ledger.jsonl`, `BOARD/console.log` and `BOARD/blobs`.
     pub state: PathBuf,
     /// Path of the control socket.
     pub socket: PathBuf,

@@ -6,12 +6,14 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use meta_lava_formats::tree::TreeEntry;
 use meta_lava_formats::{compress, fdt, fit, sha256, uimage};
 use serde::{Deserialize, Serialize};
+
+use crate::blobs::Blobs;
 
 /// One line of a ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -212,19 +214,23 @@ fn parts(bytes: &[u8]) -> Vec<String> {
     Vec::new()
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
 /// Handle on one board's ledger. Cheap to clone.
 #[derive(Clone)]
 pub struct Ledger {
     file: Arc<Mutex<File>>,
-    blobs: Arc<Path>,
+    blobs: Arc<Mutex<Blobs>>,
 }
 
 impl Ledger {
     /// Opens (or continues) the ledger in `path`.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
-        let blobs = path.with_file_name("blobs").into();
-        Ok(Self { file: Arc::new(Mutex::new(file)), blobs })
+        let blobs = Blobs::beside(path);
+        Ok(Self { file: Arc::new(Mutex::new(file)), blobs: Arc::new(Mutex::new(blobs)) })
     }
 
     /// Begins anew, as the ledger of a board that nothing happened to.
@@ -232,30 +238,15 @@ impl Ledger {
     /// # Errors
     /// When the file can't be emptied, or what was kept beside it can't be removed.
     pub fn renew(&self) -> io::Result<()> {
-        let file = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         // It is opened for appending: the next entry is the first.
-        file.set_len(0)?;
-        match std::fs::remove_dir_all(&self.blobs) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        lock(&self.file).set_len(0)?;
+        lock(&self.blobs).renew()
     }
 
-    /// Keeps `bytes` beside the ledger, in the file `blobs/SHA256`.
-    pub fn blob(&self, bytes: &[u8]) {
-        let path = self.blobs.join(meta_lava_formats::sha256(bytes));
-        if path.exists() {
-            return;
-        }
-        // Under its name it is whole.
-        let written = std::fs::create_dir_all(&self.blobs).and_then(|()| {
-            let mut file = tempfile::NamedTempFile::new_in(&self.blobs)?;
-            file.write_all(bytes)?;
-            file.persist(&path)?;
-            Ok(())
-        });
-        if let Err(error) = written {
-            tracing::error!(%error, path = %path.display(), "could not keep a blob");
+    /// Keeps `contents` beside the ledger, which names them by their sha256.
+    pub fn keep<'c>(&self, contents: impl IntoIterator<Item = &'c [u8]>) {
+        if let Err(error) = lock(&self.blobs).keep(contents) {
+            tracing::error!(%error, "could not keep what the ledger names");
         }
     }
 
@@ -267,8 +258,7 @@ impl Ledger {
         let written =
             serde_json::to_vec(&Entry { time_us, event }).map_err(io::Error::other).and_then(|mut line| {
                 line.push(b'\n');
-                let mut file = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                file.write_all(&line)
+                lock(&self.file).write_all(&line)
             });
         if let Err(error) = written {
             tracing::error!(%error, "could not write the ledger");

@@ -6,6 +6,7 @@
 //! root file system that LAVA served. What LAVA did to a board stands in its
 //! [`ledger`].
 
+mod blobs;
 pub mod board;
 pub mod cli;
 pub mod collect;

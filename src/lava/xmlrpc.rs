@@ -1,6 +1,11 @@
 //! As much XML-RPC as provisioning needs: many calls in one request. LAVA's
 //! REST API creates one object a request; with `system.multicall` hundreds of
 //! devices are one round trip.
+//!
+//! `dxr_client` (0.9) has a multicall, too, and is not used: it takes in an answer of any
+//! length, its errors quote all of it, and it does not notice an answer to fewer calls than
+//! were made. It has an HTTP client of its own and brings second versions of `quick-xml`,
+//! `base64` and `winnow`; [`Api`] would still be needed for bounds, deadlines and tunnels.
 
 use std::fmt::Write;
 

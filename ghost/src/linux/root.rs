@@ -45,14 +45,12 @@ pub(super) fn ramdisk(bytes: &[u8]) -> Result<Tree, BadRamdisk> {
 /// Notes a root file system: its listing, and the contents of LAVA's overlay.
 pub(super) fn note(ledger: &Ledger, root: &str, source: String, tree: &Tree) {
     ledger.take(Event::Tree { root: root.to_owned(), source, entries: tree.listing() });
-    for node in &tree.nodes {
-        if let NodeKind::File(content) = &node.kind
-            && node.path.starts_with("lava-")
-            && node.path.contains('/')
-        {
-            ledger.blob(content);
+    ledger.keep(tree.nodes.iter().filter_map(|node| match &node.kind {
+        NodeKind::File(content) if node.path.starts_with("lava-") && node.path.contains('/') => {
+            Some(content.as_slice())
         }
-    }
+        _ => None,
+    }));
 }
 
 #[cfg(test)]

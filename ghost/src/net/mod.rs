@@ -166,7 +166,7 @@ impl Net {
             && bytes.len() <= TEXT_LIMIT
             && std::str::from_utf8(bytes).is_ok()
         {
-            self.ledger.blob(bytes);
+            self.ledger.keep([bytes.as_slice()]);
         }
         self.ledger.take(match &fetched {
             Ok(bytes) => Event::file(protocol, path, load, bytes),

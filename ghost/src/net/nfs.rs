@@ -5,6 +5,11 @@
 //! mount protocol (RFC 1813, appendix I) the root, and one connection carries
 //! the calls of the walk, several at a time. The client is root of its machine
 //! (AUTH_SYS) and comes from a privileged port, as kernels do.
+//!
+//! The types and their encoding are the crate `nfs3_types`. The client that goes with it,
+//! `nfs3_client` (0.9), is not used: it takes one call at a time, refuses a reply in more than
+//! one fragment, makes a buffer of whatever length a reply announces (up to 2 GiB), has no
+//! deadlines, and reads for ever where a connection ends in the middle of a reply.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -21,6 +21,10 @@ use super::{FILE_LIMIT, FetchError, resolve};
 pub const PORT: u16 = 69;
 /// Payload of a data packet unless negotiated otherwise (RFC 1350, section 2).
 const PLAIN_BLOCK_SIZE: usize = 512;
+/// Payload of a data packet to ask for: what fits 16 KiB with its headers, as U-Boot may be
+/// built to put together from fragments. The 1468 bytes of a plain Ethernet frame would cost
+/// the worker eleven times as many packets, and the board is its neighbour on the loopback.
+const BLOCK_SIZE: u16 = (16 << 10) - 32;
 /// No UDP packet is larger.
 const LARGEST_PACKET: usize = 65_536;
 /// What is reserved at once for a file whose size the server told: more comes as it is filled.
@@ -56,8 +60,7 @@ pub mod error_code {
 pub struct Options {
     /// Where the server listens, if its name does not say so.
     pub port: u16,
-    /// Payload of a data packet (RFC 2348), 8 to 65464. 1468 is what fits an
-    /// Ethernet frame, and what U-Boot asks for.
+    /// Payload of a data packet (RFC 2348), 8 to 65464.
     pub block_size: u16,
     /// Blocks per acknowledgement (RFC 7440); 1 does not ask for the option.
     pub window: u16,
@@ -74,7 +77,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             port: PORT,
-            block_size: 1468,
+            block_size: BLOCK_SIZE,
             window: 1,
             retry: Duration::from_secs(1),
             deadline: Duration::from_secs(30),

@@ -197,8 +197,13 @@ fn file(size: usize) -> Vec<u8> {
     (0..size).map(|at| (at / 251 + at) as u8).collect()
 }
 
+/// Blocks that fit an Ethernet frame: enough of them that some may get lost.
+fn ethernet() -> Options {
+    Options { block_size: 1468, ..Options::default() }
+}
+
 fn quick() -> Options {
-    Options { retry: Duration::from_millis(60), deadline: Duration::from_millis(600), ..Options::default() }
+    Options { retry: Duration::from_millis(60), deadline: Duration::from_millis(600), ..ethernet() }
 }
 
 /// Fetches a file of so many bytes over a line with `quirks`, and expects it whole.
@@ -212,22 +217,29 @@ async fn comes_whole(size: usize, options: &Options, quirks: Quirks) -> Server {
 #[tokio::test]
 async fn a_file_comes_whole_whatever_its_size() {
     for size in [0, 1, 511, 512, 1467, 1468, 1469, 2936, 100_000] {
-        comes_whole(size, &Options::default(), Quirks::default()).await;
+        comes_whole(size, &ethernet(), Quirks::default()).await;
     }
 }
 
 #[tokio::test]
 async fn a_server_without_options_is_served_in_blocks_of_512() {
     for size in [0, 512, 5000] {
-        comes_whole(size, &Options::default(), Quirks { plain: true, ..Quirks::default() }).await;
+        comes_whole(size, &ethernet(), Quirks { plain: true, ..Quirks::default() }).await;
     }
 }
 
 #[tokio::test]
 async fn a_server_that_refuses_options_is_asked_without() {
     let quirks = Quirks { refuses_options: true, ..Quirks::default() };
-    let server = comes_whole(5000, &Options::default(), quirks).await;
+    let server = comes_whole(5000, &ethernet(), quirks).await;
     assert_eq!(server.requests.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_board_asks_for_blocks_larger_than_a_frame() {
+    for size in [0, 16_351, 16_352, 16_353, 100_000] {
+        comes_whole(size, &Options::default(), Quirks::default()).await;
+    }
 }
 
 #[tokio::test]
@@ -239,30 +251,30 @@ async fn any_packet_may_get_lost() {
 
 #[tokio::test]
 async fn packets_may_come_twice() {
-    let server = comes_whole(20_000, &Options::default(), Quirks { twice: true, ..Quirks::default() }).await;
+    let server = comes_whole(20_000, &ethernet(), Quirks { twice: true, ..Quirks::default() }).await;
     assert_eq!(server.requests.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]
 async fn rubbish_is_passed_over() {
-    comes_whole(20_000, &Options::default(), Quirks { rubbish: true, ..Quirks::default() }).await;
+    comes_whole(20_000, &ethernet(), Quirks { rubbish: true, ..Quirks::default() }).await;
 }
 
 #[tokio::test]
 async fn a_stranger_is_told_so_and_changes_nothing() {
-    let server = comes_whole(5000, &Options::default(), Quirks { stranger: true, ..Quirks::default() }).await;
+    let server = comes_whole(5000, &ethernet(), Quirks { stranger: true, ..Quirks::default() }).await;
     assert_eq!(server.strangers_told.load(Ordering::Relaxed), 4);
 }
 
 #[tokio::test]
 async fn block_numbers_wrap() {
-    let options = Options { block_size: 8, ..Options::default() };
+    let options = Options { block_size: 8, ..ethernet() };
     comes_whole(8 * 70_000 + 3, &options, Quirks::default()).await;
 }
 
 #[tokio::test]
 async fn windows_are_filled_and_survive_loss() {
-    let options = Options { window: 8, ..quick() };
+    let options = Options { window: 8, deadline: Duration::from_secs(30), ..quick() };
     comes_whole(100_000, &options, Quirks::default()).await;
     comes_whole(100_000, &options, Quirks { lost: vec![4, 9, 30], ..Quirks::default() }).await;
     comes_whole(100_000, &options, Quirks { twice: true, ..Quirks::default() }).await;
@@ -351,7 +363,7 @@ async fn a_real_server_serves_and_says_how_fast() {
     let url = std::env::var("TFTP_URL").unwrap();
     let (server, path) = url.split_once('/').unwrap();
     let start = Instant::now();
-    let bytes = get(server, path, &Options::default()).await.unwrap();
+    let bytes = get(server, path, &ethernet()).await.unwrap();
     let seconds = start.elapsed().as_secs_f64();
     println!(
         "{} bytes, sha256 {}, {:.1} MB/s",
