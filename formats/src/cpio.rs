@@ -27,7 +27,7 @@ pub enum Error {
     /// The bytes end inside a member, or before the trailer.
     #[error("cpio archive ends early, at offset {0}")]
     Truncated(usize),
-    /// A field is no number, or a name no text.
+    /// A field is not a number, or a name is not text.
     #[error("broken cpio member at offset {offset}: {reason}")]
     BadMember {
         /// Where the member starts.

@@ -66,7 +66,6 @@ pub enum Error {
     TooLarge,
 }
 
-/// A device tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fdt {
     /// The root node; its name is empty.
@@ -91,7 +90,6 @@ pub struct Node {
 /// A property of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Property {
-    /// Its name.
     pub name: String,
     /// Its value.
     pub value: Vec<u8>,
@@ -343,7 +341,7 @@ impl Node {
         self.texts(name).into_iter().next()
     }
 
-    /// The value of a property that is a list of texts; empty when there is none, or it is none.
+    /// The texts of a property; empty if there is no such property, or it does not hold texts.
     #[must_use]
     pub fn texts(&self, name: &str) -> Vec<&str> {
         let value = self.property(name).and_then(|value| str::from_utf8(value).ok());

@@ -45,7 +45,7 @@ pub struct Kernel {
     pub image_size: u64,
 }
 
-/// Why bytes are no kernel image.
+/// Why bytes are not a kernel image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// No magic number of a kernel at its place.
@@ -78,7 +78,7 @@ impl Format {
         }
     }
 
-    /// Checks that `bytes` are a kernel of this format. A compressed kernel is none: whoever
+    /// Checks that `bytes` are a kernel of this format. A compressed kernel is not: whoever
     /// unpacks before booting does so before this.
     ///
     /// # Errors

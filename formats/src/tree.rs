@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Far more than any root file system that LAVA serves to a ghost, far less than a worker's memory.
 pub const MAX_CONTENT: u64 = 2 << 30;
 
-/// The path of an archive's member is none that can be unpacked: it leaves the root, or it holds a
-/// NUL byte.
+/// The path of an archive's member can't be unpacked: it leaves the root, or it holds a NUL byte.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("path {0:?} can't be unpacked below a root")]
 pub struct BadPath(
@@ -29,11 +28,8 @@ pub struct Node {
     pub path: String,
     /// Permission bits (no file type bits), such as 0o755.
     pub mode: u32,
-    /// Owner.
     pub uid: u32,
-    /// Group.
     pub gid: u32,
-    /// What it is.
     pub kind: NodeKind,
 }
 
@@ -42,7 +38,6 @@ pub struct Node {
 pub enum NodeKind {
     /// A regular file and its content.
     File(Vec<u8>),
-    /// A directory.
     Directory,
     /// A symbolic link and its target.
     Symlink(String),

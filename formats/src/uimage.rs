@@ -142,7 +142,6 @@ pub struct Header {
     pub entry: u32,
     /// Operating system.
     pub os: Os,
-    /// Architecture.
     pub arch: Arch,
     /// What the data is.
     pub image_type: ImageType,

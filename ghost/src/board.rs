@@ -15,7 +15,6 @@ pub struct BoardFile<F> {
     pub model: String,
     /// Settings of the firmware; its key `kind` names the firmware.
     pub firmware: F,
-    /// Memory of the board.
     #[serde(default)]
     pub memory: MemoryMap,
     /// Number of serial ports; the first is the one with the boot loader.
@@ -70,26 +69,20 @@ pub struct Faults {
     pub silent_starts: u32,
 }
 
-/// A board, its firmware's settings taken out.
+/// A board without its firmware's settings; the fields are those of [`BoardFile`].
 #[derive(Clone, Debug)]
 pub struct Board {
     /// Name of the board, as LAVA's device dictionary says it (`ghost power on NAME`).
     pub name: String,
-    /// See [`BoardFile::model`].
     pub model: String,
-    /// See [`BoardFile::memory`].
     pub memory: MemoryMap,
-    /// See [`BoardFile::uarts`].
     pub uarts: usize,
-    /// See [`BoardFile::kernel`].
     pub kernel: KernelLog,
-    /// See [`BoardFile::typing_ms`].
     pub typing_ms: u64,
-    /// See [`BoardFile::faults`].
     pub faults: Faults,
 }
 
-/// Why a file is no board.
+/// Why a file does not describe a board.
 #[derive(Debug, thiserror::Error)]
 pub enum BoardError {
     /// Not YAML, or not the schema; the text has line and column.

@@ -21,7 +21,6 @@ pub const RENEW: &str = "renew ";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Collected {
-    /// Its name.
     pub board: String,
     /// Text of its ledger: lines of [`crate::ledger::Entry`] as JSON.
     pub ledger: String,

@@ -26,22 +26,13 @@ pub const ACCOUNT: &str = "tools.cpu";
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub enum Request {
     /// A power command; answered when it is done.
-    Power {
-        /// Name of the board.
-        board: String,
-        /// What to do.
-        action: PowerAction,
-    },
+    Power { board: String, action: PowerAction },
     /// A board is replaced by one that nothing happened to: switched off, its storage
     /// erased, its ledger and its consoles empty. Answered when it is done.
-    Renew {
-        /// Name of the board.
-        board: String,
-    },
+    Renew { board: String },
     /// A part of a board's storage is written, as a flashing tool does; answered
     /// when it is done.
     Flash {
-        /// Name of the board.
         board: String,
         /// Name of the part, such as `kernel`.
         part: String,
@@ -51,9 +42,7 @@ pub enum Request {
     /// A tool was called for a board; it powers the board, and its terminal is
     /// the board's first serial port until the connection ends.
     Attach {
-        /// Name of the board.
         board: String,
-        /// Name of the tool.
         tool: String,
         /// Its arguments, without the name.
         args: Vec<String>,
@@ -62,7 +51,6 @@ pub enum Request {
     },
 }
 
-/// The daemon's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
     /// What went wrong, if anything did.

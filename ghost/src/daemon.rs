@@ -32,9 +32,8 @@ const SLOW_START: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lab {
-    /// The boards.
     pub boards: Vec<LabBoard>,
-    /// Speed of their serial lines; as fast as LAVA reads where there is none.
+    /// Speed of their serial lines; without it, as fast as LAVA reads.
     #[serde(default)]
     pub pace: Option<Pace>,
 }
@@ -69,38 +68,16 @@ pub struct Settings {
 pub enum DaemonError {
     /// A file could not be read or made.
     #[error("{path}: {error}")]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
+    File { path: PathBuf, error: io::Error },
     /// `lab.json` is not the schema.
     #[error("{path}: {error}")]
-    Lab {
-        /// Its path.
-        path: PathBuf,
-        /// Why.
-        error: serde_json::Error,
-    },
-    /// A board's file is no board.
+    Lab { path: PathBuf, error: serde_json::Error },
+    /// A board's file does not describe a board.
     #[error("{path}: {error}")]
-    Board {
-        /// Its path.
-        path: PathBuf,
-        /// Why.
-        error: crate::board::BoardError,
-    },
+    Board { path: PathBuf, error: crate::board::BoardError },
     /// A port could not be had.
     #[error("console of {board} on port {port}: {error}")]
-    Port {
-        /// The board.
-        board: String,
-        /// The port.
-        port: u16,
-        /// Why.
-        error: io::Error,
-    },
+    Port { board: String, port: u16, error: io::Error },
 }
 
 /// A power command on its way to a board.

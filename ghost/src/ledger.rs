@@ -20,7 +20,6 @@ use crate::blobs::Blobs;
 pub struct Entry {
     /// Microseconds since the Unix epoch.
     pub time_us: u64,
-    /// What happened.
     pub event: Event,
 }
 
@@ -28,9 +27,7 @@ pub struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PowerAction {
-    /// Switch the board on.
     On,
-    /// Switch the board off.
     Off,
     /// Off and on again (LAVA's `hard_reset`).
     Reset,
@@ -71,15 +68,9 @@ pub enum Protocol {
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Event {
     /// A power command came in.
-    Power {
-        /// What it asked for.
-        action: PowerAction,
-    },
+    Power { action: PowerAction },
     /// The board went on to another stage.
-    Stage {
-        /// The new stage.
-        stage: Stage,
-    },
+    Stage { stage: Stage },
     /// Somebody opened a console.
     Connected {
         /// Number of the UART, from 0.
@@ -113,11 +104,9 @@ pub enum Event {
     },
     /// A file was fetched, whole.
     File {
-        /// How.
         protocol: Protocol,
         /// Path or URL as asked for.
         path: String,
-        /// Bytes.
         size: u64,
         /// Of the content, in hex.
         sha256: String,
@@ -131,18 +120,15 @@ pub enum Event {
     },
     /// A fetch failed.
     FileFailed {
-        /// How.
         protocol: Protocol,
         /// Path or URL as asked for.
         path: String,
-        /// What went wrong.
         error: String,
     },
     /// An operating system was started.
     Boot {
         /// sha256 of the kernel.
         kernel: String,
-        /// Kernel command line.
         cmdline: String,
         /// sha256 of the ramdisk's payload (after its boot loader header), if any.
         ramdisk: Option<String>,
@@ -160,7 +146,6 @@ pub enum Event {
     },
     /// A tool on the worker was called for this board.
     Tool {
-        /// Its name.
         tool: String,
         /// Its arguments, without the name.
         args: Vec<String>,

@@ -14,25 +14,18 @@ use crate::patience::PATIENCE;
 /// How a tool was called that is the board itself (`qemu-system-*`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invocation {
-    /// Name of the tool.
     pub tool: String,
     /// Its arguments, without the name.
     pub args: Vec<String>,
-    /// Its working directory.
     pub cwd: PathBuf,
 }
 
-/// One board.
 pub struct Machine {
-    /// What it is.
     pub board: Arc<Board>,
     /// Its serial ports; the first is the boot loader's. They outlive a reset.
     pub consoles: Vec<Console>,
-    /// Its RAM.
     pub memory: Memory,
-    /// Its network interface.
     pub net: Net,
-    /// Where all is noted.
     pub ledger: Ledger,
     /// How the tool was called that started it, if one did.
     pub invocation: Option<Invocation>,

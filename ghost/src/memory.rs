@@ -16,7 +16,6 @@ pub struct Memory {
 pub struct NotRam {
     /// First address.
     pub address: u64,
-    /// Bytes.
     pub size: u64,
 }
 

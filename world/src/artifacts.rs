@@ -55,7 +55,6 @@ fn default_configuration() -> String {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Artifact {
-    /// A kernel.
     Kernel {
         /// Its format.
         format: KernelFormat,
@@ -74,9 +73,7 @@ pub enum Artifact {
         #[serde(default)]
         load: u32,
     },
-    /// A device tree.
     Dtb {
-        /// Name of the board.
         model: String,
         /// What it is compatible with, the board first.
         #[serde(default)]
@@ -199,7 +196,7 @@ impl List {
     ///
     /// # Errors
     ///
-    /// When it is none, or a path in it leaves the store.
+    /// When it does not parse, or a path in it leaves the store.
     pub fn parse(yaml: &str) -> anyhow::Result<Self> {
         let list: Self = serde_yaml::from_str(yaml)?;
         for path in list.artifacts.keys() {

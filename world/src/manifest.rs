@@ -65,7 +65,7 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// When there is none, or it is of another version.
+    /// When it is missing, or of another version.
     pub fn read(store: &Path) -> anyhow::Result<Self> {
         let path = store.join(FILE_NAME);
         let text = std::fs::read(&path).with_context(|| format!("no manifest {}", path.display()))?;

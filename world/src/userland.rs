@@ -153,7 +153,7 @@ pub fn rootfs(busybox: &Busybox, login: &Login, ask: bool) -> anyhow::Result<Tre
     Ok(tree)
 }
 
-/// The modules of the kernels that are made here: one, which is none.
+/// The modules of the kernels that are made here: one, with nothing in it that could be loaded.
 #[must_use]
 pub fn modules() -> Tree {
     const MODULE: &str = "kernel/drivers/misc/ghost.ko";

@@ -19,7 +19,6 @@ use super::{BootImage, Firmware, FirmwareKind, Flow, Next};
 use crate::machine::Machine;
 use crate::net::FetchError;
 
-/// This kind of firmware.
 pub const KIND: FirmwareKind = FirmwareKind {
     name: "barebox",
     about: "barebox: global variables, /mnt/tftp, bootm",
@@ -46,7 +45,6 @@ pub struct Barebox {
     /// How autoboot is stopped.
     #[serde(default)]
     autoboot: Autoboot,
-    /// Architecture.
     arch: Arch,
     /// Whether it starts kernels itself in secure mode (PSCI), and says so.
     #[serde(default)]
@@ -82,7 +80,6 @@ struct Autoboot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Key {
-    /// Any key.
     Any,
     /// `^C` only.
     CtrlC,

@@ -50,7 +50,7 @@ pub(super) async fn ask(machine: &mut Machine, prompt: &str) -> Answer {
 /// Which of `count` things was chosen, from 0; nothing when it was none of them,
 /// which is said.
 pub(super) async fn number(machine: &mut Machine, line: &str, count: usize) -> Option<usize> {
-    // What is no number counts as 0.
+    // Anything but a number counts as 0.
     let chosen = line.trim().parse::<usize>().ok().filter(|chosen| (1..=count).contains(chosen));
     if chosen.is_none() {
         if !line.trim().is_empty() {

@@ -18,7 +18,6 @@ use crate::machine::Machine;
 use crate::net::FetchError;
 use crate::net::tftp::error_code;
 
-/// This kind of firmware.
 pub const KIND: FirmwareKind = FirmwareKind {
     name: "depthcharge",
     about: "depthcharge on Chromebooks: tftpboot of a FIT image or a bzImage",
@@ -51,7 +50,6 @@ pub struct Depthcharge {
     /// Prompt of the shell, with its blank (`hana: `).
     #[serde(default = "default_prompt")]
     prompt: String,
-    /// Architecture.
     arch: Arch,
     /// Whether it is the netboot payload, which says so in its first line.
     #[serde(default)]

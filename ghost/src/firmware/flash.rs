@@ -17,7 +17,7 @@ fn path(folder: &Path, board: &str, part: &str) -> io::Result<PathBuf> {
         if !plain || name.trim_matches('.').is_empty() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("{name:?} is no name of a part"),
+                format!("{name:?} is not a part's name"),
             ));
         }
     }
@@ -27,7 +27,7 @@ fn path(folder: &Path, board: &str, part: &str) -> io::Result<PathBuf> {
 /// Flashes `bytes`. A board that reads meanwhile finds the old part or the new one, whole.
 ///
 /// # Errors
-/// When `board` or `part` is no plain name, or the file can't be written.
+/// When `board` or `part` is not a plain name, or the file can't be written.
 pub fn write(folder: &Path, board: &str, part: &str, bytes: &[u8]) -> io::Result<()> {
     let path = path(folder, board, part)?;
     let parent = path.parent().unwrap_or(folder);
@@ -41,7 +41,7 @@ pub fn write(folder: &Path, board: &str, part: &str, bytes: &[u8]) -> io::Result
 /// What was flashed; nothing when that never happened.
 ///
 /// # Errors
-/// When `board` or `part` is no plain name, or the file can't be read.
+/// When `board` or `part` is not a plain name, or the file can't be read.
 pub fn read(folder: &Path, board: &str, part: &str) -> io::Result<Option<Vec<u8>>> {
     match fs::read(path(folder, board, part)?) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -52,7 +52,7 @@ pub fn read(folder: &Path, board: &str, part: &str) -> io::Result<Option<Vec<u8>
 /// Empties the storage of `board`.
 ///
 /// # Errors
-/// When `board` is no plain name, or something can't be removed.
+/// When `board` is not a plain name, or something can't be removed.
 pub fn erase(folder: &Path, board: &str) -> io::Result<()> {
     let part = path(folder, board, "part")?;
     match fs::remove_dir_all(part.parent().unwrap_or(&part)) {

@@ -72,7 +72,6 @@ pub struct Grub {
     /// Prompt, with its blank.
     #[serde(default = "default_prompt")]
     prompt: String,
-    /// Architecture.
     arch: Arch,
     /// Name of the network card.
     #[serde(default = "default_card")]

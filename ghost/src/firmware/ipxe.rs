@@ -19,7 +19,6 @@ use crate::board::BoardError;
 use crate::machine::Machine;
 use crate::net::FetchError;
 
-/// This kind of firmware.
 pub const KIND: FirmwareKind = FirmwareKind {
     name: "ipxe",
     about: "iPXE: dhcp, set, kernel, initrd, chain, scripts",
@@ -53,7 +52,6 @@ pub struct Ipxe {
     /// Seconds that Ctrl-B is waited for.
     #[serde(default = "default_timeout")]
     timeout: u32,
-    /// Architecture.
     #[serde(default = "default_arch")]
     arch: Arch,
     /// Names of the network interfaces.
@@ -536,7 +534,7 @@ impl IpxeShell<'_> {
         }
     }
 
-    /// The interfaces of these names; all where there are none.
+    /// The interfaces of these names; without names, all of them.
     async fn interfaces(&mut self, args: &[&str]) -> Result<Vec<String>, Error> {
         let names: Vec<String> =
             args.iter().filter(|arg| !arg.starts_with('-')).map(|arg| (*arg).to_owned()).collect();

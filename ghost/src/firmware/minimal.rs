@@ -10,7 +10,6 @@ use serde::Deserialize;
 use super::{BootImage, Firmware, FirmwareKind, Next, flash};
 use crate::machine::Machine;
 
-/// This kind of firmware.
 pub const KIND: FirmwareKind = FirmwareKind {
     name: "minimal",
     about: "no boot loader to talk to: boots what is in its storage",
@@ -29,7 +28,6 @@ pub struct Minimal {
     /// What it prints before the kernel does.
     #[serde(default)]
     lines: Vec<String>,
-    /// Kernel command line.
     #[serde(default)]
     cmdline: String,
     /// Folder of the storage; see [`flash`].

@@ -56,13 +56,10 @@ pub type Flow<T> = Result<T, Next>;
 /// loader (uImage, FIT) are gone; compression is not.
 #[derive(Debug, Clone, Default)]
 pub struct BootImage {
-    /// The kernel.
     pub kernel: Vec<u8>,
-    /// Kernel command line.
     pub cmdline: String,
     /// Initial ramdisk: a cpio, compressed or not.
     pub ramdisk: Option<Vec<u8>>,
-    /// Flattened device tree.
     pub dtb: Option<Vec<u8>>,
 }
 

@@ -18,7 +18,6 @@ use crate::ledger::{Event, Protocol};
 use crate::machine::{Invocation, Machine};
 use crate::net::FILE_LIMIT;
 
-/// This kind of firmware.
 pub const KIND: FirmwareKind = FirmwareKind {
     name: "qemu",
     about: "QEMU: a board that qemu-system-* starts, with -kernel, -initrd, -append, -drive",
@@ -69,7 +68,6 @@ pub struct CommandLine {
     no_graphics: bool,
 }
 
-/// A disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Drive {
     /// The option that has it, for messages.

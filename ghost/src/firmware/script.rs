@@ -16,7 +16,6 @@ use crate::board::BoardError;
 use crate::console::Input;
 use crate::machine::Machine;
 
-/// This kind of firmware.
 pub const KIND: FirmwareKind = FirmwareKind {
     name: "script",
     about: "a recorded board: steps that print, expect, fetch, boot",
@@ -47,7 +46,6 @@ pub struct Script {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Answer {
-    /// The line.
     line: Pattern,
     /// What the board prints.
     #[serde(default)]
@@ -59,15 +57,12 @@ struct Answer {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Step {
-    /// Prints a text.
     Print(String),
     /// Waits for a key.
     Key(Key),
     /// Waits for a line.
     Expect(Expect),
-    /// Gets an address.
     Dhcp,
-    /// Fetches a file.
     Fetch(Fetch),
     /// Sets the kernel command line.
     Cmdline(String),
@@ -75,9 +70,7 @@ enum Step {
     Sleep(u64),
     /// Starts what was fetched.
     Boot,
-    /// Resets the board.
     Reset,
-    /// Switches it off.
     PowerOff,
 }
 
@@ -85,7 +78,7 @@ enum Step {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Key {
-    /// The key; any where there is none.
+    /// The key; without it, any key.
     key: Option<char>,
     /// Seconds.
     within: u32,
@@ -147,7 +140,6 @@ fn default_failed() -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Slot {
-    /// The kernel.
     Kernel,
     /// The initial ramdisk.
     Ramdisk,

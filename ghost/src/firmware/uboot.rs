@@ -22,7 +22,6 @@ use crate::machine::Machine;
 use crate::net::FetchError;
 use crate::net::tftp::error_code;
 
-/// This kind of firmware.
 pub const KIND: FirmwareKind = FirmwareKind {
     name: "u-boot",
     about: "U-Boot: setenv, dhcp, tftp, bootm, bootz, booti, FIT",
@@ -64,7 +63,6 @@ pub struct Uboot {
     /// How autoboot is stopped.
     #[serde(default)]
     autoboot: Autoboot,
-    /// Architecture.
     arch: Arch,
     /// Boot commands that are built in.
     boot: Vec<BootCommand>,
@@ -95,7 +93,7 @@ struct Autoboot {
     message: String,
     /// Seconds on the countdown.
     delay: u32,
-    /// The key that stops it; any key where there is none.
+    /// The key that stops it; without it, any key does.
     key: Option<char>,
 }
 

@@ -12,7 +12,6 @@ use super::uefi_shell::{Flash, Shell, shell};
 use super::{Firmware, FirmwareKind, Flow, Next};
 use crate::machine::Machine;
 
-/// This kind of firmware.
 pub const KIND: FirmwareKind = FirmwareKind {
     name: "uefi",
     about: "UEFI shell: runs a kernel that lies in the board's flash",
@@ -37,7 +36,6 @@ pub struct Uefi {
     /// The shell.
     #[serde(default)]
     shell: Shell,
-    /// Architecture.
     #[serde(default)]
     arch: Arch,
     /// What lies in the board's flash, which is the drive `FS0:`.

@@ -22,7 +22,6 @@ use super::{BootImage, Firmware, FirmwareKind, Flow, Next};
 use crate::ledger::Event;
 use crate::machine::Machine;
 
-/// This kind of firmware.
 pub const KIND: FirmwareKind = FirmwareKind {
     name: "uefi-menu",
     about: "Arm's UEFI with numbered menus: boot entries from TFTP or flash",
@@ -52,7 +51,6 @@ pub struct UefiMenu {
     /// Which of the builds it is.
     #[serde(default)]
     style: Style,
-    /// Architecture.
     #[serde(default)]
     arch: Arch,
     /// What lies in the NOR flash.

@@ -34,14 +34,12 @@ impl Default for Shell {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Flash {
-    /// A kernel.
     pub(super) kernel: String,
-    /// A device tree.
     pub(super) dtb: String,
 }
 
 impl Flash {
-    /// The contents of a file; nothing when there is none of this name.
+    /// The contents of a file, if there is one of this name.
     pub(super) fn read(&self, name: &str, arch: Arch, model: &str) -> Option<Vec<u8>> {
         /// Size of the kernel that is made: as small as a kernel can be taken for one.
         const KERNEL_SIZE: usize = 64 << 10;

@@ -1,14 +1,13 @@
 //! The kernel command line, as far as it says what to run
 //! (`Documentation/admin-guide/kernel-parameters.txt` and `nfs/nfsroot.rst`).
 
-/// A kernel command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cmdline<'a>(pub(super) &'a str);
 
 /// Where an NFS root lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NfsRoot {
-    /// Its server; the one that DHCP names if there is none.
+    /// Its server; if missing, the one that DHCP names.
     pub(super) server: Option<String>,
     /// The exported directory.
     pub(super) path: String,

@@ -10,7 +10,6 @@ use crate::console::Console;
 /// Microseconds from one line to the next.
 const STEP: u64 = 8_731;
 
-/// The kernel's log.
 pub(super) struct KernelLog {
     micros: u64,
     /// Lines that wait to be printed.
@@ -27,7 +26,6 @@ impl KernelLog {
         self.add("[    0.000000] ", text);
     }
 
-    /// A line.
     pub(super) fn line(&mut self, text: &str) {
         let prefix = self.prefix();
         self.add(&prefix, text);

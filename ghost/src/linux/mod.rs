@@ -29,9 +29,7 @@ const HTTP_PORT: u16 = 80;
 /// How an operating system ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// `reboot`.
     Reboot,
-    /// `poweroff`.
     PowerOff,
     /// It stopped and says nothing more (a panic, `halt`).
     Halt,
@@ -58,7 +56,7 @@ pub async fn run(machine: &mut Machine, image: BootImage) -> Exit {
     machine.ledger.take(boot);
     machine.enter(Stage::Kernel);
     let Some(banner) = banner else {
-        // What is no kernel says nothing.
+        // Only a kernel has something to say.
         machine.ledger.violation("no-kernel", "what was booted has no banner of a Linux kernel");
         return Exit::Halt;
     };

@@ -9,7 +9,7 @@ use crate::ledger::{Event, Ledger};
 /// No archive of a root file system, or of a part of one, unpacks to more, in bytes.
 pub(super) const UNPACKED_LIMIT: usize = 1 << 30;
 
-/// Why a ramdisk is none.
+/// Why a ramdisk can't be unpacked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BadRamdisk {
     /// What the kernel says (`init/initramfs.c`).

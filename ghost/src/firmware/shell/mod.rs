@@ -101,7 +101,6 @@ pub trait Shell: Send {
         false
     }
 
-    /// Prints text.
     async fn print<T: AsRef<str> + Send>(&mut self, text: T) {
         self.machine().console().print(text.as_ref()).await;
     }

@@ -324,7 +324,7 @@ struct Ids {
 }
 
 impl Ids {
-    /// The id outside of an id inside; those that there are none for are the last.
+    /// The id outside of an id inside. Ids beyond the range share its last one.
     fn outside(self, id: u32) -> u32 {
         self.first + if self.first == 0 { id } else { id.min(IDS - 1) }
     }

@@ -116,7 +116,6 @@ pub async fn run(userland: Userland, tree: Tree, gateway: Option<Gateway>, conso
     }
 }
 
-/// A running sandbox.
 struct Guest {
     process: Process,
     master: AsyncFd<File>,

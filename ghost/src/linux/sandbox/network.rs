@@ -79,7 +79,7 @@ fn address(ip: Ipv4Addr) -> libc::sockaddr {
 /// Waits for the socket that the sandbox listens on.
 ///
 /// # Errors
-/// When there is none: with the sandbox's reason, or when it has ended.
+/// When the sandbox has no network, with its reason, or when it has ended.
 pub(super) async fn listener(sandbox: &UnixStream) -> io::Result<tokio::net::TcpListener> {
     let fd = sandbox.async_io(Interest::READABLE, || receive(sandbox.as_raw_fd())).await?;
     let listener = TcpListener::from(fd);

@@ -42,7 +42,6 @@ pub struct Spec {
 /// A program to run as PID 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Init {
-    /// Its path.
     pub path: String,
     /// Its arguments, without its name.
     pub args: Vec<String>,
@@ -82,11 +81,8 @@ pub struct Header {
     pub path: String,
     /// Permission bits.
     pub mode: u32,
-    /// Owner.
     pub uid: u32,
-    /// Group.
     pub gid: u32,
-    /// What it is.
     pub kind: HeaderKind,
 }
 
@@ -96,7 +92,6 @@ pub struct Header {
 pub enum HeaderKind {
     /// A file; so many bytes follow.
     File(u64),
-    /// A directory.
     Directory,
     /// A symbolic link to this.
     Symlink(String),
@@ -140,7 +135,7 @@ pub fn put_end(out: &mut Vec<u8>) {
 /// Reads a frame; `None` is the empty one.
 ///
 /// # Errors
-/// When it ends early, or is none.
+/// When it ends early, or does not parse.
 pub fn get<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<Option<T>> {
     let mut size = [0; 4];
     from.read_exact(&mut size)?;

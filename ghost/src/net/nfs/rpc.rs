@@ -139,7 +139,7 @@ impl Connection {
     }
 }
 
-/// Connects from a privileged port, or from any when there is none to have.
+/// Connects from a privileged port, or from any other if none is free.
 async fn connect(server: SocketAddr) -> io::Result<TcpStream> {
     /// Where the next connection starts to look: TCP keeps a port that was in use for a while.
     static NEXT: AtomicU16 = AtomicU16::new(0);
