@@ -44,7 +44,7 @@ pub async fn run(args: Args) -> Result<Exit> {
             Vec::new()
         } else {
             let root = crate::root::root()?;
-            images::status(&engine, &root).await?.into_iter().map(|(name, _)| name).collect()
+            images::of_all(&engine, &root).await?
         };
         removed.extend(images::clean(&engine, &keep).await?);
     }

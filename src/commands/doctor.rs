@@ -140,6 +140,7 @@ async fn about_images(engine: &Engine, root: &Path, lines: &mut Vec<Line>) {
             lines.push(line(Health::Fail, "images", error.to_string()));
             return;
         }
+        Ok(status) if status.is_empty() => vec!["those of the LAVA that Debian's archive has".to_owned()],
         Ok(status) => {
             status.into_iter().filter(|(_, there)| !there).map(|(name, _)| name).collect::<Vec<_>>()
         }

@@ -587,4 +587,48 @@ pub mod tests {
         drop(sender);
         assert_eq!(task.await.unwrap().failed.len(), 3);
     }
+
+    #[test]
+    fn each_of_several_lavas_has_its_rows_and_what_parts_them_comes_first() {
+        let finished = |scenario: &str, outcome| Event::Finished { scenario: scenario.into(), outcome };
+        let mut run = Run::default();
+        for event in [
+            Event::Started {
+                run: "mlv-1".into(),
+                report: "r".into(),
+                partition: None,
+                lavas: vec!["debian:bookworm".into(), "debian:sid".into()],
+                scenarios: vec![info("bbb"), info("juno")],
+            },
+            Event::Turn(0),
+            Event::Lava("2023.01-2".into()),
+            finished("bbb", outcome(Verdict::Pass)),
+            finished("juno", outcome(Verdict::Pass)),
+            Event::Turn(1),
+            Event::Lava("2026.10-1".into()),
+            finished("bbb", outcome(Verdict::Pass)),
+            finished("juno", differing()),
+        ] {
+            run.take(&event);
+        }
+        assert_eq!(run.totals()[&Verdict::Pass], 3);
+        assert_eq!(run.lava().as_deref(), Some("2023.01-2, 2026.10-1"));
+        let red = &run.rows[3];
+        assert_eq!(red.id(), "health-checks/juno on debian:sid");
+        assert_eq!(red.folder(), Path::new("debian-sid/scenarios/health-checks/juno"));
+        assert_eq!(run.alone(red), "meta-lava run --lava debian:sid juno");
+        assert_eq!(run.version_of(red), Some("2026.10-1"));
+        let settings = settings(Path::new("r"));
+        let junit = junit::write(&run, &settings).unwrap();
+        assert!(junit.contains("health-checks on debian:bookworm") && junit.contains("2026.10-1"), "{junit}");
+        let page = html::write(&run, &settings).unwrap();
+        let at = |text: &str| page.find(text).unwrap_or_else(|| panic!("no {text}"));
+        assert!(at("<tr class=\"parts\"><th scope=\"row\">juno") < at("<tr><th scope=\"row\">bbb"));
+        assert!(page.contains("id=\"juno@debian-sid\""));
+        // What is read back is the same run.
+        let again = RunFile::parse(Path::new("r"), json::write(&run, &settings).unwrap().as_bytes()).unwrap();
+        let again = again.into_run(Path::new("r"));
+        assert_eq!(again.rows[3].id(), red.id());
+        assert_eq!(again.lavas, run.lavas);
+    }
 }

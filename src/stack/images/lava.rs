@@ -256,6 +256,21 @@ async fn default(
     Ok(chosen.clone())
 }
 
+/// The default, as far as it follows from what is remembered of the archive.
+pub(super) fn known_default(root: &Path, remembered: &[Package]) -> Option<Package> {
+    let expected = expected(root);
+    let judged: Vec<Option<Package>> = SUITES
+        .iter()
+        .filter_map(|suite| remembered.iter().find(|package| package.suite == *suite))
+        .map(|package| Some(package.clone()))
+        .filter(|package| {
+            let series = package.as_ref().and_then(|package| Series::of(&package.version).ok());
+            series.is_some_and(|series| expected.contains(&series))
+        })
+        .collect();
+    newest(&judged).cloned()
+}
+
 /// The series of which something is expected in `root`.
 fn expected(root: &Path) -> Vec<Series> {
     let mut found = vec![Series::OLDEST];
@@ -343,5 +358,8 @@ mod tests {
         told.lock().unwrap().clear();
         assert_eq!(chosen().await, "sid");
         assert!(told.lock().unwrap().is_empty());
+        let known = known_default(root.path(), &archive.remembered()).unwrap();
+        assert_eq!(known.suite, "sid");
+        assert_eq!(known_default(root.path(), &[]), None);
     }
 }

@@ -185,25 +185,39 @@ async fn find(engine: &Engine, option: &str, image: &str, events: &EventSender) 
     Ok(Given { name: image.to_owned(), id })
 }
 
-/// What is there of the images of the LAVAs that were tested here: name, and whether.
+/// The images of all LAVAs of Debian's that are known here, built or not.
+///
+/// # Errors
+/// As [`ensure`].
+pub async fn of_all(engine: &Engine, root: &Path) -> Result<Vec<String>> {
+    names(engine, root, Archive::new(&crate::root::cache(root), false, &|_| {}).remembered()).await
+}
+
+/// What is there of the images that the default LAVA needs: name, and whether. Nothing where
+/// the archive was not asked yet which one that is.
 ///
 /// # Errors
 /// As [`ensure`].
 pub async fn status(engine: &Engine, root: &Path) -> Result<Vec<(String, bool)>> {
     let known = Archive::new(&crate::root::cache(root), false, &|_| {}).remembered();
-    let mut names = Vec::new();
-    for package in known {
-        let recipes = read(engine, root, Grounds::Debian(package), None).await?;
-        names.extend(recipes.all().map(|recipe| recipe.tag.clone()));
-    }
+    let default = lava::known_default(root, &known).into_iter().collect();
     let mut status = Vec::new();
-    names.sort();
-    names.dedup();
-    for name in names {
+    for name in names(engine, root, default).await? {
         let there = engine.image_id(&name).await?.is_some();
         status.push((name, there));
     }
     Ok(status)
+}
+
+async fn names(engine: &Engine, root: &Path, packages: Vec<Package>) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for package in packages {
+        let recipes = read(engine, root, Grounds::Debian(package), None).await?;
+        names.extend(recipes.all().map(|recipe| recipe.tag.clone()));
+    }
+    names.sort();
+    names.dedup();
+    Ok(names)
 }
 
 /// Reads what the images are made of.
@@ -345,10 +359,9 @@ fn recipes(root: &Path, grounds: Grounds, source: Option<&Path>, executable: Fil
     let worker_files = read_folder(&compose, "worker")?;
     let mut world_files = read_folder(&compose, "world")?;
     let source = source.map(|folder| source::Layers::read(&compose, folder)).transpose()?;
-    let of = match (&grounds, &source) {
-        (Grounds::Debian(package), None) => base::label(&package.version),
-        (Grounds::Debian(package), Some(_)) => format!("{}-and-source", base::label(&package.version)),
-        (Grounds::Given { .. }, _) => "given".to_owned(),
+    let of = match &grounds {
+        Grounds::Debian(package) => base::label(&package.version),
+        Grounds::Given { .. } => "given".to_owned(),
     };
     let with_common = |mut files: BTreeMap<String, File>| {
         files.extend(common.clone());
@@ -377,6 +390,10 @@ fn recipes(root: &Path, grounds: Grounds, source: Option<&Path>, executable: Fil
         with_common(worker_files).into_iter().partition(|(path, _)| WORKER_BASE.contains(&path.as_str()));
     worker.add("worker-base", "worker/Dockerfile", worker_base)?;
     if let Some(source) = source {
+        // What lies below is the same without a source.
+        for chain in [&mut server, &mut worker] {
+            chain.of = format!("{of}-and-source");
+        }
         source.add_to(&mut server, ["server-tools", "server-source"])?;
         source.add_to(&mut worker, ["worker-tools", "worker-source"])?;
     }
@@ -507,6 +524,8 @@ mod tests {
         let of = || recipes(dir.path(), given("x"), Some(lava.path()), ghost()).unwrap();
         let names = |chain: &Chain| chain.recipes.iter().map(|recipe| recipe.name).collect::<Vec<_>>();
         let before = of();
+        let without = recipes(dir.path(), given("x"), None, ghost()).unwrap();
+        assert_eq!(before.worker.recipes[0].tag, without.worker.recipes[0].tag);
         assert_eq!(names(&before.server), ["server-tools", "server-source"]);
         assert_eq!(names(&before.worker), ["worker-base", "worker-tools", "worker-source", "worker"]);
         // A change of the source leaves what is below it.
