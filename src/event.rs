@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::lava::words::JobState;
+use crate::text::printable;
 
 /// Where events of a run are sent to. That nobody listens is no error.
 pub type EventSender = tokio::sync::mpsc::UnboundedSender<Event>;
@@ -98,6 +99,28 @@ pub struct Cause {
     pub expected: Vec<String>,
     /// The words that came in their place, or whole lines that are new.
     pub found: Vec<String>,
+}
+
+impl Cause {
+    /// It in two halves, fit for a line: what went, and what came in its place.
+    #[must_use]
+    pub fn words(&self) -> [String; 2] {
+        [&self.expected, &self.found].map(|words| {
+            let words: Vec<String> = words.iter().map(|word| printable(word.trim())).collect();
+            words.join(" · ")
+        })
+    }
+
+    /// The same in one.
+    #[must_use]
+    pub fn in_a_line(&self) -> String {
+        let [gone, came] = self.words();
+        match (gone.is_empty(), came.is_empty()) {
+            (false, false) => format!("{gone} → {came}"),
+            (false, true) => format!("- {gone}"),
+            (true, _) => format!("+ {came}"),
+        }
+    }
 }
 
 /// All that a scenario's difference has of one [`Cause`].

@@ -1,22 +1,27 @@
-//! `meta-lava review`: go through pending snapshots.
+//! `meta-lava review`: go through what differs, one cause after the other.
 //!
-//! One at a time, with its difference; the keys are those of `cargo insta review`,
-//! which works too. What is longer than the screen is scrolled.
+//! One changed line of LAVA that shows in many scenarios is one question, with the list of
+//! whom it concerns, and one answer. The keys are those of `cargo insta review`. What is
+//! longer than the screen is scrolled.
 
-use console::{Key, Style, Term, measure_text_width};
+use console::{Key, Style, Term, measure_text_width, truncate_str};
 
 use crate::commands::accept::{chosen, refuse_in_ci};
 use crate::commands::{matrix, print};
 use crate::error::Result;
 use crate::exit_code::Exit;
 use crate::judge::pending::{self, Difference};
-use crate::judge::snapshot::{Pending, Store, in_ci};
-use crate::report::{Hunk, LineKind, Parts, colours, hunks};
+use crate::judge::question::{self, Questions};
+use crate::judge::snapshot::{Store, in_ci};
+use crate::report::{Hunk, Line, LineKind, Parts, colours, hunks};
 use crate::root::root;
 use crate::text::printable;
 
 /// Lines of a difference that are shown.
 const LINES: usize = 4000;
+
+/// Columns of a cause in the first line; the places below show all of it.
+const TITLE: usize = 100;
 
 /// Columns of the numbers of a difference's lines, and of the sign behind them.
 const NUMBERS: usize = 14;
@@ -30,7 +35,7 @@ pub struct Args {
     names: Vec<String>,
 }
 
-/// What was decided on a snapshot.
+/// What was answered to a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answer {
     Accept,
@@ -59,7 +64,7 @@ impl From<Rest> for Answer {
     }
 }
 
-/// How many snapshots went which way.
+/// How many questions were answered in which way.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Decided {
     accepted: usize,
@@ -67,14 +72,15 @@ struct Decided {
     left: usize,
 }
 
-/// Asks about each pending snapshot. Without a terminal: lists them, and ends with 1 when there are any.
+/// Asks about what is pending. Without a terminal: lists it, and ends with 1 when there is any.
 ///
 /// # Errors
 /// [`Error::Usage`] where `CI` is set or a snapshot is none, [`Error::NoMatch`] for names that are not pending.
 pub async fn run(args: Args) -> Result<Exit> {
     let store = Store::new(&root()?);
     let pending = chosen(store.pending()?, &args.names)?;
-    let stale = store.unreferenced(&matrix()?)?.len();
+    let matrix = matrix()?;
+    let stale = store.unreferenced(&matrix)?.len();
     if stale > 0 {
         eprintln!(
             "warning: no scenario refers to {stale} files of expected/: `meta-lava accept --unreferenced` removes them"
@@ -85,20 +91,19 @@ pub async fn run(args: Args) -> Result<Exit> {
         return Ok(Exit::Ok);
     }
     let term = Term::stdout();
+    let differences = pending::differences(&store, &pending)?;
+    let mut questions = pending::questions(&matrix, &differences);
     if !term.is_term() || in_ci() {
-        for one in &pending {
-            print(&format!("{}\n", one.id));
-        }
+        print(&listed(&questions, &differences));
         return Ok(Exit::Differs);
     }
     refuse_in_ci("review", in_ci())?;
     let colour = colours(&term);
-    let differences = pending::differences(&store, &pending)?;
-    let decided = review(&store, &pending, |number, _| {
-        let page = Page::new(number, pending.len(), &differences[number]);
-        Ok(ask(&term, &page, colour))
-    })?;
+    let many = questions.list().len();
+    let pages: Vec<Page> = (0..many).map(|number| Page::new(number, &questions, &differences)).collect();
+    let decided = review(&mut questions, |number| ask(&term, &pages[number], colour));
     let _ = term.clear_screen();
+    pending::decide(&store, &differences, &questions)?;
     print(&format!(
         "{} accepted, {} rejected, {} left pending\n",
         decided.accepted, decided.rejected, decided.left
@@ -106,42 +111,53 @@ pub async fn run(args: Args) -> Result<Exit> {
     Ok(if decided.left == 0 { Exit::Ok } else { Exit::Differs })
 }
 
-/// Does what is answered on each of `pending`.
-fn review(
-    store: &Store,
-    pending: &[Pending],
-    mut ask: impl FnMut(usize, &Pending) -> Result<Answer>,
-) -> Result<Decided> {
+/// What there is to review, for who can't be asked: a line for each question and one with whom it concerns.
+fn listed(questions: &Questions, differences: &[Difference]) -> String {
+    let mut text = String::new();
+    for question in questions.list() {
+        let names: Vec<String> =
+            question.places.iter().map(|(at, _)| differences[*at].id.to_string()).collect();
+        match &question.cause {
+            None => text.push_str(&format!("{}: new\n", names.join(" "))),
+            Some(cause) => {
+                text.push_str(&format!("{} {}: {}\n", names.len(), cause.snapshot, cause.in_a_line()));
+                text.push_str(&format!("  {}\n", names.join(" ")));
+            }
+        }
+    }
+    text
+}
+
+/// Asks each question, until there is no more or nobody wants to answer.
+fn review(questions: &mut Questions, mut ask: impl FnMut(usize) -> Answer) -> Decided {
     let mut decided = Decided::default();
     let mut rest = None;
-    // Written together: what stands on several of them is written once.
-    let mut accepted = Vec::new();
-    for (number, one) in pending.iter().enumerate() {
+    let many = questions.list().len();
+    for number in 0..many {
         let answer = match rest {
             Some(answer) => answer,
-            None => match ask(number, one)? {
+            None => match ask(number) {
                 Answer::All(answer) => *rest.insert(answer.into()),
                 answer => answer,
             },
         };
         match answer {
             Answer::Accept => {
-                accepted.push(one.clone());
+                questions.answer(number, question::Answer::Accept);
+                decided.accepted += 1;
             }
             Answer::Reject => {
-                pending::reject(store, std::slice::from_ref(one))?;
+                questions.answer(number, question::Answer::Reject);
                 decided.rejected += 1;
             }
             Answer::Skip => decided.left += 1,
             Answer::Quit | Answer::All(_) => {
-                decided.left += pending.len() - number;
+                decided.left += many - number;
                 break;
             }
         }
     }
-    pending::accept(store, &accepted)?;
-    decided.accepted = accepted.len();
-    Ok(decided)
+    decided
 }
 
 /// What a key means.
@@ -152,7 +168,7 @@ enum Command {
     Scroll(isize),
     /// So many screens.
     Turn(isize),
-    /// The difference, or the whole of what was found.
+    /// The first place, or all of them.
     Toggle,
 }
 
@@ -178,16 +194,16 @@ fn command(key: &Key) -> Option<Command> {
     })
 }
 
-/// Shows a snapshot until there is an answer. A terminal that went away means quit.
+/// Shows a question until there is an answer. A terminal that went away means quit.
 fn ask(term: &Term, page: &Page, colour: bool) -> Answer {
-    let (mut top, mut whole) = (0_usize, false);
+    let (mut top, mut all) = (0_usize, false);
     loop {
         let (height, width) = term.size_checked().map_or((24, 80), |(h, w)| (usize::from(h), usize::from(w)));
-        let body = page.rows(whole, width, colour);
+        let body = page.rows(all, width, colour);
         let room = height.saturating_sub(Page::FRAME).max(1);
         top = top.min(body.len().saturating_sub(room));
         let _ = term.clear_screen();
-        print(&page.screen(&body, top, room, whole, colour));
+        print(&page.screen(&body, top, room, all, colour));
         // Another key means nothing.
         let command = loop {
             match term.read_key() {
@@ -203,7 +219,7 @@ fn ask(term: &Term, page: &Page, colour: bool) -> Answer {
             Command::Answer(answer) => return answer,
             Command::Scroll(rows) => top = top.saturating_add_signed(rows),
             Command::Turn(screens) => top = top.saturating_add_signed(screens * room.cast_signed()),
-            Command::Toggle => (top, whole) = (0, !whole),
+            Command::Toggle => (top, all) = (0, !all),
         }
     }
 }
@@ -216,73 +232,86 @@ fn paint(colour: bool, style: Style, text: &str) -> String {
     }
 }
 
-/// A snapshot as it is shown.
+/// A question as it is shown.
 struct Page {
+    /// The snapshot that it is about, or the cause.
     name: String,
     number: usize,
     of: usize,
+    /// Whether nothing is expected yet.
     is_new: bool,
-    hunks: Vec<Hunk>,
+    /// In how many places.
+    times: usize,
+    /// The scenarios that it concerns, and what it is in the first of them.
+    places: Vec<(String, Vec<Hunk>)>,
     left_out: usize,
-    found: String,
 }
 
 impl Page {
     /// Rows of a screen that are not for the snapshot.
     const FRAME: usize = 5;
 
-    fn new(number: usize, of: usize, difference: &Difference) -> Self {
-        let Difference { id, expected, found } = difference;
-        let (hunks, left_out) = hunks(expected.as_deref().unwrap_or_default(), found, LINES);
-        let is_new = expected.is_none();
-        Self { name: id.to_string(), number: number + 1, of, is_new, hunks, left_out, found: found.clone() }
+    fn new(number: usize, questions: &Questions, differences: &[Difference]) -> Self {
+        let question = &questions.list()[number];
+        let (mut room, mut left_out) = (LINES, 0);
+        let mut places = Vec::new();
+        for (at, _) in &question.places {
+            let (expected, shown) = questions.shown(question, *at);
+            let (hunks, more) = hunks(&expected, &shown, room);
+            room -= hunks.iter().map(|hunk| hunk.lines.len()).sum::<usize>().min(room);
+            left_out += more;
+            places.push((differences[*at].id.to_string(), hunks));
+        }
+        let name = match &question.cause {
+            None => places.first().map(|(name, _)| name.clone()).unwrap_or_default(),
+            Some(cause) => format!("{}: {}", cause.snapshot, truncate_str(&cause.in_a_line(), TITLE, "…")),
+        };
+        Self {
+            name,
+            number: number + 1,
+            of: questions.list().len(),
+            is_new: question.cause.is_none(),
+            times: Questions::times(question),
+            places,
+            left_out,
+        }
     }
 
-    /// The difference, or the `whole` of what was found, in rows of so many columns.
-    fn rows(&self, whole: bool, width: usize, colour: bool) -> Vec<String> {
+    /// The first place and whom it concerns, or `all` places, in rows of so many columns.
+    fn rows(&self, all: bool, width: usize, colour: bool) -> Vec<String> {
         let mut rows = Vec::new();
-        if whole {
-            for (at, line) in self.found.lines().enumerate() {
-                let parts = Parts::alone(line);
-                rows.extend(wrapped(&format!("{:>11}   ", at + 1), &parts, &Style::new(), width, colour));
+        let shown = if all { self.places.len() } else { 1 };
+        for (name, hunks) in self.places.iter().take(shown) {
+            if !self.is_new {
+                rows.push(paint(colour, Style::new().dim(), name));
             }
-            return rows;
-        }
-        for (at, hunk) in self.hunks.iter().enumerate() {
-            if at > 0 {
-                rows.push("          ⋯".to_owned());
-            }
-            for line in &hunk.lines {
-                let number =
-                    |number: Option<usize>| number.map(|number| number.to_string()).unwrap_or_default();
-                let (sign, style) = match line.kind {
-                    LineKind::Same => (' ', Style::new().dim()),
-                    LineKind::Expected => ('-', Style::new().red()),
-                    LineKind::Found => ('+', Style::new().green()),
-                };
-                let sign = paint(colour, style.clone(), &format!("{sign} "));
-                let head = format!("{:>5} {:>5} {sign}", number(line.expected), number(line.found));
-                rows.extend(wrapped(&head, &line.parts, &style, width, colour));
+            for (at, hunk) in hunks.iter().enumerate() {
+                if at > 0 {
+                    rows.push("          ⋯".to_owned());
+                }
+                for line in &hunk.lines {
+                    rows.extend(row(line, width, colour));
+                }
             }
         }
-        if self.left_out > 0 {
+        if self.left_out > 0 && (all || self.places.len() == 1) {
             rows.push(format!("          ⋯ {} more lines", self.left_out));
+        }
+        if !all && self.places.len() > 1 {
+            let names: Vec<&str> = self.places.iter().skip(1).map(|(name, _)| name.as_str()).collect();
+            let line = Parts::alone(&names.join(" "));
+            rows.push(String::new());
+            rows.extend(wrapped("and in        ", &line, &Style::new().dim(), width, colour));
         }
         rows
     }
 
     /// What a screen shows of `body`: where one is, `room` rows of it, and the keys.
-    fn screen(&self, body: &[String], top: usize, room: usize, whole: bool, colour: bool) -> String {
-        let count =
-            |kind| self.hunks.iter().flat_map(|hunk| &hunk.lines).filter(|line| line.kind == kind).count();
-        let what = if self.is_new {
-            "new".to_owned()
-        } else {
-            format!(
-                "{} {}",
-                paint(colour, Style::new().green(), &format!("+{}", count(LineKind::Found))),
-                paint(colour, Style::new().red(), &format!("-{}", count(LineKind::Expected)))
-            )
+    fn screen(&self, body: &[String], top: usize, room: usize, all: bool, colour: bool) -> String {
+        let what = match (self.is_new, self.places.len()) {
+            (true, _) => "new".to_owned(),
+            (_, 1) => format!("{} in one snapshot", count(self.times, "place")),
+            (_, many) => format!("{} in {many} snapshots", count(self.times, "place")),
         };
         let mut screen = format!(
             "{} ({} of {}) {what}\n\n",
@@ -296,7 +325,7 @@ impl Page {
             screen.push('\n');
         }
         let key = |key: &str| paint(colour, Style::new().bold(), key);
-        let shown = if whole { "difference" } else { "whole" };
+        let shown = if all { "the first" } else { "all places" };
         let mut more = String::new();
         if body.len() > room {
             more = format!("   {} scroll ({}-{last} of {})", key("↑ ↓"), top + 1, body.len());
@@ -314,6 +343,24 @@ impl Page {
         ));
         screen
     }
+}
+
+/// A line of a hunk, with its numbers.
+fn row(line: &Line, width: usize, colour: bool) -> Vec<String> {
+    let number = |number: Option<usize>| number.map(|number| number.to_string()).unwrap_or_default();
+    let (sign, style) = match line.kind {
+        LineKind::Same => (' ', Style::new().dim()),
+        LineKind::Expected => ('-', Style::new().red()),
+        LineKind::Found => ('+', Style::new().green()),
+    };
+    let sign = paint(colour, style.clone(), &format!("{sign} "));
+    let head = format!("{:>5} {:>5} {sign}", number(line.expected), number(line.found));
+    wrapped(&head, &line.parts, &style, width, colour)
+}
+
+/// `1 place`, `2 places`.
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// A line in rows of so many columns; the first begins with `head`. What changed in it is reversed.
@@ -350,6 +397,8 @@ fn wrapped(head: &str, line: &Parts, style: &Style, width: usize, colour: bool) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::change::Names;
+    use crate::judge::snapshot::Pending;
     use crate::scenario::tests::write;
 
     fn three() -> (tempfile::TempDir, Vec<Pending>) {
@@ -363,72 +412,112 @@ mod tests {
         (folder, pending)
     }
 
-    fn store(folder: &tempfile::TempDir) -> Store {
-        Store::new(folder.path())
+    fn questions(folder: &tempfile::TempDir, pending: &[Pending]) -> (Questions, Vec<Difference>) {
+        let differences = pending::differences(&Store::new(folder.path()), pending).unwrap();
+        let texts = differences.iter().map(|one| question::Text {
+            snapshot: one.id.kind.name(),
+            expected: one.expected.as_deref().map(str::to_owned),
+            found: one.found.clone(),
+            names: Names::default(),
+        });
+        (Questions::new(texts.collect()), differences)
     }
 
     fn page_of(folder: &tempfile::TempDir, pending: &[Pending], at: usize) -> Page {
-        Page::new(at, 3, &pending::differences(&store(folder), pending).unwrap()[at])
+        let (questions, differences) = questions(folder, pending);
+        Page::new(at, &questions, &differences)
     }
 
     #[test]
     fn each_answer_does_what_it_says() {
         let (folder, pending) = three();
-        let mut answers = [Answer::Skip, Answer::Accept, Answer::Reject].into_iter();
-        let decided = review(&store(&folder), &pending, |_, _| Ok(answers.next().unwrap())).unwrap();
+        let (mut questions, differences) = questions(&folder, &pending);
+        let mut answers = [Answer::Reject, Answer::Skip, Answer::Accept].into_iter();
+        let decided = review(&mut questions, |_| answers.next().unwrap());
         assert_eq!(decided, Decided { accepted: 1, rejected: 1, left: 1 });
+        let store = Store::new(folder.path());
+        pending::decide(&store, &differences, &questions).unwrap();
         let text = |name: &str| std::fs::read_to_string(folder.path().join("expected/s/n").join(name)).ok();
-        assert!(text("ledger.snap").unwrap().ends_with("new\n"));
         assert!(text("log.snap").unwrap().ends_with("old\n"));
-        let left = Store::new(folder.path()).pending().unwrap();
-        assert_eq!(left.iter().map(|one| one.id.to_string()).collect::<Vec<_>>(), ["s/n/results"]);
+        let left: Vec<String> = store.pending().unwrap().iter().map(|one| one.id.to_string()).collect();
+        let accepted =
+            ["ledger", "results"].into_iter().filter(|kind| text(&format!("{kind}.snap")).is_some());
+        assert_eq!((left.len(), accepted.count()), (1, 1));
     }
 
     #[test]
     fn quitting_leaves_the_rest_and_an_answer_for_all_is_asked_for_once() {
         let (folder, pending) = three();
-        assert_eq!(review(&store(&folder), &pending, |_, _| Ok(Answer::Quit)).unwrap().left, 3);
+        assert_eq!(review(&mut questions(&folder, &pending).0, |_| Answer::Quit).left, 3);
         for rest in [Rest::Accept, Rest::Reject, Rest::Skip] {
-            let (folder, pending) = three();
             let mut asked = 0;
-            let decided = review(&store(&folder), &pending, |_, _| {
+            let decided = review(&mut questions(&folder, &pending).0, |_| {
                 asked += 1;
-                Ok(Answer::All(rest))
-            })
-            .unwrap();
+                Answer::All(rest)
+            });
             let many = [decided.accepted, decided.rejected, decided.left];
             assert_eq!((many[rest as usize], asked), (3, 1));
         }
     }
 
-    fn screen(page: &Page, top: usize, room: usize, whole: bool) -> String {
-        page.screen(&page.rows(whole, 60, false), top, room, whole, false)
+    #[test]
+    fn who_can_not_be_asked_gets_a_list() {
+        let (folder, pending) = three();
+        let (questions, differences) = questions(&folder, &pending);
+        insta::assert_snapshot!(listed(&questions, &differences), @r"
+        1 log: old → new
+          s/n/log
+        s/n/results: new
+        s/n/ledger: new
+        ");
+    }
+
+    fn screen(page: &Page, top: usize, room: usize, all: bool) -> String {
+        page.screen(&page.rows(all, 60, false), top, room, all, false)
     }
 
     #[test]
-    fn a_page_shows_what_changed() {
+    fn a_page_shows_what_changed_and_whom_it_concerns() {
         let (folder, pending) = three();
-        let page = page_of(&folder, &pending, 2);
-        insta::assert_snapshot!(screen(&page, 0, 20, false), @r"
-        s/n/log (3 of 3) +1 -1
+        insta::assert_snapshot!(screen(&page_of(&folder, &pending, 0), 0, 20, false), @r"
+        log: old → new (1 of 3) 1 place in one snapshot
 
+        s/n/log
             1     1   one
             2       - old
                   2 + new
 
-          a accept   r reject   s skip   q quit   d whole
+          a accept   r reject   s skip   q quit   d all places
           A, R, S the same for all that follow
         ");
-        insta::assert_snapshot!(screen(&page, 0, 20, true), @r"
-        s/n/log (3 of 3) +1 -1
+        assert!(screen(&page_of(&folder, &pending, 1), 0, 20, false).contains("(2 of 3) new"));
+        for name in ["m", "o"] {
+            let header = "---\nsource: x\nexpression: log\n---\n";
+            write(
+                folder.path(),
+                &format!("expected/s/{name}/log.snap"),
+                &format!("{header}old word of {name}\n"),
+            );
+            write(
+                folder.path(),
+                &format!("expected/s/{name}/log.snap.new"),
+                &format!("{header}new word of {name}\n"),
+            );
+        }
+        let pending = Store::new(folder.path()).pending().unwrap();
+        insta::assert_snapshot!(screen(&page_of(&folder, &pending, 0), 0, 20, false), @r"
+        log: old → new (1 of 3) 3 places in 3 snapshots
 
-                  1   one
-                  2   new
+        s/m/log
+            1       - old word of m
+                  1 + new word of m
 
-          a accept   r reject   s skip   q quit   d difference
+        and in        s/n/log s/o/log
+
+          a accept   r reject   s skip   q quit   d all places
           A, R, S the same for all that follow
         ");
-        assert!(screen(&page_of(&folder, &pending, 0), 0, 20, false).contains("(1 of 3) new"));
+        assert!(screen(&page_of(&folder, &pending, 0), 0, 20, true).contains("s/o/log\n"));
     }
 
     #[test]
@@ -438,19 +527,19 @@ mod tests {
         let long = |word: &str| format!("{header}one\n{} {word}\n", "so ".repeat(25));
         write(folder.path(), "expected/s/n/log.snap", &long("old"));
         write(folder.path(), "expected/s/n/log.snap.new", &long("new \u{1b}[31m"));
-        let page = page_of(&folder, &pending, 2);
-        insta::assert_snapshot!(screen(&page, 1, 2, false), @r"
-        s/n/log (3 of 3) +1 -1
+        let page = page_of(&folder, &pending, 0);
+        insta::assert_snapshot!(screen(&page, 2, 2, false), @r"
+        log: old → new \x1b[31m (1 of 3) 1 place in one snapshot
 
             2       - so so so so so so so so so so so so so so so s
                       o so so so so so so so so so  old
 
-          a accept   r reject   s skip   q quit   d whole   ↑ ↓ scroll (2-3 of 5)
+          a accept   r reject   s skip   q quit   d all places   ↑ ↓ scroll (3-4 of 6)
           A, R, S the same for all that follow
         ");
         let rows = page.rows(false, 60, true);
-        assert!(rows[2].contains("\u{1b}[31m\u{1b}[7mold"), "{rows:?}");
-        assert!(rows[4].contains("\\x1b"), "{rows:?}");
+        assert!(rows[3].contains("\u{1b}[31m\u{1b}[7mold"), "{rows:?}");
+        assert!(rows[5].contains("\\x1b"), "{rows:?}");
     }
 
     #[test]

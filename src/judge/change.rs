@@ -14,6 +14,7 @@ use std::ops::Range;
 use similar::{Algorithm, DiffOp, capture_diff_slices};
 
 use crate::event::{Cause, Deviation, Difference};
+use crate::scenario::Scenario;
 
 /// The most that the lines of two replaced blocks are compared with each other, pair by
 /// pair. Larger blocks are paired in their order.
@@ -40,6 +41,14 @@ pub struct Change {
 pub struct Names(Vec<(String, &'static str)>);
 
 impl Names {
+    /// Those of `scenario`: itself, its boards, their device-types.
+    #[must_use]
+    pub fn of(scenario: &Scenario) -> Self {
+        let boards = scenario.boards().map(|board| (board.to_owned(), "[BOARD]"));
+        let types = scenario.device_types().into_iter().map(|name| (name.to_owned(), "[DEVICE_TYPE]"));
+        Self::new(boards.chain(types).chain([(scenario.name.clone(), "[SCENARIO]")]))
+    }
+
     /// Of pairs of a name and its placeholder. Longer names are looked for first.
     pub fn new(names: impl IntoIterator<Item = (String, &'static str)>) -> Self {
         let mut names: Vec<_> = names.into_iter().filter(|(name, _)| !name.is_empty()).collect();
@@ -124,7 +133,6 @@ pub fn deviations(changes: &[Change], first_line: usize, expected: &str, found: 
 
 /// `expected` with those of `changes` that are `taken`, told by their place in the list.
 #[must_use]
-#[cfg_attr(not(test), expect(dead_code, reason = "a review by cause takes them one by one"))]
 pub fn apply(expected: &str, found: &str, changes: &[Change], taken: impl Fn(usize) -> bool) -> String {
     let (old, new): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), found.lines().collect());
     let mut lines: Vec<&str> = Vec::with_capacity(old.len().max(new.len()));

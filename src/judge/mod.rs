@@ -3,5 +3,6 @@
 pub mod change;
 pub mod normalise;
 pub mod pending;
+pub mod question;
 pub mod snapshot;
 pub mod verdict;

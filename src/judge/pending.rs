@@ -1,14 +1,16 @@
 //! What waits for a person's answer: texts that were found where others are expected.
 //!
 //! For `review` and `accept`, which ask, and decide nothing themselves. An answer may be
-//! given to a part of a difference, too: [`Store::keep`] takes any text, and what is left
-//! stays pending.
+//! given to a part of a difference, too: what is left stays pending.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::judge::change::Names;
+use crate::judge::question::{Decision, Questions, Text};
 use crate::judge::snapshot::{self, Id, Kept, Pending, Store};
+use crate::scenario::Matrix;
 
 /// A difference that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +49,44 @@ pub fn accept(store: &Store, pending: &[Pending]) -> Result<Kept> {
     let kept = store.keep(changes)?;
     reject(store, pending)?;
     Ok(kept)
+}
+
+/// What there is to ask about `differences`: each cause once.
+#[must_use]
+pub fn questions(matrix: &Matrix, differences: &[Difference]) -> Questions {
+    let text = |Difference { id, expected, found }: &Difference| {
+        let scenario = matrix.scenarios.iter().find(|one| one.suite == id.suite && one.name == id.name);
+        Text {
+            snapshot: id.kind.name(),
+            expected: expected.as_deref().map(str::to_owned),
+            found: found.clone(),
+            names: scenario.map(Names::of).unwrap_or_default(),
+        }
+    };
+    Questions::new(differences.iter().map(text).collect())
+}
+
+/// Does what was answered: what was accepted is expected from now on, all of it at once or
+/// nothing; what was rejected is forgotten, and what has no answer stays pending.
+///
+/// # Errors
+/// As [`accept`].
+pub fn decide(store: &Store, differences: &[Difference], questions: &Questions) -> Result<()> {
+    let decisions: Vec<_> = differences.iter().zip(questions.decisions()).collect();
+    let expected = decisions.iter().filter_map(|(difference, decision)| {
+        Some((difference.id.clone(), Some(decision.as_ref()?.expected.clone()?)))
+    });
+    store.keep(expected.collect())?;
+    for (difference, decision) in &decisions {
+        match decision {
+            Some(Decision { pending: Some(text), .. }) => {
+                store.pend(&difference.id, text)?;
+            }
+            Some(Decision { pending: None, .. }) => store.unpend(&difference.id)?,
+            None => {}
+        }
+    }
+    Ok(())
 }
 
 /// Forgets what was found.

@@ -160,7 +160,7 @@ impl Judge {
             }
             if let (Some(difference), Some(expected)) = (difference, &expected) {
                 differing.push(kind.name());
-                let changes = change::changes(kind.name(), &expected.text, text, &names(scenario));
+                let changes = change::changes(kind.name(), &expected.text, text, &Names::of(scenario));
                 outcome.deviations.extend(change::deviations(&changes, HEADER + 1, &expected.text, text));
                 if outcome.first_difference.is_none() {
                     let at = difference.line - HEADER - 1;
@@ -186,13 +186,6 @@ impl Judge {
     fn folder(&self, scenario: &Scenario) -> PathBuf {
         self.report.join("scenarios").join(&scenario.suite).join(&scenario.name)
     }
-}
-
-/// What of a scenario's difference is its own, wherever the cause is another's too.
-fn names(scenario: &Scenario) -> Names {
-    let boards = scenario.boards().map(|board| (board.to_owned(), "[BOARD]"));
-    let types = scenario.device_types().into_iter().map(|name| (name.to_owned(), "[DEVICE_TYPE]"));
-    Names::new(boards.chain(types).chain([(scenario.name.clone(), "[SCENARIO]")]))
 }
 
 /// What the board printed and was typed, where there is exactly one.

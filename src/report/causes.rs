@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use super::{Row, Run};
 use crate::event::{Cause, Difference, Verdict};
-use crate::text::printable;
 
 /// A cause, and where it shows.
 #[derive(Debug, Clone)]
@@ -52,17 +51,6 @@ pub fn groups(run: &Run) -> Vec<Group<'_>> {
     groups
 }
 
-impl Group<'_> {
-    /// The cause in two halves, fit for a line: what went, and what came in its place.
-    #[must_use]
-    pub fn words(&self) -> [String; 2] {
-        [&self.cause.expected, &self.cause.found].map(|words| {
-            let words: Vec<String> = words.iter().map(|word| printable(word.trim())).collect();
-            words.join(" · ")
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,7 +74,7 @@ mod tests {
         }
         let told: Vec<(String, usize, usize)> = groups(&run)
             .iter()
-            .map(|group| (group.words()[1].clone(), group.rows.len(), group.times))
+            .map(|group| (group.cause.words()[1].clone(), group.rows.len(), group.times))
             .collect();
         assert_eq!(told, [("b".to_owned(), 2, 6), ("a".to_owned(), 1, 3)]);
     }

@@ -63,11 +63,11 @@ fn shared(row: &Row, groups: &[Group<'_>]) -> String {
     let of_row =
         |group: &&Group<'_>| group.rows.len() > 1 && group.rows.iter().any(|one| std::ptr::eq(*one, row));
     for group in groups.iter().filter(of_row).take(CAUSES) {
-        let [gone, came] = group.words();
         let many = group.rows.len();
         text.push_str(&format!(
-            "in {many} scenarios, {}: {gone} -> {came}\n",
-            printable(&group.cause.snapshot)
+            "in {many} scenarios, {}: {}\n",
+            printable(&group.cause.snapshot),
+            group.cause.in_a_line()
         ));
     }
     text

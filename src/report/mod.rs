@@ -26,7 +26,7 @@ use crate::exit_code::Exit;
 use crate::files::write_whole;
 use crate::lava::words::JobState;
 
-pub use diff::{Hunk, LineKind, Parts, hunks};
+pub use diff::{Hunk, Line, LineKind, Parts, hunks};
 pub use json::RunFile;
 pub use merge::merge;
 pub use terminal::{Look, colours};

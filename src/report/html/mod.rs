@@ -263,7 +263,7 @@ fn is_red(verdict: Verdict) -> bool {
 fn causes(run: &Run) -> Vec<Cause<'_>> {
     let mut causes = Vec::new();
     for group in groups(run).into_iter().take(CAUSES) {
-        let [gone, came] = group.words();
+        let [gone, came] = group.cause.words();
         causes.push(Cause {
             snapshot: &group.cause.snapshot,
             gone,

@@ -127,12 +127,7 @@ fn causes(run: &Run, look: Look) -> String {
     }
     let mut text = String::from("\nby cause:\n");
     for group in groups.iter().take(shared.min(CAUSES)) {
-        let [gone, came] = group.words();
-        let change = match (gone.is_empty(), came.is_empty()) {
-            (false, false) => format!("{gone} → {came}"),
-            (false, true) => format!("- {gone}"),
-            (true, _) => format!("+ {came}"),
-        };
+        let change = group.cause.in_a_line();
         let line = format!("{:>5} {:<8}{change}", group.rows.len(), printable(&group.cause.snapshot));
         let names: Vec<String> = group.rows.iter().map(|row| printable(&row.label())).collect();
         let _ = writeln!(text, "{}", truncate_str(&line, look.width, "…"));
