@@ -82,7 +82,7 @@ pub struct Difference {
     /// `results`, `ledger` or `log`.
     pub snapshot: String,
     /// Line of the snapshot, from 1, as the report's file counts them and what
-    /// `show NAME --part expected --snapshot KIND` prints.
+    /// `show NAME --part results` (or `ledger`, `log`) prints.
     pub line: usize,
     /// The expected line; `None` where the snapshot ended.
     pub expected: Option<String>,

@@ -17,15 +17,12 @@ pub struct Args {
     /// The scenario
     name: String,
     /// As with a LAVA of this series: boards may be different with some, and more is expected of some
-    /// [default: 2023.01; with `--part expected` the newest that there are expectations of]
+    /// [default: 2023.01; for what is expected the newest that there are expectations of]
     #[arg(long, visible_alias = "lava", value_name = "SERIES", value_parser = series)]
     series: Option<Series>,
     /// What of it
     #[arg(long, value_enum, default_value_t = Part::All)]
     part: Part,
-    /// With `--part expected`: only this one, as the whole file that the messages' line numbers count
-    #[arg(long, value_enum, value_name = "KIND")]
-    snapshot: Option<Kind>,
 }
 
 /// Parts of a rendered scenario.
@@ -37,8 +34,14 @@ enum Part {
     Dictionary,
     /// The board
     Ghost,
-    /// What is expected of LAVA and the board: results, ledger and log in full
+    /// What is expected: results, ledger and log in full
     Expected,
+    /// The results that are expected, as a file whose lines a difference counts
+    Results,
+    /// The same of the ledger
+    Ledger,
+    /// The same of the log
+    Log,
     /// Job, dictionary and board
     All,
 }
@@ -54,12 +57,15 @@ pub async fn run(args: Args) -> Result<Exit> {
         let names: Vec<&str> = chosen.iter().map(|scenario| scenario.name.as_str()).collect();
         return Err(Error::Usage(format!("{:?} is more than one scenario: {}", args.name, names.join(", "))));
     };
-    if args.part == Part::Expected {
-        print(&expected(&Store::new(&root()?), scenario, args.series, args.snapshot)?);
+    let only = match args.part {
+        Part::Results => Some(Kind::Results),
+        Part::Ledger => Some(Kind::Ledger),
+        Part::Log => Some(Kind::Log),
+        _ => None,
+    };
+    if only.is_some() || args.part == Part::Expected {
+        print(&expected(&Store::new(&root()?), scenario, args.series, only)?);
         return Ok(Exit::Ok);
-    }
-    if args.snapshot.is_some() {
-        return Err(Error::Usage("--snapshot goes with `--part expected`".into()));
     }
     let rendered = matrix
         .render(scenario, args.series.unwrap_or(Series::OLDEST))

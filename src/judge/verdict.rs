@@ -222,7 +222,7 @@ fn broken(scenario: &Scenario, evidence: &Evidence) -> Option<String> {
 }
 
 /// The first line where `found` leaves `expected`. Lines are counted as in a file that has
-/// the whole text: the report's, and what `show --part expected` prints.
+/// the whole text: the report's, and what `show --part results` prints.
 #[must_use]
 pub fn first_difference(kind: Kind, expected: &str, found: &str) -> Option<Difference> {
     if expected == found {

@@ -91,9 +91,10 @@ fn case(row: &Row, run: &Run, groups: &[Group<'_>], strict: bool) -> TestCase {
             let or_end =
                 |line: &Option<String>| line.as_deref().map_or_else(|| "(nothing more)".into(), printable);
             status.set_description(format!(
-                "{}.snap, line {}\nexpected: {}\nfound:    {}\n{}\nrun it alone: {}",
+                "{}.snap, line {}: {}\nexpected: {}\nfound:    {}\n{}\nrun it alone: {}",
                 difference.snapshot,
                 difference.line,
+                run.whole(row, difference),
                 or_end(&difference.expected),
                 or_end(&difference.found),
                 shared(row, groups),

@@ -21,9 +21,12 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::error::{Error, Result};
-use crate::event::{About, Event, EventSender, Outcome, Phase, ScenarioInfo, Verdict, lava_folder};
+use crate::event::{
+    About, Difference, Event, EventSender, Outcome, Phase, ScenarioInfo, Verdict, lava_folder,
+};
 use crate::exit_code::Exit;
 use crate::files::write_whole;
+use crate::lava::series::Series;
 use crate::lava::words::JobState;
 
 pub use diff::{Hunk, Line, LineKind, Parts, hunks};
@@ -339,6 +342,14 @@ impl Run {
             row.lava.as_deref().or(self.lavas.first().filter(|_| self.named).map(|lava| lava.name.as_str()));
         let which = lava.map(|lava| format!("--lava {lava} ")).unwrap_or_default();
         format!("meta-lava run {which}{}", row.info.name)
+    }
+
+    /// The command that prints what is expected of a row's scenario, where `difference` is.
+    #[must_use]
+    pub fn whole(&self, row: &Row, difference: &Difference) -> String {
+        let series = self.version_of(row).and_then(|version| Series::of(version).ok());
+        let lava = series.map(|series| format!(" --lava {series}")).unwrap_or_default();
+        format!("meta-lava show {} --part {}{lava}", row.info.name, difference.snapshot)
     }
 
     /// Wall time so far.

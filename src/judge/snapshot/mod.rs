@@ -39,7 +39,7 @@ const DEPTH: usize = 16;
 pub type Texts = HashMap<Id, Arc<str>>;
 
 /// What is compared, in this order: the first difference is the most telling.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// LAVA's results.
     Results,

@@ -157,6 +157,13 @@ fn details(row: &Row, run: &Run, outcome: &Outcome, look: Look) -> String {
     let _ = writeln!(text, "{}", truncate_str(&head, look.width, "…"));
     let width = look.width.saturating_sub(14).max(20);
     if let Some(difference) = &outcome.first_difference {
+        let place = format!(
+            "  {}.snap, line {}: {}",
+            difference.snapshot,
+            difference.line,
+            run.whole(row, difference)
+        );
+        let _ = writeln!(text, "{}", truncate_str(&printable(&place), look.width, "…"));
         first_difference(&mut text, difference, width, look);
     }
     let (lines, at) = window(&outcome.console, if look.height < ROOMY { 4 } else { 6 });
@@ -175,7 +182,6 @@ fn details(row: &Row, run: &Run, outcome: &Outcome, look: Look) -> String {
 /// The two lines that part, around the place where they do: it is reversed, or pointed at
 /// where there are no colours.
 fn first_difference(text: &mut String, difference: &Difference, width: usize, look: Look) {
-    let _ = writeln!(text, "  {}.snap, line {}", printable(&difference.snapshot), difference.line);
     let end = || "(nothing more)".to_owned();
     let parts = match (&difference.expected, &difference.found) {
         (Some(expected), Some(found)) => Parts::of(&printable(expected), &printable(found)),
@@ -257,13 +263,11 @@ mod tests {
             text
         };
         insta::assert_snapshot!(shown(&difference(line("root=/dev/mmcblk1"), line("root=/dev/mmcblk0"))), @r"
-        results.snap, line 23
           expected: …, root=/dev/mmcblk1, y y y y y y y y y…
           found:    …, root=/dev/mmcblk0, y y y y y y y y y…
                                  ^^^^^^^
         ");
         insta::assert_snapshot!(shown(&difference(line("a"), None)), @r"
-        results.snap, line 23
           expected:   0_smoke: pass (x x x x x x x x x x x …
           found:    (nothing more)
         ");
@@ -286,7 +290,7 @@ mod tests {
                       board-0 board-1 board-2 board-3 board-4 board-5 board-6 board-7 b…
 
         differs health-checks/board-0 (job 12): results, log not as expected
-          results.snap, line 12
+          results.snap, line 12: meta-lava show board-0 --part results --lava 2023.01
             expected:   ping: pass
             found:      ping <script>alert(1)</script>: fail
                             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
