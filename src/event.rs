@@ -159,6 +159,9 @@ pub enum Lane {
 pub struct Span {
     /// Whose.
     pub lane: Lane,
+    /// Of which of the scenario's jobs (`client 1`); empty where it has only one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub job: String,
     /// `queued`, `starting`, `validate`, the key of the job's action (`deploy`, `boot`, `test`),
     /// `finalize`, `ending`; or a board's stage.
     pub kind: String,

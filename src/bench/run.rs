@@ -178,6 +178,7 @@ mod tests {
     fn job(submitted: Instant, from: u64, to: u64, deploy: f64) -> Job {
         let mut outcome = Outcome::without_evidence(Verdict::Pass, String::new(), 0.0);
         let span = |kind: &str, from, to| Span {
+            job: String::new(),
             lane: Lane::Lava,
             kind: kind.into(),
             name: String::new(),

@@ -30,16 +30,17 @@ pub struct Activity {
 
 #[derive(Debug, Default)]
 struct State {
-    jobs: BTreeMap<String, Job>,
+    /// By scenario; one has several jobs where it has several roles.
+    jobs: BTreeMap<String, Jobs>,
     done: Vec<Duration>,
 }
 
 #[derive(Debug)]
-struct Job {
-    id: String,
+struct Jobs {
+    /// Each one's id, and what it has open.
+    open: Vec<(String, Open)>,
     since: Instant,
     timeout: Duration,
-    open: Open,
     told: Option<String>,
     slow: bool,
 }
@@ -49,17 +50,18 @@ impl Activity {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The job `id` of `scenario` was submitted; it may take `timeout`.
+    /// The job `id` of `scenario` was submitted, perhaps as one of several; it may take
+    /// `timeout`.
     pub fn begin(&self, scenario: &str, id: &str, timeout: Duration) {
-        let job = Job {
-            id: id.to_owned(),
+        let mut state = self.state();
+        let jobs = state.jobs.entry(scenario.to_owned()).or_insert_with(|| Jobs {
+            open: Vec::new(),
             since: Instant::now(),
             timeout,
-            open: Open::default(),
             told: None,
             slow: false,
-        };
-        self.state().jobs.insert(scenario.to_owned(), job);
+        });
+        jobs.open.push((id.to_owned(), Open::default()));
     }
 
     /// It ended.
@@ -85,15 +87,17 @@ impl Activity {
                 .jobs
                 .iter()
                 .filter(|(scenario, _)| all || slow.iter().any(|(name, _)| name == *scenario))
-                .map(|(scenario, job)| (scenario.clone(), job.id.clone(), job.open.lines))
+                .flat_map(|(scenario, jobs)| {
+                    jobs.open.iter().map(|(id, open)| (scenario.clone(), id.clone(), open.lines))
+                })
                 .collect();
             if !about.is_empty() {
                 let jobs: Vec<(String, usize)> =
                     about.iter().map(|(_, id, lines)| (id.clone(), *lines)).collect();
                 match news(stack.api(), &jobs).await {
                     Ok(logs) => {
-                        for ((scenario, ..), log) in about.iter().zip(logs) {
-                            self.take(scenario, &log, &events);
+                        for ((scenario, id, _), log) in about.iter().zip(logs) {
+                            self.take(scenario, id, &log, &events);
                         }
                     }
                     // It is decoration; what is wrong with LAVA shows elsewhere.
@@ -104,18 +108,20 @@ impl Activity {
                 asked = Instant::now();
             }
             for (scenario, why) in slow {
-                let action = self.state().jobs.get(&scenario).and_then(|job| job.open.current());
+                let action = self.state().jobs.get(&scenario).and_then(Jobs::current);
                 let _ = events.send(Event::Slow { scenario, why, action });
             }
         }
     }
 
     /// Takes in more of a job's log.
-    fn take(&self, scenario: &str, log: &[u8], events: &EventSender) {
+    fn take(&self, scenario: &str, id: &str, log: &[u8], events: &EventSender) {
         let mut state = self.state();
         let Some(job) = state.jobs.get_mut(scenario) else { return };
-        job.open.take(log);
-        let current = job.open.current();
+        for (_, open) in job.open.iter_mut().filter(|(other, _)| other == id) {
+            open.take(log);
+        }
+        let current = job.current();
         if current != job.told
             && let Some(action) = &current
         {
@@ -140,6 +146,19 @@ impl Activity {
             }
         }
         slow
+    }
+}
+
+impl Jobs {
+    /// What they are doing; of several each that is doing something else.
+    fn current(&self) -> Option<String> {
+        let mut all: Vec<String> = Vec::new();
+        for action in self.open.iter().filter_map(|(_, open)| open.current()) {
+            if !all.contains(&action) {
+                all.push(action);
+            }
+        }
+        (!all.is_empty()).then(|| all.join(" | "))
     }
 }
 
@@ -186,6 +205,26 @@ mod tests {
     }
 
     #[test]
+    fn several_jobs_of_a_scenario_tell_together_what_they_do() {
+        let activity = Activity::default();
+        let (events, mut told) = tokio::sync::mpsc::unbounded_channel();
+        for id in ["1", "2", "3"] {
+            activity.begin("two-roles", id, seconds(100));
+        }
+        let log = |action: &str| {
+            format!("- {{\"dt\": \"x\", \"lvl\": \"info\", \"msg\": \"start: {action}\"}}\n").into_bytes()
+        };
+        activity.take("two-roles", "2", &log("0 validate"), &events);
+        activity.take("two-roles", "1", &log("0 validate"), &events);
+        activity.take("two-roles", "3", &log("2 uboot-action"), &events);
+        let mut actions = Vec::new();
+        while let Ok(Event::Action { action, .. }) = told.try_recv() {
+            actions.push(action);
+        }
+        assert_eq!(actions, ["0 validate", "0 validate | 2 uboot-action"]);
+    }
+
+    #[test]
     fn a_slow_job_is_named_once_and_a_change_of_action_is_told_once() {
         let activity = Activity::default();
         let (events, mut told) = tokio::sync::mpsc::unbounded_channel();
@@ -194,9 +233,9 @@ mod tests {
         assert_eq!(activity.newly_slow(later).len(), 1);
         assert_eq!(activity.newly_slow(later).len(), 0);
         let log = b"- {\"dt\": \"x\", \"lvl\": \"info\", \"msg\": \"start: 0 validate\"}\n";
-        activity.take("juno", log, &events);
-        activity.take("juno", b"", &events);
-        activity.take("other", log, &events);
+        activity.take("juno", "1", log, &events);
+        activity.take("juno", "1", b"", &events);
+        activity.take("other", "1", log, &events);
         assert!(matches!(told.try_recv(), Ok(Event::Action { action, .. }) if action == "0 validate"));
         assert!(told.try_recv().is_err());
         activity.end("juno");

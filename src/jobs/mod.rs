@@ -1,5 +1,6 @@
 //! One scenario against a LAVA that runs: submit, wait for the end, gather the
-//! evidence of both sides.
+//! evidence of both sides. LAVA makes one job of most definitions, and a group of those
+//! with roles.
 
 pub mod activity;
 pub mod announced;
@@ -8,8 +9,10 @@ pub mod evidence;
 pub mod timeline;
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use meta_lava_ghost::ledger::Entry;
 use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -37,15 +40,25 @@ const LAST_EVENTS: Duration = Duration::from_secs(20);
 /// How long LAVA may take to end a job that was cancelled.
 const CANCEL: Duration = Duration::from_secs(20);
 
-/// How a job ended, as far as the harness waited for it.
+/// How a submission ended, as far as the harness waited for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    /// LAVA finished it: what it tells of it since.
-    Finished(Value),
+    /// LAVA finished all of its jobs.
+    Finished,
     /// LAVA refused it: why.
     Refused(String),
-    /// It did not finish in time, and was cancelled.
+    /// One did not finish in time, and all were cancelled.
     TimedOut,
+}
+
+/// One of the jobs that LAVA made of a submission.
+pub struct Ran {
+    /// Its id.
+    pub id: String,
+    /// What LAVA tells of it since it has finished.
+    pub details: Option<Value>,
+    /// What is heard of it, on until [`Hearing::close`].
+    pub hearing: Hearing,
 }
 
 /// What a job is watched with.
@@ -58,9 +71,9 @@ pub struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    /// Submits `definition`, which runs on `devices`, and waits until it has ended or
-    /// `timeout` is over. `on_state` is told the job's id and each state it goes through.
-    /// What is heard of it goes on until [`Hearing::close`].
+    /// Submits `definition`, which runs on `devices`, and waits until all of its jobs have
+    /// ended or `timeout` is over. `on_state` is told each job's id and each state it goes
+    /// through.
     ///
     /// # Errors
     /// When LAVA can't be reached.
@@ -70,38 +83,66 @@ impl Watch<'_> {
         devices: &[&str],
         timeout: Duration,
         on_state: &mut (dyn FnMut(&str, JobState) + Send),
-    ) -> Result<(Option<String>, End, Hearing)> {
-        // Before the submission, so that no event is missed.
-        let mut hearing = Hearing::new(self.events, devices);
-        let id = match self.api.submit(definition).await? {
-            Submission::Accepted(ids) => match ids.into_iter().next() {
-                Some(id) => id,
-                None => {
-                    return Ok((None, End::Refused("LAVA accepted the job without an id".into()), hearing));
-                }
-            },
-            Submission::Refused(why) => return Ok((None, End::Refused(why), hearing)),
+    ) -> Result<(Vec<Ran>, End)> {
+        // Before the submission, so that no event is missed: one for each job that may come.
+        let hearings: Vec<Hearing> = devices.iter().map(|_| Hearing::new(self.events, devices)).collect();
+        let ids = match self.api.submit(definition).await? {
+            Submission::Accepted(ids) if ids.is_empty() => {
+                return Ok((Vec::new(), End::Refused("LAVA accepted the job without an id".into())));
+            }
+            Submission::Accepted(ids) => self.api.ids(ids).await?,
+            Submission::Refused(why) => return Ok((Vec::new(), End::Refused(why))),
         };
-        hearing.id.clone_from(&id);
-        on_state(&id, JobState::Submitted);
+        let mut heard = hearings.into_iter();
+        let mut jobs: Vec<Ran> = ids
+            .into_iter()
+            .map(|id| {
+                let mut hearing = heard.next().unwrap_or_else(|| Hearing::new(self.events, devices));
+                hearing.id.clone_from(&id);
+                Ran { id, details: None, hearing }
+            })
+            .collect();
+        for job in &jobs {
+            on_state(&job.id, JobState::Submitted);
+        }
         let deadline = Instant::now() + timeout;
-        let end = tokio::select! {
-            result = self.finished(&id, &mut hearing, on_state) => End::Finished(result?.raw),
-            () = tokio::time::sleep_until(deadline) => {
-                self.api.cancel(&id).await?;
-                // What there is of its log is worth more than nothing.
-                let _ = tokio::time::timeout(CANCEL, self.finished(&id, &mut hearing, on_state)).await;
+        let on_state = Mutex::new(on_state);
+        let in_time = tokio::time::timeout_at(deadline, self.all_finished(&mut jobs, &on_state)).await;
+        let end = match in_time {
+            Ok(finished) => finished.map(|()| End::Finished)?,
+            Err(_) => {
+                for job in &jobs {
+                    self.api.cancel(&job.id).await?;
+                }
+                // What there is of their logs is worth more than nothing.
+                let _ = tokio::time::timeout(CANCEL, self.all_finished(&mut jobs, &on_state)).await;
+                for job in &mut jobs {
+                    job.details = None;
+                }
                 End::TimedOut
             }
         };
-        Ok((Some(id), end, hearing))
+        Ok((jobs, end))
+    }
+
+    async fn all_finished(self, jobs: &mut [Ran], on_state: &OnState<'_>) -> Result<()> {
+        let is_group = jobs.len() > 1;
+        let each = jobs.iter_mut().map(|job| async move {
+            if job.details.is_none() {
+                let finished = self.finished(&job.id, &mut job.hearing, is_group, on_state).await?;
+                job.details = Some(finished.raw);
+            }
+            Ok(())
+        });
+        try_join_all(each).await.map(|_| ())
     }
 
     async fn finished(
         self,
         id: &str,
         hearing: &mut Hearing,
-        on_state: &mut (dyn FnMut(&str, JobState) + Send),
+        is_group: bool,
+        on_state: &OnState<'_>,
     ) -> Result<Job> {
         let mut tick = tokio::time::interval(POLL_BLIND);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -123,9 +164,13 @@ impl Watch<'_> {
                 }
             };
             let ended = state == JobState::Finished;
-            on_state(id, state);
+            (on_state.lock().unwrap_or_else(PoisonError::into_inner))(id, state);
             if ended {
                 let job = self.settled(id).await?;
+                if is_group {
+                    // Which of the group's devices it had is known only now.
+                    hearing.announced.devices = job.actual_device.iter().cloned().collect();
+                }
                 // What is missing then is missing in the verdict.
                 let _ = tokio::time::timeout(LAST_EVENTS, hearing.whole()).await;
                 return Ok(job);
@@ -179,6 +224,9 @@ impl Watch<'_> {
         })
     }
 }
+
+/// Who is told of the states of several jobs.
+type OnState<'f> = Mutex<&'f mut (dyn FnMut(&str, JobState) + Send)>;
 
 /// Listens to what LAVA announces of one job, and takes it down.
 pub struct Hearing {

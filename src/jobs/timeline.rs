@@ -41,7 +41,8 @@ pub fn timeline(evidence: &Evidence) -> Vec<Span> {
 }
 
 fn span(lane: Lane, kind: &str, name: &str, from: f64, to: f64) -> Span {
-    Span { lane, kind: kind.into(), name: name.into(), from: rounded(from), to: rounded(to) }
+    let (kind, name) = (kind.into(), name.into());
+    Span { lane, job: String::new(), kind, name, from: rounded(from), to: rounded(to) }
 }
 
 /// Milliseconds are enough for an eye.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::event::{Difference, Moment, Outcome, Verdict};
+use crate::event::{Difference, Moment, Outcome, Span, Verdict};
 use crate::files::write_whole;
 use crate::jobs::evidence::Evidence;
 use crate::jobs::timeline::timeline;
@@ -19,6 +19,17 @@ use crate::judge::snapshot::{HEADER, Id, Kind, Store, write};
 use crate::lava::series::Series;
 use crate::scenario::Scenario;
 use crate::text::printable;
+
+/// What came back of one of a scenario's jobs, and what is known of it exactly.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Which one it is, such as `client 1`; empty where there is only one.
+    pub job: String,
+    /// What came back.
+    pub evidence: Evidence,
+    /// What is known of it.
+    pub context: Context,
+}
 
 /// What all verdicts of a run share.
 #[derive(Debug)]
@@ -58,16 +69,10 @@ impl Judge {
     /// # Errors
     /// [`Error::Usage`] for a snapshot that is none, [`Error::Infrastructure`] when the
     /// report or a pending snapshot can't be written.
-    pub fn judge(
-        &self,
-        scenario: &Scenario,
-        evidence: &Evidence,
-        context: &Context,
-        seconds: f64,
-    ) -> Result<Outcome> {
-        match broken(scenario, evidence) {
-            Some(reason) => self.give_up(scenario, evidence, context, seconds, Verdict::Error, reason),
-            None => self.compare(scenario, evidence, context, seconds, self.pend),
+    pub fn judge(&self, scenario: &Scenario, answers: &[Answer], seconds: f64) -> Result<Outcome> {
+        match broken(scenario, answers) {
+            Some(reason) => self.give_up(scenario, answers, seconds, Verdict::Error, reason),
+            None => self.compare(scenario, answers, seconds, self.pend),
         }
     }
 
@@ -80,13 +85,12 @@ impl Judge {
     pub fn give_up(
         &self,
         scenario: &Scenario,
-        evidence: &Evidence,
-        context: &Context,
+        answers: &[Answer],
         seconds: f64,
         verdict: Verdict,
         reason: String,
     ) -> Result<Outcome> {
-        let outcome = self.compare(scenario, evidence, context, seconds, false)?;
+        let outcome = self.compare(scenario, answers, seconds, false)?;
         Ok(Outcome { verdict, reason: Some(reason), ..outcome })
     }
 
@@ -99,45 +103,42 @@ impl Judge {
         unused.into_iter().map(warning).collect()
     }
 
-    fn compare(
-        &self,
-        scenario: &Scenario,
-        evidence: &Evidence,
-        context: &Context,
-        seconds: f64,
-        pend: bool,
-    ) -> Result<Outcome> {
-        let mut context = context.clone();
-        if let Some(token) = evidence.details.get("token").and_then(Value::as_str) {
-            // What its worker reports the job with.
-            context.add(TOKEN, token);
-        }
-        for (action, seconds) in pipeline::timeouts(&evidence.pipeline) {
-            context.allow(&action, seconds);
-        }
-        let normaliser = Normaliser { masks: &self.masks, context: &context };
+    fn compare(&self, scenario: &Scenario, answers: &[Answer], seconds: f64, pend: bool) -> Result<Outcome> {
         let folder = self.folder(scenario);
-        write_raw(&folder.join("raw"), evidence, &context)?;
+        let raw = folder.join("raw");
+        empty(&raw)?;
+        let mut parts = Vec::new();
+        for answer in answers {
+            let context = known(answer);
+            let raw = if answer.job.is_empty() { raw.clone() } else { raw.join(file_name(&answer.job)) };
+            write_raw(&raw, &answer.evidence, &context)?;
+            parts.push((answer, context));
+        }
         let mut outcome = Outcome {
             verdict: Verdict::Pass,
             reason: None,
             first_difference: None,
             deviations: Vec::new(),
             console: Moment::default(),
-            timeline: timeline(evidence),
+            timeline: answers.iter().flat_map(timeline_of).collect(),
             seconds,
         };
         let mut differing = Vec::new();
         let mut unknown = Vec::new();
         for kind in Kind::ALL {
-            let text = match kind {
-                Kind::Results => results::normalise(evidence, normaliser),
-                Kind::Ledger => ledger::normalise(evidence, &self.artifacts, normaliser),
-                Kind::Log => {
-                    let log = log::normalise(&evidence.log, one_board(evidence).as_ref(), normaliser);
-                    log + &pipeline::normalise(&evidence.pipeline, normaliser)
+            let mut text = String::new();
+            // Where each job's part begins, in lines.
+            let mut begins = Vec::new();
+            for (answer, context) in &parts {
+                if !answer.job.is_empty() {
+                    text.push_str(&format!("=== {}\n", answer.job));
                 }
-            };
+                begins.push(text.lines().count());
+                text.push_str(&self.text(kind, &answer.evidence, context));
+                if !answer.job.is_empty() && !text.ends_with('\n') {
+                    text.push('\n');
+                }
+            }
             let text = text.trim_end();
             let id = Id::of(scenario, self.series, kind);
             write(&folder.join(kind.name()).with_extension("snap"), &id, text)?;
@@ -164,13 +165,23 @@ impl Judge {
                 outcome.deviations.extend(change::deviations(&changes, HEADER + 1, &expected.text, text));
                 if outcome.first_difference.is_none() {
                     let at = difference.line - HEADER - 1;
-                    outcome.console = moment::moment(&first_console(evidence), kind, text, at, normaliser);
+                    let part = begins.partition_point(|begin| *begin <= at).saturating_sub(1);
+                    if let (Some((answer, context)), Some(begin)) = (parts.get(part), begins.get(part)) {
+                        let normaliser = Normaliser { masks: &self.masks, context };
+                        let own: Vec<&str> = text.lines().skip(*begin).collect();
+                        let console = first_console(&answer.evidence);
+                        let at = at.saturating_sub(*begin);
+                        outcome.console = moment::moment(&console, kind, &own.join("\n"), at, normaliser);
+                    }
                     outcome.first_difference = Some(difference);
                 }
             }
         }
         if outcome.first_difference.is_none() {
-            outcome.console = moment::end(&first_console(evidence));
+            outcome.console = answers
+                .first()
+                .map(|answer| moment::end(&first_console(&answer.evidence)))
+                .unwrap_or_default();
         }
         if !differing.is_empty() {
             outcome.verdict = Verdict::Differs;
@@ -182,10 +193,44 @@ impl Judge {
         Ok(outcome)
     }
 
+    /// What came back of one job as text that is equal from run to run.
+    fn text(&self, kind: Kind, evidence: &Evidence, context: &Context) -> String {
+        let normaliser = Normaliser { masks: &self.masks, context };
+        match kind {
+            Kind::Results => results::normalise(evidence, normaliser),
+            Kind::Ledger => ledger::normalise(evidence, &self.artifacts, normaliser),
+            Kind::Log => {
+                let log = log::normalise(&evidence.log, one_board(evidence).as_ref(), normaliser);
+                log + &pipeline::normalise(&evidence.pipeline, normaliser)
+            }
+        }
+    }
+
     /// The scenario's folder in the report.
     fn folder(&self, scenario: &Scenario) -> PathBuf {
         self.report.join("scenarios").join(&scenario.suite).join(&scenario.name)
     }
+}
+
+/// What is known of a job when it has come back.
+fn known(answer: &Answer) -> Context {
+    let mut context = answer.context.clone();
+    if let Some(token) = answer.evidence.details.get("token").and_then(Value::as_str) {
+        // What its worker reports the job with.
+        context.add(TOKEN, token);
+    }
+    for (action, seconds) in pipeline::timeouts(&answer.evidence.pipeline) {
+        context.allow(&action, seconds);
+    }
+    context
+}
+
+fn timeline_of(answer: &Answer) -> Vec<Span> {
+    let mut spans = timeline(&answer.evidence);
+    for span in &mut spans {
+        span.job.clone_from(&answer.job);
+    }
+    spans
 }
 
 /// What the board printed and was typed, where there is exactly one.
@@ -201,7 +246,16 @@ fn one_board(evidence: &Evidence) -> Option<log::Board> {
 }
 
 /// Why what came back says nothing of LAVA's behaviour, if so.
-fn broken(scenario: &Scenario, evidence: &Evidence) -> Option<String> {
+fn broken(scenario: &Scenario, answers: &[Answer]) -> Option<String> {
+    answers.iter().find_map(|answer| broken_job(&answer.evidence)).or_else(|| {
+        answers.iter().find(|answer| answer.evidence.job.is_some())?;
+        let has = |name: &str| answers.iter().any(|answer| answer.evidence.ledgers.contains_key(name));
+        let board = scenario.boards().find(|board| !has(board))?;
+        Some(format!("the ghost {board} has no ledger"))
+    })
+}
+
+fn broken_job(evidence: &Evidence) -> Option<String> {
     let job = evidence.job.as_ref()?;
     let state = evidence.details.get("state").and_then(Value::as_str).unwrap_or("unknown");
     if state != "Finished" {
@@ -213,12 +267,8 @@ fn broken(scenario: &Scenario, evidence: &Evidence) -> Option<String> {
             format!("job {job} has no log: it never ran. {}", printable(comment)).trim_end().to_owned(),
         );
     }
-    if let Some(why) = &evidence.announced.gap {
-        return Some(format!("LAVA's event stream broke off while job {job} ran: {}", printable(why)));
-    }
-    let missing = |name: &&str| !evidence.ledgers.contains_key(*name);
-    let board = scenario.boards().find(missing)?;
-    Some(format!("the ghost {board} has no ledger"))
+    let why = evidence.announced.gap.as_ref()?;
+    Some(format!("LAVA's event stream broke off while job {job} ran: {}", printable(why)))
 }
 
 /// The first line where `found` leaves `expected`. Lines are counted as in a file that has
@@ -254,15 +304,18 @@ fn first_console(evidence: &Evidence) -> Cow<'_, str> {
     String::from_utf8_lossy(&console[console.len().saturating_sub(LIMIT)..])
 }
 
-/// Writes what came back as it came, without secrets.
-fn write_raw(folder: &Path, evidence: &Evidence, context: &Context) -> Result<()> {
-    // What an earlier run of the same report left there is not of this one.
+/// What an earlier run of the same report left in a folder is not of this one.
+fn empty(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(Error::Infrastructure(format!("could not empty {}: {error}", folder.display())));
+            Err(Error::Infrastructure(format!("could not empty {}: {error}", folder.display())))
         }
-        _ => {}
+        _ => Ok(()),
     }
+}
+
+/// Writes what came back as it came, without secrets.
+fn write_raw(folder: &Path, evidence: &Evidence, context: &Context) -> Result<()> {
     let write = |name: &str, bytes: &[u8]| write_whole(&folder.join(name), &context.without_secrets(bytes));
     let json = |value: &Value| serde_json::to_vec_pretty(value).unwrap_or_default();
     write("job.json", &json(&evidence.details))?;
@@ -336,6 +389,11 @@ pub mod tests {
         }
     }
 
+    /// The only job's answer.
+    pub fn answers(evidence: &Evidence, context: &Context) -> Vec<Answer> {
+        vec![Answer { job: String::new(), evidence: evidence.clone(), context: context.clone() }]
+    }
+
     /// A repository, its matrix, and a judge who pends.
     pub fn court() -> (tempfile::TempDir, Matrix, Judge) {
         let folder = crate::scenario::tests::folder();
@@ -355,7 +413,8 @@ pub mod tests {
     fn a_scenario_is_new_then_passes_and_its_snapshots_are_equal_for_every_job() {
         let (folder, matrix, judge) = court();
         let bbb = &matrix.scenarios[0];
-        let judge = |job: &str| judge.judge(bbb, &evidence(job), &Context::new(Some(job)), 1.5).unwrap();
+        let judge =
+            |job: &str| judge.judge(bbb, &answers(&evidence(job), &Context::new(Some(job))), 1.5).unwrap();
         let outcome = judge("12");
         assert_eq!(outcome.verdict, Verdict::New);
         assert_eq!(outcome.reason.as_deref(), Some("nothing is expected yet of results, ledger, log"));
@@ -379,11 +438,11 @@ pub mod tests {
         let (folder, matrix, judge) = court();
         let bbb = &matrix.scenarios[0];
         let context = Context::new(Some("12"));
-        judge.judge(bbb, &evidence("12"), &context, 1.0).unwrap();
+        judge.judge(bbb, &answers(&evidence("12"), &context), 1.0).unwrap();
         accept(folder.path());
         let mut other = evidence("12");
         other.log.extend(b"- {\"dt\": \"x\", \"lvl\": \"debug\", \"msg\": \"more\"}\n");
-        let outcome = judge.judge(bbb, &other, &context, 1.0).unwrap();
+        let outcome = judge.judge(bbb, &answers(&other, &context), 1.0).unwrap();
         assert_eq!(outcome.verdict, Verdict::Differs);
         let difference = outcome.first_difference.unwrap();
         assert_eq!(difference.snapshot, "log");
@@ -395,21 +454,54 @@ pub mod tests {
         assert_eq!(pending.iter().map(|p| p.id.to_string()).collect::<Vec<_>>(), ["health-checks/bbb/log"]);
 
         other.suites[0].1[0]["result"] = "fail".into();
-        let outcome = judge.judge(bbb, &other, &context, 1.0).unwrap();
+        let outcome = judge.judge(bbb, &answers(&other, &context), 1.0).unwrap();
         assert_eq!(outcome.reason.as_deref(), Some("results, log not as expected"));
         assert_eq!(outcome.first_difference.unwrap().snapshot, "results");
 
         // All is well again: nothing stays pending.
-        assert_eq!(judge.judge(bbb, &evidence("12"), &context, 1.0).unwrap().verdict, Verdict::Pass);
+        assert_eq!(
+            judge.judge(bbb, &answers(&evidence("12"), &context), 1.0).unwrap().verdict,
+            Verdict::Pass
+        );
         assert!(Store::new(folder.path()).pending().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_scenario_of_several_jobs_has_a_part_for_each_in_each_text() {
+        let (folder, matrix, judge) = court();
+        let bbb = &matrix.scenarios[0];
+        let answers: Vec<Answer> = [("server", "12"), ("client 1", "13")]
+            .map(|(job, id)| {
+                let (evidence, context) = (evidence(id), Context::new(Some(id)));
+                Answer { job: job.into(), evidence, context }
+            })
+            .into();
+        let outcome = judge.judge(bbb, &answers, 1.0).unwrap();
+        assert_eq!(outcome.verdict, Verdict::New);
+        accept(folder.path());
+        assert_eq!(judge.judge(bbb, &answers, 1.0).unwrap().verdict, Verdict::Pass);
+        let report = folder.path().join("report/scenarios/health-checks/bbb");
+        let results = fs::read_to_string(report.join("results.snap")).unwrap();
+        let parts: Vec<&str> = results.lines().filter(|line| line.starts_with("===")).collect();
+        assert_eq!(parts, ["=== server", "=== client 1"]);
+        assert!(report.join("raw/server/log.yaml").exists() && report.join("raw/client_1/job.json").exists());
+
+        // What is shown of a console is the one of the job that differs.
+        let mut other = answers.clone();
+        other[1].evidence.suites[0].1[0]["result"] = "fail".into();
+        other[1].evidence.consoles.insert("bbb-01".into(), b"it is me\r\n".to_vec());
+        let outcome = judge.judge(bbb, &other, 1.0).unwrap();
+        assert_eq!(outcome.reason.as_deref(), Some("results, log not as expected"));
+        assert_eq!(outcome.console.lines, ["it is me"]);
     }
 
     #[test]
     fn ci_never_writes_a_snapshot() {
         let (folder, matrix, mut judge) = court();
         judge.pend = false;
-        let outcome =
-            judge.judge(&matrix.scenarios[0], &evidence("12"), &Context::new(Some("12")), 1.0).unwrap();
+        let outcome = judge
+            .judge(&matrix.scenarios[0], &answers(&evidence("12"), &Context::new(Some("12"))), 1.0)
+            .unwrap();
         assert_eq!(outcome.verdict, Verdict::New);
         assert!(!folder.path().join("expected").exists());
     }
@@ -421,7 +513,7 @@ pub mod tests {
         let verdict = |change: &dyn Fn(&mut Evidence)| {
             let mut evidence = evidence("12");
             change(&mut evidence);
-            let outcome = judge.judge(bbb, &evidence, &Context::new(Some("12")), 1.0).unwrap();
+            let outcome = judge.judge(bbb, &answers(&evidence, &Context::new(Some("12"))), 1.0).unwrap();
             assert_eq!(outcome.verdict, Verdict::Error);
             outcome.reason.unwrap()
         };
@@ -439,12 +531,13 @@ pub mod tests {
         let (folder, matrix, judge) = court();
         let bbb = &matrix.scenarios[0];
         let context = Context::new(Some("12"));
-        judge.judge(bbb, &evidence("12"), &context, 1.0).unwrap();
+        judge.judge(bbb, &answers(&evidence("12"), &context), 1.0).unwrap();
         accept(folder.path());
         let mut cut = evidence("12");
         cut.log.truncate(cut.log.len() - 80);
         let reason = "job 12 is still Running after 180 s".to_owned();
-        let outcome = judge.give_up(bbb, &cut, &context, 180.0, Verdict::Timeout, reason.clone()).unwrap();
+        let outcome =
+            judge.give_up(bbb, &answers(&cut, &context), 180.0, Verdict::Timeout, reason.clone()).unwrap();
         assert_eq!((outcome.verdict, outcome.reason), (Verdict::Timeout, Some(reason)));
         assert_eq!(outcome.first_difference.unwrap().snapshot, "log");
         assert!(Store::new(folder.path()).pending().unwrap().is_empty());

@@ -237,7 +237,7 @@ impl Api {
     }
 
     /// All items of a list, page after page.
-    async fn list(&self, what: &str, path: &str) -> Result<Vec<Value>> {
+    pub(super) async fn list(&self, what: &str, path: &str) -> Result<Vec<Value>> {
         let mut items = Vec::new();
         let separator = if path.contains('?') { '&' } else { '?' };
         for _ in 0..PAGES {

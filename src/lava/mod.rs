@@ -3,6 +3,7 @@
 pub mod actions;
 pub mod api;
 pub mod events;
+pub mod group;
 pub mod series;
 pub mod words;
 pub mod xmlrpc;

@@ -464,7 +464,7 @@ pub mod tests {
     }
 
     fn span(lane: Lane, kind: &str, from: f64, to: f64) -> Span {
-        Span { lane, kind: kind.into(), name: format!("{kind} <script>"), from, to }
+        Span { lane, job: String::new(), kind: kind.into(), name: format!("{kind} <script>"), from, to }
     }
 
     /// A scenario that is red, with markup and escapes where LAVA's words stand.

@@ -1,9 +1,11 @@
 //! The matrix against a stack that is up: every scenario's job, side by side,
 //! from submission to verdict.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::{join_all, try_join_all};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
@@ -14,10 +16,11 @@ use crate::jobs::activity::Activity;
 use crate::jobs::evidence::Evidence;
 use crate::jobs::{self, End, Watch};
 use crate::judge::normalise::{Context, TOKEN};
-use crate::judge::verdict::Judge;
+use crate::judge::verdict::{Answer, Judge};
+use crate::lava::group::Member;
 use crate::lava::words::JobState;
 use crate::run::session::{Up, Worker};
-use crate::scenario::{Matrix, Rendered, Scenario};
+use crate::scenario::{Matrix, Rendered, Role, Scenario};
 use crate::stack::Stack;
 
 /// How long either side may take to tell what there is of a job that was broken off.
@@ -164,7 +167,7 @@ impl One {
             let reason = "interrupted before its turn";
             return (self.outcome(Verdict::NotRun, reason, begun), Err(Error::Interrupted));
         }
-        let mut submitted = None;
+        let mut submitted = Vec::new();
         match self.job(begun, &mut submitted).await {
             Ok(outcome) => {
                 let verdict = outcome.verdict;
@@ -189,19 +192,30 @@ impl One {
         Watch { api: self.stack.api(), events: self.stack.events() }
     }
 
-    async fn job(&self, begun: Instant, submitted: &mut Option<String>) -> Result<Outcome> {
+    async fn job(&self, begun: Instant, submitted: &mut Vec<String>) -> Result<Outcome> {
         let scenario = &self.ready.scenario;
+        // How far each of the jobs is, and how far it was said that all of them are.
+        let mut states: BTreeMap<String, JobState> = BTreeMap::new();
         let mut last = JobState::Submitted;
         let mut on_state = |job: &str, state: JobState| {
             let scenario = scenario.name.clone();
-            if submitted.is_none() {
-                *submitted = Some(job.to_owned());
+            if !submitted.iter().any(|id| id == job) {
+                submitted.push(job.to_owned());
                 self.activity.begin(&scenario, job, self.ready.scenario.timeout);
-                let _ = self.events.send(Event::Submitted { scenario, job: job.to_owned() });
-            } else if state > last || (state != last && matches!(last, JobState::Other(_))) {
-                // Events of several senders may come in another order.
-                last.clone_from(&state);
-                let _ = self.events.send(Event::JobState { scenario, state });
+                let job = submitted.join(", ");
+                let _ = self.events.send(Event::Submitted { scenario, job });
+                states.insert(submitted[submitted.len() - 1].clone(), state);
+                return;
+            }
+            let of_job = states.entry(job.to_owned()).or_insert(JobState::Submitted);
+            // Events of several senders may come in another order.
+            if state > *of_job || matches!(of_job, JobState::Other(_)) {
+                *of_job = state;
+            }
+            let all = states.values().min().cloned().unwrap_or(JobState::Submitted);
+            if all != last {
+                last.clone_from(&all);
+                let _ = self.events.send(Event::JobState { scenario, state: all });
             }
         };
         let ended = {
@@ -210,60 +224,79 @@ impl One {
             let work = self.watch().run(&rendered.job, &devices, scenario.timeout, &mut on_state);
             self.interrupt.or(self.stack.guard(work)).await
         };
-        let (job, end, hearing) = ended?;
-        let details = match &end {
-            End::Finished(details) => Some(details.clone()),
-            _ => None,
-        };
-        let (mut evidence, context) = self.stack.guard(self.evidence(job.as_deref(), details)).await?;
-        evidence.announced = hearing.close();
+        let (jobs, end) = ended?;
+        let (mut told, mut heard) = (Vec::new(), Vec::new());
+        for job in jobs {
+            told.push((job.id, job.details));
+            heard.push(job.hearing);
+        }
+        let mut found = self.stack.guard(self.evidence(told)).await?;
+        for (evidence, hearing) in found.iter_mut().zip(heard) {
+            evidence.announced = hearing.close();
+        }
         let seconds = begun.elapsed().as_secs_f64();
         match end {
-            End::Finished(_) => self.judge.judge(scenario, &evidence, &context, seconds),
+            End::Finished => self.judge.judge(scenario, &self.answers(found), seconds),
             // LAVA's schema refused what it took before: its behaviour, not ours.
             End::Refused(why) => {
-                evidence.details = serde_json::json!({ "message": why });
-                self.judge.judge(scenario, &evidence, &context, seconds)
+                let mut evidence =
+                    Evidence { details: serde_json::json!({ "message": why }), ..Evidence::default() };
+                for board in &self.ready.rendered.boards {
+                    self.stack.guard(self.board(&mut evidence, &board.name)).await?;
+                }
+                self.judge.judge(scenario, &self.answers(vec![evidence]), seconds)
             }
             End::TimedOut => {
                 let reason = format!("the job did not end within {} s", scenario.timeout.as_secs());
-                self.judge.give_up(scenario, &evidence, &context, seconds, Verdict::Timeout, reason)
+                let answers = self.answers(found);
+                self.judge.give_up(scenario, &answers, seconds, Verdict::Timeout, reason)
             }
         }
     }
 
-    /// Cancels the job of a scenario that was broken off, and keeps what either
-    /// side still tells of it: one of them may be dead.
-    async fn last_words(&self, job: Option<String>, known: Outcome) -> Outcome {
-        let Some(id) = job else { return known };
-        let lava = async {
-            if let Err(error) = self.stack.api().cancel(&id).await {
-                tracing::debug!(%error, "not cancelled");
-            }
-            self.watch().gather(&id, None).await
-        };
-        let mut boards = Evidence::default();
-        let (lava, of_boards) = tokio::join!(
-            tokio::time::timeout(LAST_WORDS, lava),
-            tokio::time::timeout(LAST_WORDS, self.boards(&mut boards)),
-        );
-        if !matches!(of_boards, Ok(Ok(()))) {
-            tracing::debug!(?of_boards, "the boards say no more");
+    /// Cancels the jobs of a scenario that was broken off, and keeps what either
+    /// side still tells of them: one of them may be dead.
+    async fn last_words(&self, jobs: Vec<String>, known: Outcome) -> Outcome {
+        if jobs.is_empty() {
+            return known;
         }
-        let mut evidence = match lava {
-            Ok(Ok(evidence)) => evidence,
-            silent => {
-                tracing::debug!(?silent, "LAVA says no more");
-                Evidence { job: Some(id.clone()), ..Evidence::default() }
+        let lava = jobs.iter().map(|id| async move {
+            let told = async {
+                if let Err(error) = self.stack.api().cancel(id).await {
+                    tracing::debug!(%error, "not cancelled");
+                }
+                self.watch().gather(id, None).await
+            };
+            match tokio::time::timeout(LAST_WORDS, told).await {
+                Ok(Ok(evidence)) => evidence,
+                silent => {
+                    tracing::debug!(?silent, "LAVA says no more");
+                    Evidence { job: Some(id.clone()), ..Evidence::default() }
+                }
             }
-        };
-        evidence.ledgers = boards.ledgers;
-        evidence.consoles = boards.consoles;
-        evidence.blobs = boards.blobs;
+        });
+        let boards = self.ready.rendered.boards.iter().map(|board| async move {
+            let mut evidence = Evidence::default();
+            let said = tokio::time::timeout(LAST_WORDS, self.board(&mut evidence, &board.name)).await;
+            if !matches!(said, Ok(Ok(()))) {
+                tracing::debug!(?said, "the board says no more");
+            }
+            evidence
+        });
+        let (mut found, boards) = tokio::join!(join_all(lava), join_all(boards));
+        for (number, board) in boards.into_iter().enumerate() {
+            let name = &self.ready.rendered.boards[number].name;
+            let at = self.job_on(&found, name);
+            if let Some(evidence) = found.get_mut(at) {
+                evidence.ledgers.extend(board.ledgers);
+                evidence.consoles.extend(board.consoles);
+                evidence.blobs.extend(board.blobs);
+            }
+        }
         let scenario = &self.ready.scenario;
         let reason = known.reason.clone().unwrap_or_default();
-        let context = self.context(Some(&id));
-        match self.judge.give_up(scenario, &evidence, &context, known.seconds, known.verdict, reason) {
+        let answers = self.answers(found);
+        match self.judge.give_up(scenario, &answers, known.seconds, known.verdict, reason) {
             Ok(outcome) => outcome,
             Err(error) => {
                 tracing::debug!(%error, "not in the report");
@@ -272,18 +305,105 @@ impl One {
         }
     }
 
-    async fn evidence(&self, job: Option<&str>, details: Option<Value>) -> Result<(Evidence, Context)> {
-        let mut evidence = match job {
-            Some(id) => self.watch().gather(id, details).await?,
-            None => Evidence::default(),
-        };
-        self.boards(&mut evidence).await?;
-        Ok((evidence, self.context(job)))
+    /// What came back of the jobs, each with its board's side.
+    async fn evidence(&self, jobs: Vec<(String, Option<Value>)>) -> Result<Vec<Evidence>> {
+        let gather =
+            jobs.into_iter().map(|(id, details)| async move { self.watch().gather(&id, details).await });
+        let mut found = try_join_all(gather).await?;
+        for board in &self.ready.rendered.boards {
+            let at = self.job_on(&found, &board.name);
+            if let Some(evidence) = found.get_mut(at) {
+                self.board(evidence, &board.name).await?;
+            }
+        }
+        Ok(found)
     }
 
-    async fn boards(&self, evidence: &mut Evidence) -> Result<()> {
-        let names = self.ready.rendered.boards.iter().map(|board| board.name.as_str());
-        jobs::gather_boards(evidence, &self.ready.worker.collector, names).await
+    /// Which of the jobs has `board`: LAVA tells it of each that got one; of the others it is
+    /// one of the board's role, which as many boards are for.
+    fn job_on(&self, found: &[Evidence], board: &str) -> usize {
+        let device = |evidence: &Evidence| {
+            evidence.details.get("actual_device").and_then(Value::as_str).map(str::to_owned)
+        };
+        if let Some(at) = found.iter().position(|evidence| device(evidence).as_deref() == Some(board)) {
+            return at;
+        }
+        let of_role =
+            self.ready.scenario.roles.iter().find(|role| role.boards.iter().any(|own| own == board));
+        let role = of_role.and_then(|role| role.name.as_deref());
+        let free = |evidence: &Evidence| device(evidence).is_none() && evidence.ledgers.is_empty();
+        let is_of = |evidence: &Evidence| {
+            Member::of(&evidence.details).is_some_and(|member| Some(member.role.as_str()) == role)
+        };
+        found.iter().position(|evidence| free(evidence) && is_of(evidence)).unwrap_or_default()
+    }
+
+    async fn board(&self, evidence: &mut Evidence, name: &str) -> Result<()> {
+        jobs::gather_boards(evidence, &self.ready.worker.collector, std::iter::once(name)).await
+    }
+
+    /// The jobs in a fixed order: by role, and the jobs of one role in LAVA's order.
+    fn answers(&self, found: Vec<Evidence>) -> Vec<Answer> {
+        let roles = &self.ready.scenario.roles;
+        if found.len() < 2 && found.iter().all(|evidence| Member::of(&evidence.details).is_none()) {
+            let answer = |evidence: Evidence| {
+                let context = self.context(evidence.job.as_deref());
+                Answer { job: String::new(), evidence, context }
+            };
+            return found.into_iter().map(answer).collect();
+        }
+        let mut jobs: Vec<(usize, u64, Option<Member>, Evidence)> = found
+            .into_iter()
+            .map(|evidence| {
+                let member = Member::of(&evidence.details);
+                let is_its = |role: &Role| role.name.as_deref() == member.as_ref().map(|m| m.role.as_str());
+                let role = roles.iter().position(is_its).unwrap_or(roles.len());
+                (role, member.as_ref().map_or(0, |member| member.sub_id), member, evidence)
+            })
+            .collect();
+        jobs.sort_by_key(|(role, sub_id, ..)| (*role, *sub_id));
+        let names: Vec<String> = jobs
+            .iter()
+            .enumerate()
+            .map(|(at, (role, ..))| {
+                let name = roles.get(*role).and_then(|role| role.name.as_deref()).unwrap_or("job");
+                let number = jobs[..at].iter().filter(|(other, ..)| other == role).count() + 1;
+                let alone = jobs.iter().filter(|(other, ..)| other == role).count() == 1;
+                if alone { name.to_owned() } else { format!("{name} {number}") }
+            })
+            .collect();
+        let known: Vec<(String, String, Option<String>)> = jobs
+            .iter()
+            .zip(&names)
+            .map(|((.., evidence), name)| {
+                let device = evidence.details.get("actual_device").and_then(Value::as_str);
+                (name.clone(), evidence.job.clone().unwrap_or_default(), device.map(str::to_owned))
+            })
+            .collect();
+        jobs.into_iter()
+            .zip(names)
+            .map(|((_, _, member, evidence), name)| {
+                let mut context = self.context(evidence.job.as_deref());
+                if let Some(member) = member {
+                    context.add("[GROUP]", &member.target_group);
+                    // The protocol says it, and it is the container's.
+                    if let Ok(id) = self.stack.worker_container(&self.ready.worker.name) {
+                        context.add("[WORKER_HOST]", id.get(..12).unwrap_or(id));
+                    }
+                }
+                for (other, id, device) in &known {
+                    let own = *other == name;
+                    let shown = if own { "[JOB_ID]".to_owned() } else { format!("[JOB_ID of {other}]") };
+                    context.add_member(&shown, id);
+                    // Which board of its role a job gets is LAVA's choice.
+                    if let Some(device) = device.as_ref().filter(|_| other.contains(' ')) {
+                        let shown = if own { "[BOARD]".to_owned() } else { format!("[BOARD of {other}]") };
+                        context.add(shown, device);
+                    }
+                }
+                Answer { job: name, evidence, context }
+            })
+            .collect()
     }
 
     /// What is known of a job beforehand.

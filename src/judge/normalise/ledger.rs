@@ -244,10 +244,23 @@ impl Writer<'_> {
     /// sha256 of a file of the overlay, masked where it is text.
     fn masked_sum(&self, blob: &[u8]) -> String {
         match std::str::from_utf8(blob) {
-            Ok(text) => meta_lava_formats::sha256(self.normaliser.mask(Scope::File, text).as_bytes()),
+            Ok(text) => {
+                let masked = group_in_order(self.normaliser.mask(Scope::File, text));
+                meta_lava_formats::sha256(masked.as_bytes())
+            }
             Err(_) => meta_lava_formats::sha256(blob),
         }
     }
+}
+
+/// The script `lava-group` lists the jobs by their ids taken as texts, in which 10 comes
+/// before 9: sorted once they are masked.
+fn group_in_order(text: String) -> String {
+    let Some((before, rest)) = text.split_once("LAVA_GROUP=\"\n") else { return text };
+    let Some((list, after)) = rest.split_once("\n\"\n") else { return text };
+    let mut jobs: Vec<&str> = list.split("\\n").collect();
+    jobs.sort_unstable();
+    format!("{before}LAVA_GROUP=\"\n{}\n\"\n{after}", jobs.join("\\n"))
 }
 
 /// Equal in all that a job can tell. The mode of a link says nothing.

@@ -128,7 +128,31 @@ fn read(log: &[u8], normaliser: Normaliser<'_>, wanted: impl Fn(Stream) -> bool)
             }
         }
     }
-    writer.finish()
+    group_in_order(writer.finish())
+}
+
+/// What has no order of its own in the log of a group's job, sorted once it is masked: LAVA
+/// tells of the group's jobs in the order of their ids taken as texts, in which 10 comes
+/// before 9, and copies its scripts in the order in which the file system lists them.
+fn group_in_order(text: String) -> String {
+    const JOB: &str = "| group roles:";
+    const LIST: &str = "| scripts to copy [";
+    if !text.contains(JOB) {
+        return text;
+    }
+    let has_no_order =
+        |line: &str| line.contains(JOB) || (line.contains("| Creating ") && line.contains("/bin/lava-"));
+    let mut lines: Vec<Cow<'_, str>> = text.lines().map(Cow::Borrowed).collect();
+    for run in lines.chunk_by_mut(|one, other| has_no_order(one) && has_no_order(other)) {
+        run.sort_unstable();
+    }
+    for line in &mut lines {
+        let Some((before, list)) = line.split_once(LIST) else { continue };
+        let mut scripts: Vec<&str> = list.trim_end_matches(']').split(", ").collect();
+        scripts.sort_unstable();
+        *line = Cow::Owned(format!("{before}{LIST}{}]", scripts.join(", ")));
+    }
+    lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
 /// Level and message of a line of the log.
@@ -169,6 +193,8 @@ fn entry(level: &str, message: &Value, normaliser: Normaliser<'_>) -> Option<Str
         "debug" if message.starts_with("progress ") => return None,
         // power.py prints one for each piece in which the last output was read, if any.
         "debug" if message.starts_with("Listened to connection for namespace ") => return None,
+        // multinode.py prints one for every tenth time that it asked the coordinator.
+        "debug" if message.starts_with("sending message: ") && message.contains(" waited ") => return None,
         // 2023.01 logs the line with its ending, later ones without.
         "input" => message.strip_suffix('\n').unwrap_or(&message),
         _ => &message,
@@ -392,6 +418,19 @@ mod tests {
     fn too_many_records_end_in_a_mark() {
         let text = line("target", "x").repeat(RECORDS + 7);
         assert!(log(text.as_bytes()).ends_with("[… 7 more target lines left out]\n"));
+    }
+
+    #[test]
+    fn what_has_no_order_in_a_groups_log_is_sorted_and_all_else_stays() {
+        let text = "debug    | scripts to copy ['b', 'a']\ndebug    | Creating /x/bin/lava-send\n\
+                    debug    | group roles:\\tb\ndebug    | group roles:\\ta\ndebug    | Creating /x/bin/lava-group\n\
+                    debug    | end: 2\ndebug    | a\n";
+        let sorted = "debug    | scripts to copy ['a', 'b']\ndebug    | Creating /x/bin/lava-group\n\
+                      debug    | Creating /x/bin/lava-send\ndebug    | group roles:\\ta\ndebug    | group roles:\\tb\n\
+                      debug    | end: 2\ndebug    | a\n";
+        assert_eq!(group_in_order(text.into()), sorted);
+        let alone = text.replace("group roles", "other");
+        assert_eq!(group_in_order(alone.clone()), alone);
     }
 
     proptest! {

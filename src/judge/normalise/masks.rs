@@ -332,7 +332,9 @@ impl Masks {
 /// Values of one job that are known exactly.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
-    exact: Vec<(String, &'static str)>,
+    exact: Vec<(String, Cow<'static, str>)>,
+    /// Ids of all jobs of its group, and what is shown for them.
+    group: Vec<(String, String)>,
     /// Seconds that actions of a name are allowed; the most where there are several.
     allowed: BTreeMap<String, u64>,
 }
@@ -356,9 +358,9 @@ impl Context {
     /// Masks `value` wherever it stands as a word: `[DISPATCHER_IP]` for the worker's
     /// address, `[TOKEN]`, `[WORKER]`, `[SERVER]`, ... A number is masked only where the
     /// text around it says that it is a job's id.
-    pub fn add(&mut self, placeholder: &'static str, value: &str) -> &mut Self {
+    pub fn add(&mut self, placeholder: impl Into<Cow<'static, str>>, value: &str) -> &mut Self {
         if !value.is_empty() {
-            self.exact.push((value.to_owned(), placeholder));
+            self.exact.push((value.to_owned(), placeholder.into()));
             // The longest first: a value may be a part of another one.
             self.exact.sort_by(|(a, _), (b, _)| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         }
@@ -374,6 +376,28 @@ impl Context {
             Ok(any_secret) if !any.is_empty() => any_secret.replace_all(bytes, TOKEN.as_bytes()),
             _ => Cow::Borrowed(bytes),
         }
+    }
+
+    /// Masks the id of a job of the same group wherever only a group's job names one.
+    pub fn add_member(&mut self, placeholder: &str, id: &str) -> &mut Self {
+        self.group.push((id.to_owned(), placeholder.to_owned()));
+        self
+    }
+
+    /// `text` with the ids of the group's jobs masked, where words around them say that they are.
+    fn members<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        if self.group.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        NUMBER.replace_all(text, |found: &regex::Captures<'_>| {
+            let number = found.get(0).map_or(0..0, |found| found.range());
+            let (before, after) = (&text[..number.start], &text[number.end..]);
+            let member = self.group.iter().find(|(id, _)| *id == found[0]);
+            match member.filter(|_| names_a_member(before, after)) {
+                Some((_, placeholder)) => placeholder.clone(),
+                None => found[0].to_owned(),
+            }
+        })
     }
 
     /// Masks the ports of consoles, as dictionaries name them.
@@ -403,7 +427,7 @@ impl Context {
     }
 
     pub(super) fn apply(&self, text: &str, masks: &Masks) -> String {
-        let mut text = Cow::Borrowed(text);
+        let mut text = self.members(text);
         for (value, placeholder) in &self.exact {
             if text.contains(value.as_str()) {
                 text = Cow::Owned(replace_word(&text, value, placeholder, masks));
@@ -414,6 +438,29 @@ impl Context {
         }
         text.into_owned()
     }
+}
+
+static NUMBER: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new("[0-9]+").expect("a constant, and tests use it"));
+
+/// Whether what stands around a number says that it is the id of one of a group's jobs:
+/// a line of `lava-group` (tabs around it), a key of what `lava-wait` gives (`12:note=…`,
+/// `{'12': {…}}`), the group's protocol (`"client_name": "12"`, `"nodeID": "12"`,
+/// `LAVA_HOSTNAME='12'`).
+fn names_a_member(before: &str, after: &str) -> bool {
+    const KEYS: [&str; 3] = ["client_name", "nodeID", "LAVA_HOSTNAME"];
+    let tab = |text: &str| text.ends_with('\t') || text.ends_with("\\t");
+    if tab(before) && (after.starts_with('\t') || after.starts_with("\\t")) {
+        return true;
+    }
+    let value = after.strip_prefix(':').and_then(|rest| rest.split_once('=')).map(|(name, _)| name);
+    let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
+    if value.is_some_and(is_name) && !before.ends_with(|c: char| c.is_alphanumeric() || c == '.') {
+        return true;
+    }
+    let is_key = before.ends_with(['\'', '"']) && (after.starts_with("': {") || after.starts_with("\": {"));
+    let word = before.trim_end_matches(['"', '\'', ' ', ':', '=']);
+    is_key || (word.len() < before.len() && KEYS.iter().any(|key| word.ends_with(key)))
 }
 
 /// Replaces `value` where it is not a part of a longer word or number.
@@ -544,6 +591,31 @@ mod tests {
             "setenv serverip [DISPATCHER_IP]"
         );
         assert_eq!(mask(Scope::Board, "4711", "it took (timeout 00:00:01)"), "it took (timeout 00:00:01)");
+    }
+
+    #[test]
+    fn the_ids_of_a_groups_jobs_are_masked_where_only_a_group_has_them() {
+        let masks = Masks::new();
+        let mut context = Context::new(Some("3"));
+        context.add_member("[JOB_ID]", "3").add_member("[JOB_ID of client 1]", "4");
+        let mask = |text: &str| Normaliser { masks: &masks, context: &context }.mask(Scope::Lava, text);
+        for (text, masked) in [
+            ("group roles:\\t4\\tclient", "group roles:\\t[JOB_ID of client 1]\\tclient"),
+            (
+                "<LAVA_WAIT_COMPLETE 4:note=two words>",
+                "<LAVA_WAIT_COMPLETE [JOB_ID of client 1]:note=two words>",
+            ),
+            ("reply={'3': {'sum': 'a=4'}}", "reply={'[JOB_ID]': {'sum': 'a=4'}}"),
+            (
+                r#"{"client_name": "4", "poll_delay": 3}"#,
+                r#"{"client_name": "[JOB_ID of client 1]", "poll_delay": 3}"#,
+            ),
+            ("LAVA_HOSTNAME='3'", "LAVA_HOSTNAME='[JOB_ID]'"),
+            (r#"{"level": "3", "case": "4"}"#, r#"{"level": "3", "case": "4"}"#),
+            ("start: 4 finalize, 14:a=b", "start: 4 finalize, 14:a=b"),
+        ] {
+            assert_eq!(mask(text), masked);
+        }
     }
 
     #[test]

@@ -59,6 +59,8 @@ struct Entry<'a> {
     apart: [Option<Parts>; 2],
     console: Cow<'a, Moment>,
     timeline: Vec<Bar<'a>>,
+    /// The jobs that it is of; one without a name where there is only one.
+    jobs: Vec<&'a str>,
     /// Seconds along it.
     axis: Vec<String>,
     /// How long that is, in percent of the longest scenario's.
@@ -113,6 +115,7 @@ struct Cause<'a> {
 #[derive(Serialize)]
 struct Bar<'a> {
     lane: Lane,
+    job: &'a str,
     kind: &'a str,
     name: &'a str,
     left: String,
@@ -328,6 +331,7 @@ fn bars(row: &Row) -> Vec<Bar<'_>> {
     spans
         .map(|span| Bar {
             lane: span.lane,
+            job: &span.job,
             kind: &span.kind,
             name: &span.name,
             left: percent(span.from, length),
@@ -335,6 +339,16 @@ fn bars(row: &Row) -> Vec<Bar<'_>> {
             took: format!("{:.1} s", span.to - span.from),
         })
         .collect()
+}
+
+fn jobs(row: &Row) -> Vec<&str> {
+    let mut jobs: Vec<&str> = Vec::new();
+    for span in row.outcome.iter().flat_map(|outcome| &outcome.timeline) {
+        if !jobs.contains(&span.job.as_str()) {
+            jobs.push(&span.job);
+        }
+    }
+    jobs
 }
 
 fn entry<'a>(row: &'a Row, run: &'a Run, settings: &Settings, longest: f64, left: &mut usize) -> Entry<'a> {
@@ -357,6 +371,7 @@ fn entry<'a>(row: &'a Row, run: &'a Run, settings: &Settings, longest: f64, left
             .map_or_else(Default::default, apart),
         console: outcome.map_or_else(Cow::default, |outcome| Cow::Borrowed(&outcome.console)),
         timeline: bars(row),
+        jobs: jobs(row),
         axis: (0..=4).map(|part| format!("{:.1} s", length(row) * f64::from(part) / 4.0)).collect(),
         share: percent(length(row), longest),
         folder: folder.to_string_lossy().into_owned(),
