@@ -2,7 +2,7 @@
 //! It is also what `meta-lava ghost` does with the same words.
 
 use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
@@ -12,7 +12,7 @@ use crate::control::{self, Request};
 use crate::daemon::{self, Settings};
 use crate::ledger::PowerAction;
 use crate::linux::sandbox;
-use crate::{collect, tools};
+use crate::{collect, tools, trial};
 
 /// The words after `ghost`.
 #[derive(Debug, Subcommand)]
@@ -88,6 +88,18 @@ pub enum Command {
     },
     /// List the kinds of firmware
     Kinds,
+    /// Find out whether boards can be played in this container; ends with JSON on standard output
+    Trial {
+        /// Where LAVA unpacks root file systems
+        #[arg(long, default_value_os_t = trial::folder())]
+        folder: PathBuf,
+        /// Write the JSON to this file instead
+        #[arg(long)]
+        report: Option<PathBuf>,
+        /// Be the one program of the board that it tries
+        #[arg(long, hide = true)]
+        inside: bool,
+    },
 }
 
 /// Power actions on the command line.
@@ -166,6 +178,8 @@ pub fn main(command: Command) -> ExitCode {
             }
             Ok(ExitCode::SUCCESS)
         }
+        Command::Trial { inside: true, .. } => trial::inside().map(|()| ExitCode::SUCCESS),
+        Command::Trial { folder, report, .. } => try_boards(&folder, report.as_deref()),
     });
     if let Some(socket) = called_by_lava {
         control::account(&socket);
@@ -191,6 +205,20 @@ fn report(result: Result<ExitCode, String>) -> ExitCode {
         eprintln!("ghost: {error}");
         ExitCode::FAILURE
     })
+}
+
+fn try_boards(folder: &Path, to: Option<&Path>) -> Result<ExitCode, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    let findings = runtime.block_on(trial::run(folder));
+    let text = serde_json::to_string(&findings).map_err(|error| error.to_string())?;
+    match to {
+        Some(path) => std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?,
+        None => println!("{text}"),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn run_daemon(settings: &Settings) -> Result<ExitCode, String> {

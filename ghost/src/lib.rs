@@ -21,3 +21,4 @@ pub mod memory;
 pub mod net;
 pub mod patience;
 pub mod tools;
+pub mod trial;

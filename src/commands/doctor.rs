@@ -1,17 +1,22 @@
-//! `meta-lava doctor`: is this machine ready.
+//! `meta-lava doctor`: is this machine ready. What can be tried is tried.
 
 use std::path::Path;
 
+use futures_util::future::join_all;
+
 use crate::commands::print;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exit_code::Exit;
+use crate::interrupt::Interrupt;
 use crate::programs::{has_program, may_install};
 use crate::stack::compose::Compose;
 use crate::stack::docker::Engine;
 use crate::stack::docker::engine::{Preflight, disk_free};
+use crate::stack::docker::objects::tail;
 use crate::stack::images;
 use crate::stack::images::base;
 use crate::stack::sweep::{self, State};
+use crate::stack::{server_kind, trial};
 
 /// Room for all images with their layers, and for a run.
 const DISK_NEEDED: u64 = 4 << 30;
@@ -57,13 +62,19 @@ pub async fn run(_args: Args) -> Result<Exit> {
     }
     lines.push(cores(std::thread::available_parallelism().map_or(0, usize::from)));
     let compose = match Compose::find().await {
-        Ok(compose) => compose.describe().await,
+        Ok(compose) => compose.describe().await.map(|text| (compose, text)),
         Err(error) => Err(error),
     };
-    match compose {
-        Ok(text) => lines.push(line(Health::Ok, "compose", text)),
-        Err(error) => lines.push(line(Health::Fail, "compose", error.to_string())),
-    }
+    let compose = match compose {
+        Ok((compose, text)) => {
+            lines.push(line(Health::Ok, "compose", text));
+            Some(compose)
+        }
+        Err(error) => {
+            lines.push(line(Health::Fail, "compose", error.to_string()));
+            None
+        }
+    };
     match Engine::connect().await {
         Err(error) => lines.push(line(Health::Fail, "docker", error.to_string())),
         Ok(engine) => match engine.preflight().await {
@@ -71,6 +82,11 @@ pub async fn run(_args: Args) -> Result<Exit> {
             Ok(preflight) => {
                 docker(&engine, &preflight, &mut lines);
                 if let Ok(root) = &root {
+                    let (files, container) = tokio::join!(
+                        try_files(&engine, root, compose.as_ref()),
+                        try_container(&engine, root, &preflight.architecture)
+                    );
+                    lines.extend(files.into_iter().chain(container?));
                     about_images(&engine, root, &mut lines).await;
                 }
                 left_behind(&engine, &mut lines).await;
@@ -109,12 +125,20 @@ fn docker(engine: &Engine, found: &Preflight, lines: &mut Vec<Line>) {
             found.storage_driver
         ),
     ));
+    if found.is_podman {
+        lines.push(line(Health::Ok, "docker", "it is Podman, which speaks Docker's API"));
+    }
     if !engine.host().is_local() {
-        lines.push(line(
-            Health::Ok,
-            "docker",
-            "the engine is on another machine: LAVA is reached through tunnels",
-        ));
+        let text = if engine.host().is_loopback() {
+            "the engine is behind a port of this machine: LAVA is reached through tunnels, as if it were elsewhere"
+        } else {
+            "the engine is on another machine: LAVA is reached through tunnels"
+        };
+        lines.push(line(Health::Ok, "docker", text));
+    }
+    for untried in &found.untried {
+        let text = format!("{untried}; what a run needs is tried here, and before each run");
+        lines.push(line(Health::Warn, "docker", text));
     }
     if found.memory > 0 && found.memory < MEMORY_GOOD {
         let text = format!("{}; with many jobs at once it may not be enough", size(found.memory));
@@ -132,6 +156,55 @@ fn docker(engine: &Engine, found: &Preflight, lines: &mut Vec<Line>) {
             _ => line(Health::Ok, "disk", text),
         });
     }
+}
+
+/// Has the Compose tool read what it is given in a run, for each kind of server, and talk to the engine.
+async fn try_files(engine: &Engine, root: &Path, compose: Option<&Compose>) -> Vec<Line> {
+    let Some(compose) = compose else { return Vec::new() };
+    let overlays = server_kind::KINDS.into_iter().map(|kind| kind.overlay);
+    let tried = join_all(overlays.map(|overlay| compose.try_files(engine, root, overlay))).await;
+    let mut lines: Vec<Line> = Vec::new();
+    for tried in tried {
+        let found = match tried {
+            Err(error) => line(Health::Fail, "compose", error.to_string()),
+            Ok(said) if !said.trim().is_empty() => {
+                line(Health::Warn, "compose", format!("it says of the files of a run: {}", tail(&said, 5)))
+            }
+            Ok(_) => line(Health::Ok, "compose", "it reads the files of a run, and reaches the engine"),
+        };
+        if !lines.contains(&found) {
+            lines.push(found);
+        }
+    }
+    lines
+}
+
+/// Has the engine do with the smallest container what it has to do with a worker.
+async fn try_container(engine: &Engine, root: &Path, architecture: &str) -> Result<Vec<Line>> {
+    let run = sweep::new_run_name();
+    let left = format!("a container of run {run} may be left behind; `meta-lava clean` removes it");
+    let interrupt = Interrupt::listen(move || left.clone())?;
+    let tried = interrupt.or(trial::run(engine, root, &run, architecture)).await;
+    let swept = sweep::sweep_run(engine, &run).await;
+    let mut lines = match tried {
+        Err(Error::Interrupted) => return Err(Error::Interrupted),
+        Err(error) => vec![line(Health::Fail, "container", format!("{error}; no run could begin"))],
+        Ok(findings) => findings
+            .iter()
+            .filter_map(|finding| {
+                let health = if trial::is_needed(finding) { Health::Fail } else { Health::Warn };
+                Some(line(health, "container", trial::consequence(finding)?))
+            })
+            .collect(),
+    };
+    if lines.is_empty() {
+        let text = "one that is allowed what a worker is does what a worker and its boards need";
+        lines.push(line(Health::Ok, "container", text));
+    }
+    if let Err(error) = swept {
+        lines.push(line(Health::Warn, "container", format!("{error}; `meta-lava clean` may remove it")));
+    }
+    Ok(lines)
 }
 
 async fn about_images(engine: &Engine, root: &Path, lines: &mut Vec<Line>) {

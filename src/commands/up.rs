@@ -18,7 +18,7 @@ use crate::stack::compose::Compose;
 use crate::stack::docker::Engine;
 use crate::stack::images::{self, LavaArgs};
 use crate::stack::sweep::{self, Purpose};
-use crate::stack::{ADMIN, Lab, Spec, Stack, clean_up, worker_names};
+use crate::stack::{ADMIN, Lab, Spec, Stack, clean_up, ready, worker_names};
 
 /// Options of `up`.
 #[derive(Debug, clap::Args)]
@@ -126,6 +126,7 @@ async fn bring_up(
             engine.host().address
         )));
     }
+    ready::before_a_run(engine, root).await?;
     sweep::sweep_stale(engine).await?;
     let images = images::ensure(engine, root, lava, events).await?;
     let spec = Spec {

@@ -15,7 +15,7 @@ use crate::stack::compose::{self, Compose};
 use crate::stack::docker::Engine;
 use crate::stack::images::{self, Lava, LavaArgs};
 use crate::stack::sweep::{self, Purpose};
-use crate::stack::{self, Lab, Spec, Stack};
+use crate::stack::{self, Lab, Spec, Stack, ready};
 
 /// Where reports go by default, below the repository's root; a folder for each run.
 pub const REPORTS: &str = "target/meta-lava";
@@ -194,7 +194,7 @@ impl Session<'_> {
         lab(Series::OLDEST)?.check(&stack::worker_names(workers))?;
         Compose::find().await?;
         let engine = self.interrupt.or(Engine::connect()).await?;
-        let cpus = engine.preflight().await?.cpus;
+        let cpus = ready::before_a_run(&engine, self.root).await?.cpus;
         for line in self.interrupt.or(sweep::sweep_stale(&engine)).await? {
             self.say(Event::Warning(line));
         }

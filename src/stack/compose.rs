@@ -18,11 +18,16 @@ use crate::scenario::Problem;
 use crate::stack::docker::Engine;
 use crate::stack::docker::host::Host;
 use crate::stack::docker::objects::tail;
+use crate::stack::sweep;
 
 /// How long the tool may take to tell its version.
 const ASK: Duration = Duration::from_secs(20);
 /// How long it may take to start or stop a stack.
 const WORK: Duration = Duration::from_secs(300);
+
+/// What helps when the tool and the engine do not understand each other.
+const NEWER: &str = "Compose v1 (`docker-compose` 1.x) is not made for new engines: install the plugin (Docker's own \
+                     packages: `docker-compose-plugin`; Debian 13 and newer: `docker-compose`)";
 
 /// The tool as it is found on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +106,7 @@ impl Compose {
         let scale = format!("worker={workers}");
         self.run(engine, project, &["up", "--detach", "--no-build", "--scale", &scale], "start the stack")
             .await
+            .map(|_| ())
     }
 
     /// Stops and removes everything of it, volumes included.
@@ -109,14 +115,43 @@ impl Compose {
     /// [`Error::Infrastructure`] with the end of what the tool said.
     pub async fn down(&self, engine: &Engine, project: &Project) -> Result<()> {
         let arguments = ["down", "--volumes", "--remove-orphans", "--timeout", "1"];
-        self.run(engine, project, &arguments, "take the stack down").await
+        self.run(engine, project, &arguments, "take the stack down").await.map(|_| ())
+    }
+
+    /// Has the tool read the very files of a run, those of the topology below `root` with
+    /// `overlay` of that folder over it, and ask the engine about the project; gives what it
+    /// warned about.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when it does not understand the files, or can't talk to the engine.
+    pub async fn try_files(&self, engine: &Engine, root: &Path, overlay: Option<&str>) -> Result<String> {
+        let run = sweep::new_run_name();
+        let folder = sweep::temporary_folder(&run)?;
+        let file = write_labelled(root, &sweep::labels(&run, sweep::Purpose::Run), folder.path())?;
+        let overlay = overlay.map(|overlay| root.join("compose").join(overlay));
+        let files = [file].into_iter().chain(overlay).collect();
+        let project = Project { name: sweep::project(&run), files, environment: Vec::new() };
+        let read = self.run(engine, &project, &["config", "--quiet"], "read the files of a run").await?;
+        let what = "ask the engine about a stack";
+        match self.run(engine, &project, &["ps", "--quiet"], what).await {
+            Ok(asked) => Ok([read, asked].concat()),
+            Err(error) => Err(Error::Infrastructure(format!("{error}\n{NEWER}"))),
+        }
     }
 
     /// Runs the tool in a task of its own, which goes on when its caller has
     /// lost interest: an engine that was asked for a container makes it, also
     /// after who asked was killed, and then nobody would remove it. What is
     /// next done to the project waits for the task.
-    async fn run(&self, engine: &Engine, project: &Project, arguments: &[&str], what: &str) -> Result<()> {
+    ///
+    /// Gives what it said beside its outcome.
+    async fn run(
+        &self,
+        engine: &Engine,
+        project: &Project,
+        arguments: &[&str],
+        what: &str,
+    ) -> Result<String> {
         let (tool, host, project) = (self.command.clone(), engine.host().clone(), project.clone());
         let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
         let failed = format!("could not {what} with `{}`: ", tool.join(" "));
@@ -126,7 +161,7 @@ impl Compose {
             execute(&tool, &host, &project, &arguments).await
         });
         match task.await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(said)) => Ok(said),
             Ok(Err(said)) => Err(Error::Infrastructure(format!("{failed}{said}"))),
             Err(error) => Err(Error::Infrastructure(format!("{failed}{error}"))),
         }
@@ -140,13 +175,13 @@ fn turn(project: &str) -> Arc<tokio::sync::Mutex<()>> {
     Arc::clone(turns.entry(project.to_owned()).or_default())
 }
 
-/// Runs the tool to its end; `Err` is what it said.
+/// Runs the tool to its end; `Err` is what it said, and `Ok` what it said on standard error.
 async fn execute(
     tool: &[String],
     host: &Host,
     project: &Project,
     arguments: &[String],
-) -> Result<(), String> {
+) -> Result<String, String> {
     let (program, first) = tool.split_first().ok_or("it has no name")?;
     let mut command = Command::new(program);
     command.args(first).arg("--project-name").arg(&project.name);
@@ -162,6 +197,8 @@ async fn execute(
     }
     host.hand_to(&mut command);
     command
+        // v1 then speaks the engine's own version of the API, whoever has built it. v2 always does.
+        .env("COMPOSE_API_VERSION", "auto")
         .envs(project.environment.iter().map(|(key, value)| (key, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -179,7 +216,7 @@ async fn execute(
     };
     group.0 = None;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stderr).into_owned());
     }
     let said = [output.stdout, output.stderr].concat();
     Err(format!("it ended with {}:\n{}", output.status, tail(&String::from_utf8_lossy(&said), 20)))
@@ -239,10 +276,22 @@ pub fn check(root: &Path) -> Result<(), Problem> {
 ///
 /// # Errors
 /// [`Error::Usage`] when it is no Compose file.
-pub fn labelled(file: &Path, labels: &[(String, String)]) -> Result<String> {
+fn labelled(file: &Path, labels: &[(String, String)]) -> Result<String> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| Error::Usage(format!("could not read {}: {error}", file.display())))?;
     with_labels(&text, labels).map_err(|why| Error::Usage(format!("{}: {why}", file.display())))
+}
+
+/// Writes that file into `folder`; its path.
+///
+/// # Errors
+/// As [`labelled`]; [`Error::Infrastructure`] when it can't be written.
+pub fn write_labelled(root: &Path, labels: &[(String, String)], folder: &Path) -> Result<PathBuf> {
+    let topology = labelled(&root.join(MARK), labels)?;
+    let file = folder.join("compose.yaml");
+    std::fs::write(&file, topology)
+        .map_err(|error| Error::Infrastructure(format!("could not write {}: {error}", file.display())))?;
+    Ok(file)
 }
 
 fn with_labels(text: &str, labels: &[(String, String)]) -> Result<String, String> {

@@ -5,8 +5,10 @@ pub mod docker;
 pub mod endpoint;
 pub mod images;
 pub mod provision;
+pub mod ready;
 pub mod server_kind;
 pub mod sweep;
+pub mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -30,7 +32,7 @@ use crate::lava::events::{Events, LavaEvent, Subject};
 use crate::lava::series::Series;
 use crate::lava::words::{DeviceHealth, DeviceState, WorkerState};
 use crate::secret::Secret;
-use crate::stack::compose::{Compose, Project, labelled};
+use crate::stack::compose::{Compose, Project, write_labelled};
 use crate::stack::docker::Engine;
 use crate::stack::docker::archive::{Archive, Owner};
 use crate::stack::docker::objects::{Container, Object, tail};
@@ -687,7 +689,9 @@ async fn take_down(
     Ok(left)
 }
 
-fn compose_file(root: &Path) -> PathBuf {
+/// The topology below `root`.
+#[must_use]
+pub fn compose_file(root: &Path) -> PathBuf {
     root.join("compose").join("compose.yaml")
 }
 
@@ -703,10 +707,7 @@ fn configuration(root: &Path, kind: &ServerKind) -> Result<Vec<(&'static str, Ve
 }
 
 fn project(spec: &Spec, files: &Path, token: &Secret) -> Result<Project> {
-    let topology = labelled(&compose_file(&spec.root), &sweep::labels(&spec.run, spec.purpose))?;
-    let file = files.join("compose.yaml");
-    std::fs::write(&file, topology)
-        .map_err(|error| Error::Infrastructure(format!("could not write {}: {error}", file.display())))?;
+    let file = write_labelled(&spec.root, &sweep::labels(&spec.run, spec.purpose), files)?;
     let kind = spec.images.server_kind;
     let password = match &spec.password {
         None if kind.needs_password => Some(Secret::random()),

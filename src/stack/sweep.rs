@@ -22,6 +22,8 @@ pub const OWNER: &str = "meta-lava.owner";
 pub const PURPOSE: &str = "meta-lava.purpose";
 /// Label with the time of its making, in seconds since 1970.
 pub const STARTED: &str = "meta-lava.started";
+/// Repository of the images that are made to try an engine; their tags are names of runs.
+pub const TRIAL: &str = "meta-lava/trial";
 /// Begin of the names of Compose projects and temporary folders.
 pub const PREFIX: &str = "meta-lava-";
 /// A run whose owner can't be looked at (another container, another machine) is
@@ -40,7 +42,9 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    fn word(self) -> &'static str {
+    /// As the label has it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
         match self {
             Self::Run => "run",
             Self::Up => "up",
@@ -223,7 +227,8 @@ pub struct Found {
 pub async fn find(engine: &Engine) -> Result<Vec<Found>> {
     let local = engine.host().is_local();
     let mut found: Vec<Found> = Vec::new();
-    for object in engine.objects(RUN).await? {
+    let (objects, images) = tokio::try_join!(engine.objects(RUN), engine.trial_images(TRIAL))?;
+    for object in objects.into_iter().chain(images) {
         let run = object.labels.get(RUN).cloned().unwrap_or_default();
         match found.iter_mut().find(|found| found.run == run) {
             Some(found) => found.objects.push(object),
@@ -273,7 +278,9 @@ pub async fn sweep_stale(engine: &Engine) -> Result<Vec<String>> {
 /// # Errors
 /// [`Error::Infrastructure`] with all that could not be removed.
 pub async fn sweep_run(engine: &Engine, run: &str) -> Result<Vec<String>> {
-    let objects = engine.objects(&format!("{RUN}={run}")).await?;
+    let label = format!("{RUN}={run}");
+    let (mut objects, images) = tokio::try_join!(engine.objects(&label), engine.trial_images(TRIAL))?;
+    objects.extend(images.into_iter().filter(|image| image.labels.get(RUN).is_some_and(|name| name == run)));
     remove(engine, &objects).await
 }
 
@@ -299,7 +306,7 @@ pub async fn leftovers(engine: &Engine, run: &str) -> Result<Vec<Object>> {
 /// # Errors
 /// [`Error::Infrastructure`] with all that could not be removed.
 pub async fn remove(engine: &Engine, objects: &[Object]) -> Result<Vec<String>> {
-    for kind in [Kind::Container, Kind::Network, Kind::Volume] {
+    for kind in [Kind::Container, Kind::Network, Kind::Volume, Kind::Image] {
         let removals =
             objects.iter().filter(|object| object.kind == kind).map(|object| engine.remove(object));
         all(join_all(removals).await)?;

@@ -14,6 +14,7 @@ mod faults_of_the_engine;
 mod hostile_boards;
 mod interrupts;
 mod kills;
+mod kinds_of_engines;
 mod proxy;
 mod report;
 mod repository;

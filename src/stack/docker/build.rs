@@ -203,7 +203,7 @@ impl Engine {
         })
     }
 
-    /// Makes an image of the tar of a root file system; gives its id.
+    /// Makes an image of the tar of a root file system.
     ///
     /// # Errors
     /// [`Error::Infrastructure`] when the engine refuses.
@@ -211,11 +211,22 @@ impl Engine {
     where
         S: Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static,
     {
+        self.import_with(repository, tag, tar, vec!["CMD [\"bash\"]".to_owned()]).await
+    }
+
+    /// As [`Engine::import`], with lines of a Dockerfile that say what the image is.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when the engine refuses.
+    pub async fn import_with<S>(&self, repository: &str, tag: &str, tar: S, lines: Vec<String>) -> Result<()>
+    where
+        S: Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static,
+    {
         let options = CreateImageOptionsBuilder::default()
             .from_src("-")
             .repo(repository)
             .tag(tag)
-            .changes(vec!["CMD [\"bash\"]".to_owned()])
+            .changes(lines)
             .build();
         let body = bollard::body_try_stream(tar);
         let mut stream = Box::pin(self.docker.create_image(Some(options), Some(body), None));

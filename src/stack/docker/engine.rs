@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::host::{Host, host, is_tcp};
+use super::kind;
 use super::tls;
 use crate::error::{Error, Result, chain};
 
@@ -20,6 +21,8 @@ pub struct Engine {
     host: Host,
     version: String,
     api: String,
+    min_api: String,
+    is_podman: bool,
 }
 
 /// What is known about an engine.
@@ -29,6 +32,12 @@ pub struct Preflight {
     pub version: String,
     /// Version of its API.
     pub api: String,
+    /// The oldest version of the API that it still answers to.
+    pub min_api: String,
+    /// Whether it is Podman, which speaks Docker's API.
+    pub is_podman: bool,
+    /// What is not known of its kind, each in a sentence; a run then tries it first.
+    pub untried: Vec<String>,
     /// `amd64`, `arm64`, ... as Docker says it.
     pub architecture: String,
     /// `linux` or `windows`.
@@ -82,6 +91,8 @@ impl Engine {
             Ok(Err(error)) => return Err(unreachable(&host, &error)),
             Ok(Ok(found)) => found,
         };
+        let is_podman = kind::is_podman(&version);
+        let min_api = version.min_api_version.unwrap_or_default();
         let api = version.api_version.unwrap_or_default();
         let version = version.version.unwrap_or_else(|| "?".into());
         if parse_version(&api) < (1, 41) {
@@ -92,7 +103,7 @@ impl Engine {
             )));
         }
         tracing::debug!(host = host.address, version, api, "connected to the engine");
-        Ok(Self { docker, host, version, api })
+        Ok(Self { docker, host, version, api, min_api, is_podman })
     }
 
     /// Its address.
@@ -121,7 +132,8 @@ impl Engine {
     /// Asks what kind of engine it is.
     ///
     /// # Errors
-    /// [`Error::Infrastructure`] when it does not say, or is not for Linux containers.
+    /// [`Error::Infrastructure`] when it does not say, or is of a kind that a run can't work on:
+    /// for other than Linux containers, or in a user namespace.
     pub async fn preflight(&self) -> Result<Preflight> {
         let info = tokio::time::timeout(CONNECT, self.docker.info())
             .await
@@ -141,11 +153,19 @@ impl Engine {
                 self.host.address
             )));
         }
+        let security = info.security_options.unwrap_or_default();
+        if let Some(why) = kind::refusal(&security) {
+            return Err(Error::Infrastructure(format!("the Docker engine at {} {why}", self.host.address)));
+        }
+        let architecture = docker_architecture(&info.architecture.unwrap_or_default());
         let data_root = PathBuf::from(info.docker_root_dir.unwrap_or_default());
         Ok(Preflight {
             version: self.version.clone(),
             api: self.api.clone(),
-            architecture: docker_architecture(&info.architecture.unwrap_or_default()),
+            min_api: self.min_api.clone(),
+            is_podman: self.is_podman,
+            untried: kind::untried(&security, &architecture, self.is_podman),
+            architecture,
             os,
             storage_driver: info.driver.unwrap_or_default(),
             cpus: usize::try_from(info.ncpu.unwrap_or_default()).unwrap_or_default(),
@@ -229,7 +249,9 @@ pub(super) fn label_filter(label: &str) -> HashMap<String, Vec<String>> {
     HashMap::from([("label".to_owned(), vec![label.to_owned()])])
 }
 
-fn parse_version(text: &str) -> (u32, u32) {
+/// A version of the API, for comparing.
+#[must_use]
+pub fn parse_version(text: &str) -> (u32, u32) {
     let mut parts = text.split('.').map(|part| part.parse().unwrap_or(0));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }

@@ -31,6 +31,16 @@ impl Host {
         self.address.starts_with("unix://")
     }
 
+    /// Whether its address is a port of this machine, behind which it may still be anywhere.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        let rest = self.address.split_once("://").map_or("", |(_, rest)| rest);
+        let host = rest.rsplit_once(':').map_or(rest, |(host, _)| host).trim_matches(['[', ']']);
+        is_tcp(&self.address)
+            && (host == "localhost"
+                || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback()))
+    }
+
     /// Has another program, which reads Docker's variables, talk to the same engine
     /// in the same way, whatever else these variables say.
     pub fn hand_to(&self, command: &mut tokio::process::Command) {
@@ -175,7 +185,7 @@ mod tests {
         assert_eq!(chosen(&[("DOCKER_CONTEXT", "default")], home).unwrap().address, DEFAULT_HOST);
         let named = chosen(&[("DOCKER_HOST", "tcp://10.0.0.1:2375")], home).unwrap();
         assert_eq!((named.address.as_str(), &named.tls), ("tcp://10.0.0.1:2375", &None));
-        assert!(!named.is_local());
+        assert!(!named.is_local() && !named.is_loopback());
     }
 
     #[test]
@@ -193,6 +203,20 @@ mod tests {
             assert_eq!(found, Tls { folder: "/home/user/.docker".into(), by: By::VariableAlone(name) });
             let found = tls(&[tcp, (name, value), ("DOCKER_CONFIG", "/etc/docker-client")]).unwrap();
             assert_eq!(found.folder, Path::new("/etc/docker-client"));
+        }
+    }
+
+    #[test]
+    fn a_port_of_this_machine_is_known() {
+        let is_loopback =
+            |address: &str| Host { address: address.into(), source: String::new(), tls: None }.is_loopback();
+        for address in
+            ["tcp://127.0.0.1:2375", "tcp://localhost:2376", "tcp://[::1]:2375", "http://127.0.0.1"]
+        {
+            assert!(is_loopback(address), "{address}");
+        }
+        for address in ["tcp://docker:2376", "tcp://10.0.0.1:2375", "unix:///127.0.0.1", "127.0.0.1"] {
+            assert!(!is_loopback(address), "{address}");
         }
     }
 

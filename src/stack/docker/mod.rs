@@ -6,8 +6,10 @@ pub mod build;
 pub mod engine;
 pub mod exec;
 pub mod host;
+mod kind;
 pub mod objects;
 pub mod once;
 pub mod tls;
+pub mod trial;
 
 pub use engine::Engine;

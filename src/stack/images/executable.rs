@@ -5,18 +5,29 @@ use std::path::PathBuf;
 use super::recipe::{Content, File, unreadable};
 use crate::error::{Error, Result};
 
+/// Through the link, so that it is found when it was replaced while running.
+const OWN: &str = "/proc/self/exe";
+
 /// Our own executable, which is the ghost and the world in the images.
 ///
 /// # Errors
 /// [`Error::Infrastructure`] when it would not run there.
 pub(super) fn own(architecture: &str) -> Result<File> {
-    // Through the link, so that it is found when it was replaced while running.
-    let path = PathBuf::from("/proc/self/exe");
+    let hash = meta_lava_formats::sha256(&bytes(architecture)?);
+    Ok(File { executable: true, hash, content: Content::At(OWN.into()) })
+}
+
+/// Its bytes.
+///
+/// # Errors
+/// As [`own`].
+pub fn bytes(architecture: &str) -> Result<Vec<u8>> {
+    let path = PathBuf::from(OWN);
     let bytes = std::fs::read(&path).map_err(|error| unreadable(&path, &error))?;
     check(&bytes, architecture).map_err(|reason| {
         Error::Infrastructure(format!("this executable can't be the ghost in the images: {reason}"))
     })?;
-    Ok(File { executable: true, hash: meta_lava_formats::sha256(&bytes), content: Content::At(path) })
+    Ok(bytes)
 }
 
 /// Whether an executable runs in any image of an architecture: statically

@@ -2,7 +2,7 @@
 
 pub mod base;
 mod debian;
-mod executable;
+pub mod executable;
 mod lava;
 mod lock;
 mod recipe;

@@ -27,7 +27,7 @@ pub struct ServerKind {
 }
 
 /// All kinds.
-const KINDS: [&ServerKind; 2] = [&own::KIND, &upstream::KIND];
+pub const KINDS: [&ServerKind; 2] = [&own::KIND, &upstream::KIND];
 
 /// The kind of the image `name`, whose entrypoint is `entrypoint`.
 ///
