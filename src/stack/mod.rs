@@ -72,7 +72,7 @@ const ABOUT: &str = r#"
 python3 -c 'import platform; print("python", platform.python_version())
 import django; print("django", django.get_version())'
 for postgres in /usr/lib/postgresql/*/bin/postgres; do
-    "$postgres" --version | sed -n 's/^postgres (PostgreSQL) \([^ ]*\).*/postgresql /p'
+    "$postgres" --version | sed -n 's/^postgres (PostgreSQL) \([^ ]*\).*/postgresql \1/p'
 done
 "#;
 
