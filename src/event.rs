@@ -1,6 +1,7 @@
-//! The stream of events of a run. The terminal, `run.json`, `junit.xml` and
-//! `index.html` are all made from it and from nothing else.
+//! The stream of events of a run. The terminal, `run.json` and `junit.xml` are made from it
+//! and from nothing else; `index.html` also shows the texts that are kept beside it.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -132,6 +133,15 @@ pub struct Deviation {
     pub times: usize,
     /// The first of them.
     pub first: Difference,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = |line: &Option<String>| line.as_deref().map_or_else(|| "its end".into(), printable);
+        let (snapshot, expected, found) =
+            (printable(&self.snapshot), line(&self.expected), line(&self.found));
+        write!(f, "{snapshot}, line {}: expected `{expected}`, found `{found}`", self.line)
+    }
 }
 
 /// Some lines of a board's console, for people.

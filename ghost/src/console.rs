@@ -377,7 +377,7 @@ impl Console {
         }
         self.raw_line.extend(self.pending.drain(..));
         if !self.raw_line.is_empty() {
-            let text = caret(&std::mem::take(&mut self.raw_line));
+            let text = text(&std::mem::take(&mut self.raw_line));
             self.port.ledger.take(Event::Key { uart: self.port.uart, text });
         }
     }
@@ -464,7 +464,7 @@ impl Console {
     /// The next key, if one comes within `wait`. Noted as a key, not as a line.
     pub async fn key(&mut self, wait: Duration) -> Option<u8> {
         let byte = tokio::time::timeout(wait, self.byte()).await.ok()?;
-        self.port.ledger.take(Event::Key { uart: self.port.uart, text: caret(&[byte]) });
+        self.port.ledger.take(Event::Key { uart: self.port.uart, text: text(&[byte]) });
         Some(byte)
     }
 
@@ -502,7 +502,7 @@ impl Console {
                 }
                 0x03 => {
                     self.send(&echo).await;
-                    self.port.ledger.take(Event::Key { uart: self.port.uart, text: caret(&line) + "^C" });
+                    self.port.ledger.take(Event::Key { uart: self.port.uart, text: text(&line) + "\u{3}" });
                     return Input::Interrupt;
                 }
                 0x08 | 0x7f => {
@@ -543,25 +543,13 @@ impl Console {
 
     fn note_line(&self, line: &[u8]) {
         let stage = *lock(&self.port.stage);
-        self.port.ledger.take(Event::Line { uart: self.port.uart, stage, text: caret(line) });
+        self.port.ledger.take(Event::Line { uart: self.port.uart, stage, text: text(line) });
     }
 }
 
-/// Control characters in caret notation, other bytes that are no UTF-8 replaced.
-fn caret(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for c in String::from_utf8_lossy(bytes).chars() {
-        match c {
-            '\t' => text.push('\t'),
-            '\u{7f}' => text.push_str("^?"),
-            c if u32::from(c) < 0x20 => {
-                text.push('^');
-                text.push(char::from(c as u8 + 0x40));
-            }
-            c => text.push(c),
-        }
-    }
-    text
+/// What was typed, as text; bytes that are no UTF-8 are replaced.
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Reads any bytes as a telnet client's, in pieces that end anywhere, for the fuzz target.

@@ -94,7 +94,7 @@ pub enum Event {
     Key {
         /// Number of the UART, from 0.
         uart: usize,
-        /// The keys, control characters in caret notation (`^C`).
+        /// The keys.
         text: String,
     },
     /// The board's network came up.

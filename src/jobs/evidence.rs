@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use meta_lava_ghost::ledger::Entry;
 
 use crate::jobs::announced::Announced;
+use crate::lava::log::Log;
 
 /// Everything the verdict is made of. Raw: nothing is masked here.
 #[derive(Debug, Clone, Default)]
@@ -13,8 +14,8 @@ pub struct Evidence {
     pub job: Option<String>,
     /// `GET jobs/ID/` as JSON.
     pub details: serde_json::Value,
-    /// `GET jobs/ID/logs/`: LAVA's log, YAML as it was sent.
-    pub log: Vec<u8>,
+    /// `GET jobs/ID/logs/`: LAVA's log.
+    pub log: Log,
     /// `GET /scheduler/job/ID/description`: the pipeline that LAVA made of the job, YAML
     /// as it was sent; empty where LAVA has none.
     pub pipeline: Vec<u8>,

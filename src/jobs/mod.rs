@@ -216,7 +216,7 @@ impl Watch<'_> {
         Ok(Evidence {
             job: Some(id.to_owned()),
             details,
-            log: log.unwrap_or_default(),
+            log: log.unwrap_or_default().into(),
             pipeline,
             suites,
             metadata,

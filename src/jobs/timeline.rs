@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::event::{Lane, Span};
 use crate::jobs::evidence::Evidence;
-use crate::lava::actions::mark;
+use crate::lava::actions::Mark;
 
 /// Most stretches of one lane. A board that is reset again and again has many.
 const MOST: usize = 200;
@@ -55,8 +55,7 @@ fn actions(evidence: &Evidence, submitted: f64) -> Vec<Span> {
     let kinds = kinds(&evidence.details);
     let mut spans: Vec<Span> = Vec::new();
     let mut last = 0.0;
-    for line in evidence.log.split(|byte| *byte == b'\n') {
-        let Some(mark) = mark(line) else { continue };
+    for mark in evidence.log.records().filter_map(Mark::of) {
         let Some(time) = seconds(&mark.time) else { continue };
         last = time - submitted;
         if mark.level.contains('.') {
@@ -164,7 +163,7 @@ mod tests {
                 "end_time": "2026-11-23T20:24:46.000000Z",
                 "definition": "actions:\n- deploy: {to: tftp}\n- boot: {method: u-boot}\n- test: {}\n",
             }),
-            log: log.iter().map(line).collect::<String>().into_bytes(),
+            log: log.iter().map(line).collect::<String>().into_bytes().into(),
             ledgers: [("bbb-01".to_owned(), stages.iter().map(entry).collect())].into(),
             ..Evidence::default()
         }

@@ -1,22 +1,19 @@
-//! The verdict on one scenario: what came back against what is expected.
+//! The verdict on one scenario: a function of what came back and of what is expected. It
+//! reads and writes no file.
 
 use std::borrow::Cow;
-use std::fs;
-use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::error::{Error, Result};
 use crate::event::{Difference, Moment, Outcome, Span, Verdict};
-use crate::files::write_whole;
 use crate::jobs::evidence::Evidence;
 use crate::jobs::timeline::timeline;
 use crate::judge::change::{self, Names};
+use crate::judge::normalise::rows::Rows;
 use crate::judge::normalise::{
     Artifacts, Context, Masks, Normaliser, TOKEN, heard, ledger, log, moment, pipeline, results,
 };
-use crate::judge::snapshot::{HEADER, Id, Kind, Store, write};
-use crate::lava::series::Series;
+use crate::judge::snapshot::{Expected, HEADER, Kind};
 use crate::scenario::Scenario;
 use crate::text::printable;
 
@@ -31,198 +28,162 @@ pub struct Answer {
     pub context: Context,
 }
 
-/// What all verdicts of a run share.
-#[derive(Debug)]
-pub struct Judge {
-    /// The run's masks.
-    pub masks: Masks,
+/// What a verdict is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Case<'a> {
+    /// The scenario.
+    pub scenario: &'a Scenario,
+    /// What came back of its jobs, with all that is known of them; see [`Answer::known`].
+    pub answers: &'a [Answer],
+    /// The run's masks; they count what they match.
+    pub masks: &'a Masks,
     /// What the world serves.
-    pub artifacts: Artifacts,
-    /// The snapshots.
-    pub store: Store,
-    /// The series of the LAVA under test.
-    pub series: Series,
-    /// The report's folder.
-    pub report: PathBuf,
-    /// Whether differences are left pending: never in CI.
-    pub pend: bool,
+    pub artifacts: &'a Artifacts,
+    /// What is expected, as far as there is something, in the order of [`Kind::ALL`].
+    pub expected: &'a [Option<Expected>],
+    /// From submission to verdict.
+    pub seconds: f64,
 }
 
-impl Judge {
-    /// A judge of a LAVA of `series` for the repository at `root`.
+/// What came of a comparison.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    /// How the scenario ended.
+    pub outcome: Outcome,
+    /// What was compared.
+    pub snapshots: Vec<Found>,
+}
+
+/// A text that was compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Which of the three.
+    pub kind: Kind,
+    /// What it says.
+    pub text: String,
+    /// Whether it is as expected.
+    pub fits: bool,
+}
+
+impl Answer {
+    /// With what came back, more is known of the job.
     #[must_use]
-    pub fn new(root: &Path, series: Series, artifacts: Artifacts, report: &Path) -> Self {
-        Self {
-            masks: Masks::of(series),
-            artifacts,
-            store: Store::new(root),
-            series,
-            report: report.to_path_buf(),
-            pend: !crate::judge::snapshot::in_ci(),
+    pub fn known(mut self) -> Self {
+        if let Some(token) = self.evidence.details.get("token").and_then(Value::as_str) {
+            // What its worker reports the job with.
+            self.context.add(TOKEN, token);
         }
-    }
-
-    /// Judges what came back of `scenario`, and writes it to the report: normalised
-    /// as `scenarios/<suite>/<name>/*.snap`, and as it came in `raw/` beside them.
-    /// `seconds` is what the outcome says of the time from submission to verdict.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for a snapshot that is none, [`Error::Infrastructure`] when the
-    /// report or a pending snapshot can't be written.
-    pub fn judge(&self, scenario: &Scenario, answers: &[Answer], seconds: f64) -> Result<Outcome> {
-        match broken(scenario, answers) {
-            Some(reason) => self.give_up(scenario, answers, seconds, Verdict::Error, reason),
-            None => self.compare(scenario, answers, seconds, self.pend),
+        for (action, seconds) in pipeline::timeouts(&self.evidence.pipeline) {
+            self.context.allow(&action, seconds);
         }
+        self
     }
+}
 
-    /// Writes what there is of a scenario that can't be judged to the report, with
-    /// the `verdict` and `reason` that are known already (a timeout, an error). Where
-    /// it left the expectation is told too, and nothing is left pending.
-    ///
-    /// # Errors
-    /// As [`Self::judge`].
-    pub fn give_up(
-        &self,
-        scenario: &Scenario,
-        answers: &[Answer],
-        seconds: f64,
-        verdict: Verdict,
-        reason: String,
-    ) -> Result<Outcome> {
-        let outcome = self.compare(scenario, answers, seconds, false)?;
-        Ok(Outcome { verdict, reason: Some(reason), ..outcome })
+/// The verdict.
+#[must_use]
+pub fn verdict(case: Case<'_>) -> Judged {
+    let judged = compare(case);
+    match broken(case.scenario, case.answers) {
+        Some(reason) => judged.given_up(Verdict::Error, reason),
+        None => judged,
     }
+}
 
-    /// What a user should know when all is judged: with the whole matrix run, masks
-    /// that matched nothing.
+impl Judged {
+    /// The same where the verdict is known for another reason (a timeout, an error). Where
+    /// it left the expectation is told all the same.
     #[must_use]
-    pub fn warnings(&self, whole_matrix: bool) -> Vec<String> {
-        let unused = if whole_matrix { self.masks.unused() } else { Vec::new() };
-        let warning = |name| format!("the mask `{name}` matched nothing: is LAVA's wording another one now?");
-        unused.into_iter().map(warning).collect()
+    pub fn given_up(self, verdict: Verdict, reason: String) -> Self {
+        let outcome = Outcome { verdict, reason: Some(reason), ..self.outcome };
+        Self { outcome, ..self }
     }
 
-    fn compare(&self, scenario: &Scenario, answers: &[Answer], seconds: f64, pend: bool) -> Result<Outcome> {
-        let folder = self.folder(scenario);
-        let raw = folder.join("raw");
-        empty(&raw)?;
-        let mut parts = Vec::new();
+    /// Whether it says something of LAVA's behaviour, so that a person may accept it.
+    #[must_use]
+    pub fn is_of_lava(&self) -> bool {
+        matches!(self.outcome.verdict, Verdict::Pass | Verdict::Differs | Verdict::New)
+    }
+}
+
+fn compare(case: Case<'_>) -> Judged {
+    let Case { scenario, answers, masks, artifacts, expected, seconds } = case;
+    let mut outcome = Outcome {
+        verdict: Verdict::Pass,
+        reason: None,
+        first_difference: None,
+        deviations: Vec::new(),
+        console: Moment::default(),
+        timeline: answers.iter().flat_map(timeline_of).collect(),
+        seconds,
+    };
+    let mut snapshots = Vec::new();
+    let mut differing = Vec::new();
+    let mut unknown = Vec::new();
+    for (at, kind) in Kind::ALL.into_iter().enumerate() {
+        let mut all = Rows::default();
+        // Where each job's part begins.
+        let mut begins = Vec::new();
         for answer in answers {
-            let context = known(answer);
-            let raw = if answer.job.is_empty() { raw.clone() } else { raw.join(file_name(&answer.job)) };
-            write_raw(&raw, &answer.evidence, &context)?;
-            parts.push((answer, context));
+            if !answer.job.is_empty() {
+                all.push(format!("=== {}", answer.job));
+            }
+            begins.push(all.0.len());
+            let normaliser = Normaliser { masks, context: &answer.context };
+            all.0.extend(rows(kind, &answer.evidence, artifacts, normaliser).0);
         }
-        let mut outcome = Outcome {
-            verdict: Verdict::Pass,
-            reason: None,
-            first_difference: None,
-            deviations: Vec::new(),
-            console: Moment::default(),
-            timeline: answers.iter().flat_map(timeline_of).collect(),
-            seconds,
-        };
-        let mut differing = Vec::new();
-        let mut unknown = Vec::new();
-        for kind in Kind::ALL {
-            let mut text = String::new();
-            // Where each job's part begins, in lines.
-            let mut begins = Vec::new();
-            for (answer, context) in &parts {
-                if !answer.job.is_empty() {
-                    text.push_str(&format!("=== {}\n", answer.job));
-                }
-                begins.push(text.lines().count());
-                text.push_str(&self.text(kind, &answer.evidence, context));
-                if !answer.job.is_empty() && !text.ends_with('\n') {
-                    text.push('\n');
-                }
-            }
-            let text = text.trim_end();
-            let id = Id::of(scenario, self.series, kind);
-            write(&folder.join(kind.name()).with_extension("snap"), &id, text)?;
-            let expected = self.store.expected(&id)?;
-            let difference = match &expected {
-                None => {
-                    unknown.push(kind.name());
-                    None
-                }
-                Some(expected) => first_difference(kind, &expected.text, text),
-            };
-            if expected.is_some() && difference.is_none() {
-                if pend {
-                    self.store.unpend(&id)?;
-                }
-                continue;
-            }
-            if pend {
-                self.store.pend(&id, text)?;
-            }
-            if let (Some(difference), Some(expected)) = (difference, &expected) {
-                differing.push(kind.name());
-                let changes = change::changes(kind.name(), &expected.text, text, &Names::of(scenario));
-                outcome.deviations.extend(change::deviations(&changes, HEADER + 1, &expected.text, text));
-                if outcome.first_difference.is_none() {
-                    let at = difference.line - HEADER - 1;
-                    let part = begins.partition_point(|begin| *begin <= at).saturating_sub(1);
-                    if let (Some((answer, context)), Some(begin)) = (parts.get(part), begins.get(part)) {
-                        let normaliser = Normaliser { masks: &self.masks, context };
-                        let own: Vec<&str> = text.lines().skip(*begin).collect();
-                        let console = first_console(&answer.evidence);
-                        let at = at.saturating_sub(*begin);
-                        outcome.console = moment::moment(&console, kind, &own.join("\n"), at, normaliser);
+        let text = all.text();
+        let mut fits = false;
+        match expected.get(at).and_then(Option::as_ref) {
+            None => unknown.push(kind.name()),
+            Some(expected) => match first_difference(kind, &expected.text, &text) {
+                None => fits = true,
+                Some(difference) => {
+                    differing.push(kind.name());
+                    let changes = change::changes(kind.name(), &expected.text, &text, &Names::of(scenario));
+                    let deviations = change::deviations(&changes, HEADER + 1, &expected.text, &text);
+                    outcome.deviations.extend(deviations);
+                    if outcome.first_difference.is_none() {
+                        let at = difference.line - HEADER - 1;
+                        let part = begins.partition_point(|begin| *begin <= at).saturating_sub(1);
+                        if let (Some(answer), Some(begin)) = (answers.get(part), begins.get(part)) {
+                            let normaliser = Normaliser { masks, context: &answer.context };
+                            let console = first_console(&answer.evidence);
+                            let (own, at) = (&all.0[*begin..], at.saturating_sub(*begin));
+                            outcome.console = moment::moment(&console, own, at, normaliser);
+                        }
+                        outcome.first_difference = Some(difference);
                     }
-                    outcome.first_difference = Some(difference);
                 }
-            }
+            },
         }
-        if outcome.first_difference.is_none() {
-            outcome.console = answers
-                .first()
-                .map(|answer| moment::end(&first_console(&answer.evidence)))
-                .unwrap_or_default();
-        }
-        if !differing.is_empty() {
-            outcome.verdict = Verdict::Differs;
-            outcome.reason = Some(format!("{} not as expected", differing.join(", ")));
-        } else if !unknown.is_empty() {
-            outcome.verdict = Verdict::New;
-            outcome.reason = Some(format!("nothing is expected yet of {}", unknown.join(", ")));
-        }
-        Ok(outcome)
+        snapshots.push(Found { kind, text, fits });
     }
-
-    /// What came back of one job as text that is equal from run to run.
-    fn text(&self, kind: Kind, evidence: &Evidence, context: &Context) -> String {
-        let normaliser = Normaliser { masks: &self.masks, context };
-        match kind {
-            Kind::Results => results::normalise(evidence, normaliser),
-            Kind::Ledger => ledger::normalise(evidence, &self.artifacts, normaliser),
-            Kind::Log => {
-                let log = log::normalise(&evidence.log, one_board(evidence).as_ref(), normaliser);
-                log + &pipeline::normalise(&evidence.pipeline, normaliser)
-            }
-        }
+    if outcome.first_difference.is_none() {
+        let end = |answer: &Answer| moment::end(&first_console(&answer.evidence));
+        outcome.console = answers.first().map(end).unwrap_or_default();
     }
-
-    /// The scenario's folder in the report.
-    fn folder(&self, scenario: &Scenario) -> PathBuf {
-        self.report.join("scenarios").join(&scenario.suite).join(&scenario.name)
+    if !differing.is_empty() {
+        outcome.verdict = Verdict::Differs;
+        outcome.reason = Some(format!("{} not as expected", differing.join(", ")));
+    } else if !unknown.is_empty() {
+        outcome.verdict = Verdict::New;
+        outcome.reason = Some(format!("nothing is expected yet of {}", unknown.join(", ")));
     }
+    Judged { outcome, snapshots }
 }
 
-/// What is known of a job when it has come back.
-fn known(answer: &Answer) -> Context {
-    let mut context = answer.context.clone();
-    if let Some(token) = answer.evidence.details.get("token").and_then(Value::as_str) {
-        // What its worker reports the job with.
-        context.add(TOKEN, token);
+/// What came back of one job as lines that are equal from run to run.
+fn rows(kind: Kind, evidence: &Evidence, artifacts: &Artifacts, normaliser: Normaliser<'_>) -> Rows {
+    match kind {
+        Kind::Results => results::normalise(evidence, normaliser),
+        Kind::Ledger => ledger::normalise(evidence, artifacts, normaliser),
+        Kind::Log => {
+            let mut log = log::normalise(&evidence.log, one_board(evidence).as_ref(), normaliser);
+            log.0.extend(pipeline::normalise(&evidence.pipeline, normaliser).0);
+            log
+        }
     }
-    for (action, seconds) in pipeline::timeouts(&answer.evidence.pipeline) {
-        context.allow(&action, seconds);
-    }
-    context
 }
 
 fn timeline_of(answer: &Answer) -> Vec<Span> {
@@ -261,7 +222,7 @@ fn broken_job(evidence: &Evidence) -> Option<String> {
     if state != "Finished" {
         return Some(format!("job {job} is {state} in LAVA, not Finished"));
     }
-    if evidence.log.trim_ascii().is_empty() {
+    if evidence.log.lines().is_empty() {
         let comment = evidence.details.get("failure_comment").and_then(Value::as_str).unwrap_or_default();
         return Some(
             format!("job {job} has no log: it never ran. {}", printable(comment)).trim_end().to_owned(),
@@ -304,59 +265,14 @@ fn first_console(evidence: &Evidence) -> Cow<'_, str> {
     String::from_utf8_lossy(&console[console.len().saturating_sub(LIMIT)..])
 }
 
-/// What an earlier run of the same report left in a folder is not of this one.
-fn empty(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::Infrastructure(format!("could not empty {}: {error}", folder.display())))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Writes what came back as it came, without secrets.
-fn write_raw(folder: &Path, evidence: &Evidence, context: &Context) -> Result<()> {
-    let write = |name: &str, bytes: &[u8]| write_whole(&folder.join(name), &context.without_secrets(bytes));
-    let json = |value: &Value| serde_json::to_vec_pretty(value).unwrap_or_default();
-    write("job.json", &json(&evidence.details))?;
-    write("metadata.json", &json(&evidence.metadata))?;
-    write("log.yaml", &evidence.log)?;
-    write("pipeline.yaml", &evidence.pipeline)?;
-    write("announced.jsonl", evidence.announced.lines().as_bytes())?;
-    let suites: Vec<Value> = evidence
-        .suites
-        .iter()
-        .map(|(name, tests)| serde_json::json!({"suite": name, "tests": tests}))
-        .collect();
-    write("results.json", &json(&Value::Array(suites)))?;
-    for (board, entries) in &evidence.ledgers {
-        let mut lines = Vec::new();
-        for entry in entries {
-            lines.extend(serde_json::to_vec(entry).unwrap_or_default());
-            lines.push(b'\n');
-        }
-        write(&format!("ledger-{}.jsonl", file_name(board)), &lines)?;
-    }
-    for (board, console) in &evidence.consoles {
-        write(&format!("console-{}.log", file_name(board)), console)?;
-    }
-    Ok(())
-}
-
-/// Names of boards are names of files already; what came from elsewhere is made one.
-fn file_name(name: &str) -> String {
-    name.chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' })
-        .take(100)
-        .collect()
-}
-
 #[cfg(test)]
 pub mod tests {
     use serde_json::json;
 
     use super::*;
     use crate::judge::normalise::ledger::tests::events;
+    use crate::judge::snapshot::Id;
+    use crate::lava::series::Series;
     use crate::scenario::Matrix;
     use meta_lava_ghost::ledger::Entry;
 
@@ -376,7 +292,7 @@ pub mod tests {
             blobs: [(meta_lava_formats::sha256(&overlay), overlay)].into(),
             job: Some(job.into()),
             details: json!({"id": job, "health": "Complete", "state": "Finished", "token": "hush"}),
-            log: log.concat().into_bytes(),
+            log: log.concat().into_bytes().into(),
             pipeline: b"pipeline: []\n".to_vec(),
             suites: vec![("lava".into(), vec![json!({"id": 1, "name": "validate", "result": "pass"})])],
             metadata: json!([]),
@@ -394,153 +310,37 @@ pub mod tests {
         vec![Answer { job: String::new(), evidence: evidence.clone(), context: context.clone() }]
     }
 
-    /// A repository, its matrix, and a judge who pends.
-    pub fn court() -> (tempfile::TempDir, Matrix, Judge) {
+    #[test]
+    fn a_verdict_is_the_same_for_the_same_evidence_and_is_made_of_nothing_else() {
         let folder = crate::scenario::tests::folder();
         let matrix = Matrix::load(folder.path()).unwrap();
-        let report = folder.path().join("report");
-        let mut judge = Judge::new(folder.path(), Series::OLDEST, Artifacts::default(), &report);
-        judge.pend = true;
-        (folder, matrix, judge)
-    }
-
-    fn accept(root: &Path) {
-        let store = Store::new(root);
-        crate::judge::pending::accept(&store, &store.pending().unwrap()).unwrap();
-    }
-
-    #[test]
-    fn a_scenario_is_new_then_passes_and_its_snapshots_are_equal_for_every_job() {
-        let (folder, matrix, judge) = court();
-        let bbb = &matrix.scenarios[0];
-        let judge =
-            |job: &str| judge.judge(bbb, &answers(&evidence(job), &Context::new(Some(job))), 1.5).unwrap();
-        let outcome = judge("12");
-        assert_eq!(outcome.verdict, Verdict::New);
-        assert_eq!(outcome.reason.as_deref(), Some("nothing is expected yet of results, ledger, log"));
-        assert_eq!(outcome.console.lines, ["Bytes transferred = 5", "=> \\x1b[0m"]);
-        accept(folder.path());
-        let snap = |name: &str| {
-            fs::read(folder.path().join("report/scenarios/health-checks/bbb").join(name)).unwrap()
-        };
-        let first = ["log.snap", "results.snap", "ledger.snap"].map(snap);
-        assert_eq!(judge("4711").verdict, Verdict::Pass);
-        assert_eq!(["log.snap", "results.snap", "ledger.snap"].map(snap), first);
-        assert!(snap("raw/log.yaml").starts_with(b"- {\"dt\""));
-        assert!(snap("raw/console-bbb-01.log").starts_with(b"Bytes"));
-        let told = String::from_utf8(snap("raw/job.json")).unwrap();
-        assert!(told.contains("\"token\": \"[TOKEN]\""), "{told}");
-        assert!(Store::new(folder.path()).pending().unwrap().is_empty());
-    }
-
-    #[test]
-    fn what_differs_is_pending_and_the_first_difference_is_the_most_telling_one() {
-        let (folder, matrix, judge) = court();
-        let bbb = &matrix.scenarios[0];
-        let context = Context::new(Some("12"));
-        judge.judge(bbb, &answers(&evidence("12"), &context), 1.0).unwrap();
-        accept(folder.path());
-        let mut other = evidence("12");
-        other.log.extend(b"- {\"dt\": \"x\", \"lvl\": \"debug\", \"msg\": \"more\"}\n");
-        let outcome = judge.judge(bbb, &answers(&other, &context), 1.0).unwrap();
-        assert_eq!(outcome.verdict, Verdict::Differs);
-        let difference = outcome.first_difference.unwrap();
-        assert_eq!(difference.snapshot, "log");
-        // Four lines of header, then LAVA's own lines before the board's.
-        assert_eq!(difference.line, 7);
-        assert_eq!(difference.expected.as_deref(), Some("--- what the board printed; LAVA logged the same"));
-        assert_eq!(difference.found.as_deref(), Some("debug    | more"));
-        let pending = Store::new(folder.path()).pending().unwrap();
-        assert_eq!(pending.iter().map(|p| p.id.to_string()).collect::<Vec<_>>(), ["health-checks/bbb/log"]);
-
-        other.suites[0].1[0]["result"] = "fail".into();
-        let outcome = judge.judge(bbb, &answers(&other, &context), 1.0).unwrap();
-        assert_eq!(outcome.reason.as_deref(), Some("results, log not as expected"));
-        assert_eq!(outcome.first_difference.unwrap().snapshot, "results");
-
-        // All is well again: nothing stays pending.
-        assert_eq!(
-            judge.judge(bbb, &answers(&evidence("12"), &context), 1.0).unwrap().verdict,
-            Verdict::Pass
-        );
-        assert!(Store::new(folder.path()).pending().unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_scenario_of_several_jobs_has_a_part_for_each_in_each_text() {
-        let (folder, matrix, judge) = court();
-        let bbb = &matrix.scenarios[0];
-        let answers: Vec<Answer> = [("server", "12"), ("client 1", "13")]
-            .map(|(job, id)| {
-                let (evidence, context) = (evidence(id), Context::new(Some(id)));
-                Answer { job: job.into(), evidence, context }
+        let (masks, artifacts) = (Masks::new(), Artifacts::default());
+        let answers = answers(&evidence("12"), &Context::new(Some("12")));
+        let judge = |expected: &[Option<Expected>]| {
+            verdict(Case {
+                scenario: &matrix.scenarios[0],
+                answers: &answers,
+                masks: &masks,
+                artifacts: &artifacts,
+                expected,
+                seconds: 1.5,
             })
-            .into();
-        let outcome = judge.judge(bbb, &answers, 1.0).unwrap();
-        assert_eq!(outcome.verdict, Verdict::New);
-        accept(folder.path());
-        assert_eq!(judge.judge(bbb, &answers, 1.0).unwrap().verdict, Verdict::Pass);
-        let report = folder.path().join("report/scenarios/health-checks/bbb");
-        let results = fs::read_to_string(report.join("results.snap")).unwrap();
-        let parts: Vec<&str> = results.lines().filter(|line| line.starts_with("===")).collect();
-        assert_eq!(parts, ["=== server", "=== client 1"]);
-        assert!(report.join("raw/server/log.yaml").exists() && report.join("raw/client_1/job.json").exists());
-
-        // What is shown of a console is the one of the job that differs.
-        let mut other = answers.clone();
-        other[1].evidence.suites[0].1[0]["result"] = "fail".into();
-        other[1].evidence.consoles.insert("bbb-01".into(), b"it is me\r\n".to_vec());
-        let outcome = judge.judge(bbb, &other, 1.0).unwrap();
-        assert_eq!(outcome.reason.as_deref(), Some("results, log not as expected"));
-        assert_eq!(outcome.console.lines, ["it is me"]);
-    }
-
-    #[test]
-    fn ci_never_writes_a_snapshot() {
-        let (folder, matrix, mut judge) = court();
-        judge.pend = false;
-        let outcome = judge
-            .judge(&matrix.scenarios[0], &answers(&evidence("12"), &Context::new(Some("12"))), 1.0)
-            .unwrap();
-        assert_eq!(outcome.verdict, Verdict::New);
-        assert!(!folder.path().join("expected").exists());
-    }
-
-    #[test]
-    fn what_says_nothing_of_lava_is_an_error_and_leaves_nothing_pending() {
-        let (folder, matrix, judge) = court();
-        let bbb = &matrix.scenarios[0];
-        let verdict = |change: &dyn Fn(&mut Evidence)| {
-            let mut evidence = evidence("12");
-            change(&mut evidence);
-            let outcome = judge.judge(bbb, &answers(&evidence, &Context::new(Some("12"))), 1.0).unwrap();
-            assert_eq!(outcome.verdict, Verdict::Error);
-            outcome.reason.unwrap()
         };
-        assert_eq!(
-            verdict(&|e| e.details["state"] = "Running".into()),
-            "job 12 is Running in LAVA, not Finished"
-        );
-        assert_eq!(verdict(&|e| e.log.clear()), "job 12 has no log: it never ran.");
-        assert_eq!(verdict(&|e| e.ledgers.clear()), "the ghost bbb-01 has no ledger");
-        assert!(!folder.path().join("expected").exists());
-    }
-
-    #[test]
-    fn a_timeout_shows_where_the_job_stopped_and_leaves_nothing_pending() {
-        let (folder, matrix, judge) = court();
-        let bbb = &matrix.scenarios[0];
-        let context = Context::new(Some("12"));
-        judge.judge(bbb, &answers(&evidence("12"), &context), 1.0).unwrap();
-        accept(folder.path());
-        let mut cut = evidence("12");
-        cut.log.truncate(cut.log.len() - 80);
-        let reason = "job 12 is still Running after 180 s".to_owned();
-        let outcome =
-            judge.give_up(bbb, &answers(&cut, &context), 180.0, Verdict::Timeout, reason.clone()).unwrap();
-        assert_eq!((outcome.verdict, outcome.reason), (Verdict::Timeout, Some(reason)));
-        assert_eq!(outcome.first_difference.unwrap().snapshot, "log");
-        assert!(Store::new(folder.path()).pending().unwrap().is_empty());
+        let new = judge(&[]);
+        assert_eq!(new.outcome.verdict, Verdict::New);
+        let expected = |found: &Found| {
+            let id = Id::of(&matrix.scenarios[0], Series::of("2023.01").unwrap(), found.kind);
+            Some(Expected { id, text: found.text.as_str().into() })
+        };
+        let mut known: Vec<Option<Expected>> = new.snapshots.iter().map(expected).collect();
+        assert_eq!(judge(&known).outcome.verdict, Verdict::Pass);
+        let ledger = known[1].as_mut().unwrap();
+        ledger.text = format!("{}\n  power off", ledger.text).into();
+        let differs = judge(&known);
+        assert_eq!(differs.outcome.reason.as_deref(), Some("ledger not as expected"));
+        assert_eq!(differs.snapshots.iter().map(|found| found.fits).collect::<Vec<_>>(), [true, false, true]);
+        let given_up = differs.given_up(Verdict::Timeout, "late".into());
+        assert!(given_up.outcome.first_difference.is_some() && !given_up.is_of_lava());
     }
 
     #[test]

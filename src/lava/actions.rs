@@ -9,9 +9,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
 
 use super::Api;
+use super::log::{Line, Origin, Record};
 use super::xmlrpc::{Call, Value, ask};
 use crate::error::Result;
 use crate::text::printable;
@@ -34,14 +34,24 @@ pub struct Mark {
     pub time: String,
 }
 
-/// What a line of the log tells of an action, if anything.
-#[must_use]
-pub fn mark(line: &[u8]) -> Option<Mark> {
-    #[derive(Deserialize)]
-    struct Record {
-        dt: String,
-        msg: String,
+impl Mark {
+    /// What a record tells of an action, if anything.
+    #[must_use]
+    pub fn of(record: &Record) -> Option<Self> {
+        let text = record.text().filter(|_| record.origin() == Origin::Lava)?;
+        let (begins, rest) = match text.strip_prefix("start: ") {
+            Some(rest) => (true, rest),
+            None => (false, text.strip_prefix("end: ")?),
+        };
+        let mut words = rest.split(' ');
+        let level = words.next().filter(|level| level.bytes().all(|b| b.is_ascii_digit() || b == b'.'))?;
+        let name: String = printable(words.next()?).chars().take(NAME).collect();
+        Some(Self { begins, level: level.to_owned(), name, time: record.time.clone() })
     }
+}
+
+/// What a line of the log tells of an action, if anything.
+fn mark(line: &[u8]) -> Option<Mark> {
     // Nearly all lines are something else; a message that is one of these is short.
     const LONG: usize = 1000;
     if line.len() > LONG {
@@ -51,15 +61,10 @@ pub fn mark(line: &[u8]) -> Option<Mark> {
     if !text.contains("\"msg\": \"start: ") && !text.contains("\"msg\": \"end: ") {
         return None;
     }
-    let record: Record = serde_json::from_str(text.trim_end().strip_prefix("- ")?).ok()?;
-    let (begins, rest) = match record.msg.strip_prefix("start: ") {
-        Some(rest) => (true, rest),
-        None => (false, record.msg.strip_prefix("end: ")?),
-    };
-    let mut words = rest.split(' ');
-    let level = words.next().filter(|level| level.bytes().all(|b| b.is_ascii_digit() || b == b'.'))?;
-    let name: String = printable(words.next()?).chars().take(NAME).collect();
-    Some(Mark { begins, level: level.to_owned(), name, time: record.dt })
+    match Line::parse(line) {
+        Line::Record(record) => Mark::of(&record),
+        Line::Other(_) => None,
+    }
 }
 
 /// The actions that a job is in.

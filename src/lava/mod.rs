@@ -4,6 +4,7 @@ pub mod actions;
 pub mod api;
 pub mod events;
 pub mod group;
+pub mod log;
 pub mod series;
 pub mod words;
 pub mod xmlrpc;

@@ -1,4 +1,4 @@
-//! Reports of a run: all are made from its stream of events, and from nothing else.
+//! Reports of a run, made from its stream of events; the page also shows what [`kept`] wrote.
 //!
 //! [`start`] consumes the stream in a task of its own. It keeps the state of the
 //! run, shows it in the terminal, and writes `run.json`, `junit.xml` and
@@ -9,6 +9,7 @@ mod diff;
 mod html;
 mod json;
 mod junit;
+pub mod kept;
 mod merge;
 mod terminal;
 

@@ -16,9 +16,10 @@ use crate::jobs::activity::Activity;
 use crate::jobs::evidence::Evidence;
 use crate::jobs::{self, End, Watch};
 use crate::judge::normalise::{Context, TOKEN};
-use crate::judge::verdict::{Answer, Judge};
+use crate::judge::verdict::Answer;
 use crate::lava::group::Member;
 use crate::lava::words::JobState;
+use crate::run::judge::Judge;
 use crate::run::session::{Up, Worker};
 use crate::scenario::{Matrix, Rendered, Role, Scenario};
 use crate::stack::Stack;
@@ -236,7 +237,7 @@ impl One {
         }
         let seconds = begun.elapsed().as_secs_f64();
         match end {
-            End::Finished => self.judge.judge(scenario, &self.answers(found), seconds),
+            End::Finished => self.judge.judge(scenario, self.answers(found), seconds),
             // LAVA's schema refused what it took before: its behaviour, not ours.
             End::Refused(why) => {
                 let mut evidence =
@@ -244,12 +245,12 @@ impl One {
                 for board in &self.ready.rendered.boards {
                     self.stack.guard(self.board(&mut evidence, &board.name)).await?;
                 }
-                self.judge.judge(scenario, &self.answers(vec![evidence]), seconds)
+                self.judge.judge(scenario, self.answers(vec![evidence]), seconds)
             }
             End::TimedOut => {
                 let reason = format!("the job did not end within {} s", scenario.timeout.as_secs());
                 let answers = self.answers(found);
-                self.judge.give_up(scenario, &answers, seconds, Verdict::Timeout, reason)
+                self.judge.give_up(scenario, answers, seconds, Verdict::Timeout, reason)
             }
         }
     }
@@ -296,7 +297,7 @@ impl One {
         let scenario = &self.ready.scenario;
         let reason = known.reason.clone().unwrap_or_default();
         let answers = self.answers(found);
-        match self.judge.give_up(scenario, &answers, known.seconds, known.verdict, reason) {
+        match self.judge.give_up(scenario, answers, known.seconds, known.verdict, reason) {
             Ok(outcome) => outcome,
             Err(error) => {
                 tracing::debug!(%error, "not in the report");

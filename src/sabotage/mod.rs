@@ -158,12 +158,7 @@ impl Sabotage {
                 let hint = self.first_difference.iter().find(of)?;
                 match &outcome.first_difference {
                     Some(difference) if hint.fits(difference) => None,
-                    Some(difference) => Some(format!(
-                        "another first difference: in {}, expected {:?}, found {:?}",
-                        difference.snapshot,
-                        difference.expected.as_deref().unwrap_or("its end"),
-                        difference.found.as_deref().unwrap_or("its end")
-                    )),
+                    Some(difference) => Some(format!("another first difference: {difference}")),
                     None => Some("no first difference".into()),
                 }
             }
@@ -171,8 +166,8 @@ impl Sabotage {
             (false, Verdict::Pass) => None,
             (false, Verdict::Differs | Verdict::Timeout) => {
                 let difference = outcome.first_difference.as_ref();
-                let found = difference.and_then(|difference| difference.found.as_deref());
-                Some(format!("a false alarm: found {:?}", found.unwrap_or("nothing")))
+                let told = difference.map_or_else(|| outcome.verdict.name().into(), ToString::to_string);
+                Some(format!("a false alarm: {told}"))
             }
             (_, other) => {
                 Some(format!("{}: {}", other.name(), outcome.reason.as_deref().unwrap_or("no reason")))

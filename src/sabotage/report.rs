@@ -114,7 +114,9 @@ impl Table {
         let as_it_is = || {
             let red = outcome.verdict != crate::event::Verdict::Pass;
             red.then(|| {
-                format!("{} without any sabotage: {:?}", outcome.verdict.name(), outcome.first_difference)
+                let difference = outcome.first_difference.as_ref().map(|first| format!(": {first}"));
+                let verdict = outcome.verdict.name();
+                format!("{verdict} without any sabotage{}", difference.unwrap_or_default())
             })
         };
         let sabotage: Option<&Sabotage> = trial.sabotage.as_deref();

@@ -970,6 +970,6 @@ firmware:
                 _ => None,
             })
             .collect();
-        assert_eq!(lines, ["key ^M", "echo a"]);
+        assert_eq!(lines, ["key \r", "echo a"]);
     }
 }

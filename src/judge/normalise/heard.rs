@@ -34,6 +34,8 @@ const LEAVES: &str = "poweroff";
 /// Lines at the end of a console that LAVA need not have read where there was no
 /// test: nothing waits for the prompt after the last command.
 const UNREAD: usize = 2;
+/// Shortest line that was typed by whose echo its place is known, in bytes.
+const ECHO: usize = 3;
 /// Most of LAVA's side that is kept, in bytes: twice what a board keeps.
 const LIMIT: usize = 16 << 20;
 /// Most ways to merge the two that are tried at once.
@@ -58,9 +60,12 @@ impl Heard {
         }
     }
 
-    /// Compares it with what the board printed and what it was typed.
+    /// Compares it with what the board printed and what it was typed. Where the job was
+    /// given up after an error, LAVA has read what it needed to type for the last time: the rest it
+    /// reads, if at all, while it powers the board off (`ReadFeedback` in
+    /// `lava_dispatcher/power.py`).
     #[must_use]
-    pub fn fits(&self, console: &str, typed: &str) -> Fit {
+    pub fn fits(&self, console: &str, typed: &[String], given_up: bool) -> Fit {
         let mut heard = self.text.clone();
         for words in TELNET {
             heard = heard.replace(words, "");
@@ -69,6 +74,7 @@ impl Heard {
         let printed = squeeze(console);
         let last = squeeze(LAST);
         let must = match printed.rfind(&last) {
+            _ if given_up => printed[..last_input(&printed, typed)].chars().count(),
             Some(at) => printed[..at + last.len()].chars().count(),
             None => {
                 let unread = console.lines().rev().map(|line| squeeze(line).chars().count());
@@ -77,7 +83,7 @@ impl Heard {
             }
         };
         let printed: Vec<char> = printed.chars().collect();
-        let typed: Vec<char> = squeeze(typed).chars().chain(LEAVES.repeat(2).chars()).collect();
+        let typed: Vec<char> = squeeze(&typed.concat()).chars().chain(LEAVES.repeat(2).chars()).collect();
 
         // How much of what was typed may have been logged so far: as few or as many
         // as fit. The rest of what was logged is then what the board printed.
@@ -114,27 +120,28 @@ fn most_ways(heard: usize) -> usize {
     (STEPS / heard.max(1)).clamp(1, WAYS)
 }
 
-/// All that was typed at a board's first serial port, in order, by its ledger.
-#[must_use]
-pub fn typed(ledger: &[Entry]) -> String {
-    let mut all = String::new();
-    for entry in ledger {
-        match &entry.event {
-            Event::Line { uart: 0, text, .. } | Event::Key { uart: 0, text } => {
-                // Control characters are in caret notation there, and in no log.
-                let mut chars = text.chars().peekable();
-                while let Some(c) = chars.next() {
-                    let control =
-                        c == '^' && chars.next_if(|c| ('@'..='_').contains(c) || *c == '?').is_some();
-                    if !control {
-                        all.push(c);
-                    }
-                }
-            }
-            _ => {}
+/// Up to where LAVA must have read before it typed for the last time, in bytes of what was
+/// `printed` (blanks left out): each line is looked for behind the one before, so the place is never
+/// later than the true one.
+fn last_input(printed: &str, typed: &[String]) -> usize {
+    let (mut from, mut last) = (0, 0);
+    for line in typed.iter().map(|line| squeeze(line)).filter(|line| line.len() >= ECHO) {
+        if let Some(at) = printed[from..].find(&line) {
+            last = from + at;
+            from = last + line.len();
         }
     }
-    all
+    last
+}
+
+/// All that was typed at a board's first serial port, in order, by its ledger.
+#[must_use]
+pub fn typed(ledger: &[Entry]) -> Vec<String> {
+    let typed = |entry: &Entry| match &entry.event {
+        Event::Line { uart: 0, text, .. } | Event::Key { uart: 0, text } => Some(text.clone()),
+        _ => None,
+    };
+    ledger.iter().filter_map(typed).collect()
 }
 
 /// Without blanks and control characters.
@@ -155,7 +162,7 @@ mod tests {
         for record in records {
             heard.target(record);
         }
-        heard.fits(CONSOLE, typed)
+        heard.fits(CONSOLE, &[typed.to_owned()], false)
     }
 
     #[test]
@@ -188,12 +195,42 @@ mod tests {
         let console = "a\n<LAVA_TEST_RUNNER EXIT>\n/ # poweroff\nreboot: Power down\n";
         let mut heard = Heard::default();
         heard.target("a");
-        assert!(matches!(heard.fits(console, "poweroff"), Fit::Differs(_)));
+        assert!(matches!(heard.fits(console, &["poweroff".into()], false), Fit::Differs(_)));
         heard.target("<LAVA_TEST_RUNNER EXIT>");
-        assert_eq!(heard.fits(console, "poweroff"), Fit::Same);
+        assert_eq!(heard.fits(console, &["poweroff".into()], false), Fit::Same);
         heard.target("/ # poweroff");
         heard.target("poweroff");
-        assert_eq!(heard.fits(console, "poweroff"), Fit::Same);
+        assert_eq!(heard.fits(console, &["poweroff".into()], false), Fit::Same);
+    }
+
+    #[test]
+    fn after_an_error_the_rest_may_be_read_or_not_but_not_what_came_before_the_last_input() {
+        let console = "U-Boot\n=> setenv a\n=> tftp x\nTFTP error: not found\nNot retrying...\n=> ";
+        let typed = ["setenv a", "tftp x"].map(str::to_owned);
+        let given_up = |records: &[&str]| {
+            let mut heard = Heard::default();
+            for record in records {
+                heard.target(record);
+            }
+            heard.fits(console, &typed, true)
+        };
+        let all = ["U-Boot", "=> setenv a", "=> tftp x", "TFTP error: not found", "Not retrying...", "=> "];
+        for read in 3..=all.len() {
+            assert_eq!(given_up(&all[..read]), Fit::Same, "{read}");
+        }
+        assert_eq!(given_up(&["U-Boot", "setenv a", "=> setenv a", "=> "]), Fit::Same);
+        assert!(matches!(given_up(&["U-Boot", "=> "]), Fit::Differs(_)));
+        assert!(matches!(given_up(&["U-Boot", "=> setenv a", "=> tftp x", "Not"]), Fit::Differs(_)));
+        let mut heard = Heard::default();
+        heard.target(&all[..3].concat());
+        assert!(matches!(heard.fits(console, &typed, false), Fit::Differs(_)), "without an error");
+    }
+
+    #[test]
+    fn a_line_that_is_echoed_nowhere_has_no_place() {
+        let typed = ["root", "secret"].map(str::to_owned);
+        assert_eq!(last_input("login:rootPassword:Loginincorrect", &typed), 6);
+        assert_eq!(last_input("", &typed), 0);
     }
 
     #[test]
@@ -206,7 +243,7 @@ mod tests {
         let mut heard = Heard::default();
         heard.target(&endless);
         heard.target(&endless);
-        assert_eq!(heard.fits(&endless, &endless), Fit::Same);
+        assert_eq!(heard.fits(&endless, std::slice::from_ref(&endless), false), Fit::Same);
     }
 
     proptest! {
@@ -216,7 +253,8 @@ mod tests {
             for record in &records {
                 heard.target(record);
             }
-            let _ = heard.fits(&console, &typed);
+            let _ = heard.fits(&console, std::slice::from_ref(&typed), true);
+            let _ = heard.fits(&console, &[typed], false);
         }
 
         #[test]
@@ -229,7 +267,7 @@ mod tests {
                     heard.target(&c.to_string());
                 }
             }
-            prop_assert_eq!(heard.fits(&printed, &typed), Fit::Same);
+            prop_assert_eq!(heard.fits(&printed, &[typed], false), Fit::Same);
         }
     }
 }

@@ -12,6 +12,7 @@ use meta_lava_ghost::ledger::{Event, PowerAction, Protocol, Stage};
 use super::Normaliser;
 use super::artifacts::Artifacts;
 use super::masks::Scope;
+use super::rows::{Rows, Seen};
 use crate::jobs::evidence::Evidence;
 use crate::text::{printable, quoted_if_unclear};
 
@@ -21,10 +22,10 @@ const EVENTS: usize = 20_000;
 /// Digits of a checksum that are shown.
 const DIGITS: usize = 16;
 
-/// The ledgers as text that is equal from run to run.
+/// The ledgers as lines that are equal from run to run.
 #[must_use]
-pub fn normalise(evidence: &Evidence, artifacts: &Artifacts, normaliser: Normaliser<'_>) -> String {
-    let mut text = String::new();
+pub fn normalise(evidence: &Evidence, artifacts: &Artifacts, normaliser: Normaliser<'_>) -> Rows {
+    let mut rows = Rows::default();
     for (board, entries) in &evidence.ledgers {
         // Of equal ones the last.
         let mut trees = BTreeMap::new();
@@ -34,18 +35,18 @@ pub fn normalise(evidence: &Evidence, artifacts: &Artifacts, normaliser: Normali
             }
         }
         let writer = Writer { artifacts, normaliser, blobs: &evidence.blobs, trees };
-        text.push_str(&format!("board {}\n", writer.line(board)));
+        rows.push(format!("board {}", writer.line(board)));
         if entries.is_empty() {
-            text.push_str("  nothing happened to it\n");
+            rows.push("  nothing happened to it");
         }
         for (position, entry) in entries.iter().take(EVENTS).enumerate() {
-            writer.event(position, &entry.event, &mut text);
+            writer.event(position, &entry.event, &mut rows);
         }
         if let Some(more) = entries.len().checked_sub(EVENTS).filter(|more| *more > 0) {
-            text.push_str(&format!("  [… {more} more events left out]\n"));
+            rows.push(format!("  [… {more} more events left out]"));
         }
     }
-    text
+    rows
 }
 
 struct Writer<'a> {
@@ -61,12 +62,13 @@ impl Writer<'_> {
         quoted_if_unclear(&self.normaliser.line(Scope::Board, text))
     }
 
-    fn event(&self, position: usize, event: &Event, text: &mut String) {
-        let mut add = |line: String| {
-            text.push_str("  ");
-            text.push_str(&line);
-            text.push('\n');
-        };
+    fn event(&self, position: usize, event: &Event, rows: &mut Rows) {
+        if let Event::Line { uart, stage, text } = event {
+            let text = self.line(&caret(text));
+            let row = format!("  console {uart} {}> {text}", name(*stage));
+            return rows.push_seen(row, Seen::Typed(text));
+        }
+        let mut add = |line: String| rows.push(format!("  {line}"));
         match event {
             Event::Power { action } => add(format!(
                 "power {}",
@@ -79,12 +81,10 @@ impl Writer<'_> {
             Event::Stage { stage } => add(format!("stage {}", name(*stage))),
             Event::Connected { uart } => add(format!("console {uart} opened")),
             Event::Disconnected { uart } => add(format!("console {uart} closed")),
-            Event::Line { uart, stage, text } => {
-                add(format!("console {uart} {}> {}", name(*stage), self.line(text)));
-            }
+            Event::Line { .. } => {}
             Event::Key { uart, text } => {
                 // Which of the two the Enter key is depends on when telnet's negotiation ends.
-                let text = text.replace("^M", "^J");
+                let text = caret(&text.replace('\r', "\n"));
                 add(format!("console {uart} key \"{}\"", self.normaliser.line(Scope::Board, &text)));
             }
             Event::Network { method } => add(format!("network {}", self.line(method))),
@@ -268,6 +268,25 @@ fn alike(a: &TreeEntry, b: &TreeEntry) -> bool {
     a.kind == b.kind && a.content == b.content && (a.mode == b.mode || a.kind == "symlink")
 }
 
+/// What was typed, with control characters in caret notation: `^C`. A `^` that was typed is `^^`.
+fn caret(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            // As any text shows them: one is a blank, the other's caret notation is `^^`.
+            '\t' | '\u{1e}' => shown.push(c),
+            '^' => shown.push_str("^^"),
+            '\u{7f}' => shown.push_str("^?"),
+            c if c.is_ascii_control() => {
+                shown.push('^');
+                shown.push(char::from(c as u8 + 0x40));
+            }
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
 /// The first digits of a checksum; nothing that a terminal would act on where it is none.
 fn short(sha256: &str) -> String {
     printable(&sha256.chars().take(DIGITS).collect::<String>())
@@ -336,7 +355,7 @@ pub mod tests {
         };
         let masks = Masks::new();
         let context = Context::new(Some("12"));
-        normalise(&evidence, &artifacts(), Normaliser { masks: &masks, context: &context })
+        normalise(&evidence, &artifacts(), Normaliser { masks: &masks, context: &context }).text()
     }
 
     fn file(path: &str, sha256: &str, load: &str) -> Event {
@@ -421,7 +440,7 @@ pub mod tests {
                 ..Evidence::default()
             };
             let (masks, context) = (Masks::new(), Context::new(Some(job)));
-            normalise(&evidence, &artifacts(), Normaliser { masks: &masks, context: &context })
+            normalise(&evidence, &artifacts(), Normaliser { masks: &masks, context: &context }).text()
         };
         assert_eq!(tree("12", "cd /lava-JOB/"), tree("4711", "cd /lava-JOB/"));
         assert_ne!(tree("12", "cd /lava-JOB/"), tree("12", "cd /lava-JOB/x"));
@@ -451,14 +470,29 @@ pub mod tests {
     }
 
     #[test]
+    fn a_caret_that_was_typed_is_no_control_character() {
+        for (typed, shown) in [
+            ("sed s/^A//", "sed s/^^A//"),
+            ("\u{1}", "^A"),
+            ("\u{3}", "^C"),
+            ("\u{1e}^", "\u{1e}^^"),
+            ("a\tb\u{7f}", "a\tb^?"),
+        ] {
+            assert_eq!(caret(typed), shown);
+        }
+        let key = |text: &str| Event::Key { uart: 0, text: text.into() };
+        assert_eq!(ledger(vec![key("\r"), key("\n")], &[]).matches("key \"^J\"").count(), 2);
+    }
+
+    #[test]
     fn an_endless_ledger_is_cut_with_a_mark() {
         let events = vec![Event::Network { method: "dhcp".into() }; EVENTS + 3];
-        assert!(ledger(events, &[]).ends_with("  [… 3 more events left out]\n"));
+        assert!(ledger(events, &[]).ends_with("  [… 3 more events left out]"));
     }
 
     #[test]
     fn a_board_that_nothing_happened_to_says_so() {
-        assert_eq!(ledger(vec![], &[]), "board bbb-01\n  nothing happened to it\n");
+        assert_eq!(ledger(vec![], &[]), "board bbb-01\n  nothing happened to it");
     }
 
     proptest! {

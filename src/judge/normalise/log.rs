@@ -1,13 +1,4 @@
-//! LAVA's log: one record a line, `level | message`.
-//!
-//! The log is YAML, a record a line (`lava_common/log.py`, `lava_dispatcher/logger.py`):
-//!
-//! ```text
-//! - {"dt": "2024-11-23T06:08:00.123456", "lvl": "debug", "msg": "start: 1 tftp-deploy (timeout 00:05:00) [common]"}
-//! - {"dt": "...", "lvl": "results", "msg": {"case": "validate", "definition": "lava", "result": "pass"}}
-//! ```
-//!
-//! It is read line by line, and what is written is bounded, whatever LAVA sends.
+//! LAVA's log: one record a line, `level | message`. What is shown of it is bounded.
 
 use std::borrow::Cow;
 
@@ -16,6 +7,8 @@ use serde_json::Value;
 use super::Normaliser;
 use super::heard::{Fit, Heard, LAST};
 use super::masks::Scope;
+use super::rows::{Row, Rows, Seen};
+use crate::lava::log::{Line, Log, Origin, Record};
 use crate::text::{printable, quoted_if_unclear};
 
 /// Records of one stream (LAVA's own, the board's, feedback) that are kept, and
@@ -23,54 +16,46 @@ use crate::text::{printable, quoted_if_unclear};
 const RECORDS: usize = 50_000;
 const BYTES: usize = 4 << 20;
 
-/// Longest record that is parsed, in bytes. LAVA itself cuts at 10^6.
-const RECORD: usize = 2_000_000;
-
 /// What a board printed and what it was typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Board {
     /// What its first serial port printed.
     pub console: String,
-    /// What was typed there.
-    pub typed: String,
+    /// What was typed there, one after the other.
+    pub typed: Vec<String>,
 }
 
-/// The log as text that is equal from run to run. Where there is one `board`, what
+/// The log as lines that are equal from run to run. Where there is one `board`, what
 /// LAVA logged of it is compared with what it printed.
 #[must_use]
-pub fn normalise(log: &[u8], board: Option<&Board>, normaliser: Normaliser<'_>) -> String {
+pub fn normalise(log: &Log, board: Option<&Board>, normaliser: Normaliser<'_>) -> Rows {
     let Some(Board { console, typed }) = board else { return read(log, normaliser, |_| true) };
     let mut heard = Heard::default();
-    for (level, message) in log.split(|byte| *byte == b'\n').filter_map(record) {
-        match (level.as_str(), message.as_str()) {
-            ("target", Some(message)) => heard.target(message),
-            // What is read when a job ends.
-            ("feedback", Some(message)) => {
-                let own = message.strip_prefix('[').and_then(|rest| rest.split_once("] "));
-                heard.target(own.map_or(message, |(_, message)| message));
-            }
-            _ => {}
+    for record in log.records() {
+        // Feedback is what is read when a job ends.
+        if let (Origin::Target | Origin::Feedback, Some(text)) = (record.origin(), record.text()) {
+            heard.target(text);
         }
     }
-    let of_lava = |stream| matches!(stream, Stream::Lava | Stream::Input);
-    let mut text = read(log, normaliser, of_lava);
-    match heard.fits(console, typed) {
+    let of_lava = |origin| matches!(origin, Origin::Lava | Origin::Input);
+    let mut rows = read(log, normaliser, of_lava);
+    match heard.fits(console, typed, log.is_given_up()) {
         Fit::Same => {
-            text.push_str("--- what the board printed; LAVA logged the same\n");
+            rows.push("--- what the board printed; LAVA logged the same");
             for line in echoed_once(console).into_iter().take(RECORDS) {
-                let line = normaliser.line(Scope::Board, line);
-                text.push_str(&format!("{:<8} | {}\n", "board", quoted_if_unclear(&line)));
+                let line = quoted_if_unclear(&normaliser.line(Scope::Board, line));
+                rows.push_seen(format!("{:<8} | {line}", "board"), Seen::Printed(line));
             }
-            text
         }
         Fit::Differs(last) => {
             let last = normaliser.line(Scope::Board, &last);
-            text.push_str(&format!(
-                "--- LAVA did not log what the board printed; equal up to (without blanks): {last}\n"
+            rows.push(format!(
+                "--- LAVA did not log what the board printed; equal up to (without blanks): {last}"
             ));
-            text + &read(log, normaliser, |stream| !of_lava(stream))
+            rows.0.extend(read(log, normaliser, |origin| !of_lava(origin)).0);
         }
     }
+    rows
 }
 
 /// The lines of a console. Blank ones are left out, as in the comparison: a menu
@@ -103,28 +88,24 @@ fn echoed_once(console: &str) -> Vec<&str> {
 /// Shortest line that is taken for an echo, in bytes.
 const ECHO: usize = 3;
 
-/// The records of the streams that are wanted.
-fn read(log: &[u8], normaliser: Normaliser<'_>, wanted: impl Fn(Stream) -> bool) -> String {
+/// The records of the origins that are wanted.
+fn read(log: &Log, normaliser: Normaliser<'_>, wanted: impl Fn(Origin) -> bool) -> Rows {
     let mut writer = Interleave::default();
-    for line in log.split(|byte| *byte == b'\n') {
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
-        match record(line) {
-            Some((level, message)) => {
-                let stream = Stream::of(&level);
-                if !wanted(stream) {
+    for line in log.lines() {
+        match line {
+            Line::Record(record) => {
+                let origin = record.origin();
+                if !wanted(origin) {
                     continue;
                 }
-                if writer.is_full(stream) {
-                    writer.leave_out(stream);
-                } else if let Some(line) = entry(&level, &message, normaliser) {
-                    writer.add(stream, line);
+                if writer.is_full(origin) {
+                    writer.leave_out(origin);
+                } else if let Some(row) = row(record, normaliser) {
+                    writer.add(origin, row);
                 }
             }
-            None => {
-                let text = String::from_utf8_lossy(&line[..line.len().min(200)]);
-                writer.add(Stream::Lava, format!("{:<8} | {}", "no record", printable(&text)));
+            Line::Other(text) => {
+                writer.add(Origin::Lava, format!("{:<8} | {}", "no record", printable(text)).into());
             }
         }
     }
@@ -134,59 +115,35 @@ fn read(log: &[u8], normaliser: Normaliser<'_>, wanted: impl Fn(Stream) -> bool)
 /// What has no order of its own in the log of a group's job, sorted once it is masked: LAVA
 /// tells of the group's jobs in the order of their ids taken as texts, in which 10 comes
 /// before 9, and copies its scripts in the order in which the file system lists them.
-fn group_in_order(text: String) -> String {
+fn group_in_order(mut rows: Rows) -> Rows {
     const JOB: &str = "| group roles:";
     const LIST: &str = "| scripts to copy [";
-    if !text.contains(JOB) {
-        return text;
+    if !rows.0.iter().any(|row| row.text.contains(JOB)) {
+        return rows;
     }
-    let has_no_order =
-        |line: &str| line.contains(JOB) || (line.contains("| Creating ") && line.contains("/bin/lava-"));
-    let mut lines: Vec<Cow<'_, str>> = text.lines().map(Cow::Borrowed).collect();
-    for run in lines.chunk_by_mut(|one, other| has_no_order(one) && has_no_order(other)) {
-        run.sort_unstable();
+    let has_no_order = |Row { text, .. }: &Row| {
+        text.contains(JOB) || (text.contains("| Creating ") && text.contains("/bin/lava-"))
+    };
+    for run in rows.0.chunk_by_mut(|one, other| has_no_order(one) && has_no_order(other)) {
+        run.sort_by(|one, other| one.text.cmp(&other.text));
     }
-    for line in &mut lines {
-        let Some((before, list)) = line.split_once(LIST) else { continue };
+    for row in &mut rows.0 {
+        let Some((before, list)) = row.text.split_once(LIST) else { continue };
         let mut scripts: Vec<&str> = list.trim_end_matches(']').split(", ").collect();
         scripts.sort_unstable();
-        *line = Cow::Owned(format!("{before}{LIST}{}]", scripts.join(", ")));
+        row.text = format!("{before}{LIST}{}]", scripts.join(", "));
     }
-    lines.iter().map(|line| format!("{line}\n")).collect()
-}
-
-/// Level and message of a line of the log.
-fn record(line: &[u8]) -> Option<(String, Value)> {
-    if line.len() > RECORD {
-        return None;
-    }
-    let text = String::from_utf8_lossy(line);
-    let text = text.trim_end().strip_prefix("- ")?;
-    // Nearly all records are JSON too, which is read ten times as fast; those with
-    // YAML's tags (`!!int "4"`) or escapes (`\e`) are not.
-    // 2023.01 writes numbers as `! "4"`, a tag without a name, which is no string's
-    // part where it follows a key: quotes in strings are escaped.
-    let record: Value = serde_json::from_str(text)
-        .or_else(|_| {
-            serde_json::from_str(&text.replace("\": ! \"", "\": \"").replace("\": !!int \"", "\": \""))
-        })
-        .or_else(|_| serde_yaml::from_str(text))
-        .ok()?;
-    let Value::Object(mut record) = record else { return None };
-    let level = record.get("lvl")?.as_str()?.to_owned();
-    let mut message = record.remove("msg")?;
-    if let (Some(namespace), Value::String(text)) = (record.get("ns").and_then(Value::as_str), &message) {
-        message = Value::String(format!("[{namespace}] {text}"));
-    }
-    Some((level, message))
+    rows
 }
 
 /// A record's line; `None` for those whose number depends on timing alone.
-fn entry(level: &str, message: &Value, normaliser: Normaliser<'_>) -> Option<String> {
-    let message = match message {
-        Value::String(text) => Cow::Borrowed(text.as_str()),
+fn row(record: &Record, normaliser: Normaliser<'_>) -> Option<Row> {
+    let level = record.level.as_str();
+    let message = match (&record.message, &record.namespace) {
+        (Value::String(text), None) => Cow::Borrowed(text.as_str()),
+        (Value::String(text), Some(namespace)) => Cow::Owned(format!("[{namespace}] {text}")),
         // serde_json's maps are sorted by key.
-        other => Cow::Owned(spaced(other)),
+        (other, _) => Cow::Owned(spaced(other)),
     };
     let message = match level {
         // download.py prints one for each chunk that the network happened to bring.
@@ -199,9 +156,16 @@ fn entry(level: &str, message: &Value, normaliser: Normaliser<'_>) -> Option<Str
         "input" => message.strip_suffix('\n').unwrap_or(&message),
         _ => &message,
     };
-    let scope = if matches!(level, "input" | "target" | "feedback") { Scope::Board } else { Scope::Lava };
-    let message = normaliser.line(scope, message);
-    Some(format!("{:<8} | {}", printable(level), quoted_if_unclear(&message)))
+    let origin = record.origin();
+    let scope = if origin == Origin::Lava { Scope::Lava } else { Scope::Board };
+    let message = quoted_if_unclear(&normaliser.line(scope, message));
+    let text = format!("{:<8} | {message}", printable(level));
+    let seen = match origin {
+        Origin::Lava => None,
+        Origin::Input => Some(Seen::Typed(message)),
+        Origin::Target | Origin::Feedback => Some(Seen::Printed(message)),
+    };
+    Some(Row { text, seen })
 }
 
 /// JSON on one line with a space after `:` and `,`, as Python writes it.
@@ -222,36 +186,12 @@ pub(super) fn spaced(value: &Value) -> String {
     }
 }
 
-/// Who a line is from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stream {
-    /// LAVA's own words.
-    Lava,
-    /// What LAVA typed.
-    Input,
-    /// What the board printed.
-    Target,
-    /// What boards in other namespaces printed meanwhile.
-    Feedback,
-}
-
-impl Stream {
-    fn of(level: &str) -> Self {
-        match level {
-            "input" => Self::Input,
-            "target" => Self::Target,
-            "feedback" => Self::Feedback,
-            _ => Self::Lava,
-        }
-    }
-
-    /// Whose lines it stands among.
-    fn index(self) -> usize {
-        match self {
-            Self::Lava | Self::Input => 0,
-            Self::Target => 1,
-            Self::Feedback => 2,
-        }
+/// Among whose lines one stands: LAVA's own, the board's, feedback.
+fn index(origin: Origin) -> usize {
+    match origin {
+        Origin::Lava | Origin::Input => 0,
+        Origin::Target => 1,
+        Origin::Feedback => 2,
     }
 }
 
@@ -265,54 +205,51 @@ impl Stream {
 /// merged or moved over an input.
 #[derive(Debug, Default)]
 struct Interleave {
-    text: String,
+    rows: Rows,
     /// Lines since the last cut: LAVA's own, the board's, feedback.
-    lines: [Vec<String>; 3],
+    lines: [Vec<Row>; 3],
     kept: [usize; 3],
     bytes: [usize; 3],
     left_out: [usize; 3],
 }
 
 impl Interleave {
-    fn is_full(&self, stream: Stream) -> bool {
-        let index = stream.index();
+    fn is_full(&self, origin: Origin) -> bool {
+        let index = index(origin);
         self.kept[index] >= RECORDS || self.bytes[index] >= BYTES
     }
 
-    fn leave_out(&mut self, stream: Stream) {
-        self.left_out[stream.index()] += 1;
+    fn leave_out(&mut self, origin: Origin) {
+        self.left_out[index(origin)] += 1;
     }
 
-    fn add(&mut self, stream: Stream, line: String) {
-        if self.is_full(stream) {
-            return self.leave_out(stream);
+    fn add(&mut self, origin: Origin, row: Row) {
+        if self.is_full(origin) {
+            return self.leave_out(origin);
         }
-        if stream == Stream::Input {
+        if origin == Origin::Input {
             self.cut();
         }
-        let index = stream.index();
+        let index = index(origin);
         self.kept[index] += 1;
-        self.bytes[index] += line.len();
-        self.lines[index].push(line);
+        self.bytes[index] += row.text.len();
+        self.lines[index].push(row);
     }
 
     fn cut(&mut self) {
         for lines in &mut self.lines {
-            for line in lines.drain(..) {
-                self.text.push_str(&line);
-                self.text.push('\n');
-            }
+            self.rows.0.append(lines);
         }
     }
 
-    fn finish(mut self) -> String {
+    fn finish(mut self) -> Rows {
         self.cut();
         for (count, whose) in self.left_out.iter().zip(["LAVA's own", "target", "feedback"]) {
             if *count > 0 {
-                self.text.push_str(&format!("[… {count} more {whose} lines left out]\n"));
+                self.rows.push(format!("[… {count} more {whose} lines left out]"));
             }
         }
-        self.text
+        self.rows
     }
 }
 
@@ -327,7 +264,7 @@ mod tests {
         let masks = Masks::new();
         let mut context = Context::new(Some("4711"));
         context.add("[DISPATCHER_IP]", "172.18.0.4");
-        normalise(text, None, Normaliser { masks: &masks, context: &context })
+        normalise(&text.to_vec().into(), None, Normaliser { masks: &masks, context: &context }).text()
     }
 
     fn line(level: &str, message: &str) -> String {
@@ -375,14 +312,6 @@ mod tests {
     }
 
     #[test]
-    fn a_number_with_an_empty_tag_is_read() {
-        let text = log(b"- {\"dt\": \"x\", \"lvl\": \"results\", \"msg\": {\"size\": ! \"65536\", \"n\": !!int \"4\"}}\n");
-        assert_eq!(text.trim_end(), r#"results  | {"n": "4", "size": "65536"}"#);
-        let text = log(b"- {\"dt\": \"x\", \"lvl\": \"results\", \"msg\": {\"size\": ! \"65536\"}}\n");
-        assert_eq!(text.trim_end(), r#"results  | {"size": "65536"}"#);
-    }
-
-    #[test]
     fn what_was_typed_ahead_is_echoed_once() {
         let once = vec!["boot", "/ # run it", "done"];
         assert_eq!(echoed_once("boot\r\n/ # run it\r\ndone\r\n"), once);
@@ -400,24 +329,29 @@ mod tests {
     #[test]
     fn a_log_without_end_stays_small() {
         let mut text = line("target", &"x".repeat(100_000)).repeat(60).into_bytes();
-        text.extend(vec![b'y'; RECORD + 1]);
+        text.extend(vec![b'y'; 2_000_001]);
         let log = log(&text);
         assert!(log.len() < 1 << 20, "{}", log.len());
         assert!(log.contains("no record | yyy"));
 
         let mut writer = Interleave::default();
         for _ in 0..BYTES / 1000 + 5 {
-            writer.add(Stream::Lava, "x".repeat(1000));
+            writer.add(Origin::Lava, "x".repeat(1000).into());
         }
-        let text = writer.finish();
+        let text = writer.finish().text();
         assert!(text.len() < BYTES + 10_000, "{}", text.len());
-        assert!(text.ends_with("[… 4 more LAVA's own lines left out]\n"), "{}", &text[text.len() - 100..]);
+        assert!(text.ends_with("[… 4 more LAVA's own lines left out]"), "{}", &text[text.len() - 100..]);
     }
 
     #[test]
     fn too_many_records_end_in_a_mark() {
         let text = line("target", "x").repeat(RECORDS + 7);
-        assert!(log(text.as_bytes()).ends_with("[… 7 more target lines left out]\n"));
+        assert!(log(text.as_bytes()).ends_with("[… 7 more target lines left out]"));
+    }
+
+    fn in_order(text: &str) -> String {
+        let lines = text.lines().map(|line| Row::from(line.to_owned()));
+        group_in_order(Rows(lines.collect())).text()
     }
 
     #[test]
@@ -428,9 +362,9 @@ mod tests {
         let sorted = "debug    | scripts to copy ['a', 'b']\ndebug    | Creating /x/bin/lava-group\n\
                       debug    | Creating /x/bin/lava-send\ndebug    | group roles:\\ta\ndebug    | group roles:\\tb\n\
                       debug    | end: 2\ndebug    | a\n";
-        assert_eq!(group_in_order(text.into()), sorted);
+        assert_eq!(in_order(text), sorted.trim_end());
         let alone = text.replace("group roles", "other");
-        assert_eq!(group_in_order(alone.clone()), alone);
+        assert_eq!(in_order(&alone), alone.trim_end());
     }
 
     proptest! {

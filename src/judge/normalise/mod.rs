@@ -12,6 +12,7 @@ pub mod masks;
 pub mod moment;
 pub mod pipeline;
 pub mod results;
+pub mod rows;
 
 pub use artifacts::Artifacts;
 pub use masks::{Context, Masks, TOKEN};

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::Normaliser;
 use super::log::spaced;
 use super::masks::Scope;
+use super::rows::Rows;
 use crate::text::quoted_if_unclear;
 
 /// Actions that are shown. A real job has some sixty.
@@ -31,13 +32,14 @@ struct Description {
     pipeline: Value,
 }
 
-/// The pipeline as text that is equal from run to run; a line for each action.
+/// The pipeline as lines that are equal from run to run, one for each action.
 #[must_use]
-pub fn normalise(description: &[u8], normaliser: Normaliser<'_>) -> String {
-    let mut text = String::from("--- the pipeline that LAVA made of the job\n");
+pub fn normalise(description: &[u8], normaliser: Normaliser<'_>) -> Rows {
+    let mut rows = Rows::default();
+    rows.push("--- the pipeline that LAVA made of the job");
     if description.trim_ascii().is_empty() {
-        text.push_str("LAVA has none\n");
-        return text;
+        rows.push("LAVA has none");
+        return rows;
     }
     let parsed = match description.len() {
         0..=BYTES => serde_yaml::from_slice::<Description>(description).map_err(|error| error.to_string()),
@@ -46,16 +48,16 @@ pub fn normalise(description: &[u8], normaliser: Normaliser<'_>) -> String {
     match parsed {
         Ok(description) => {
             let compatibility = line(&plain(&description.compatibility), normaliser);
-            text.push_str(&format!("compatibility {compatibility}\n"));
+            rows.push(format!("compatibility {compatibility}"));
             let mut left = ACTIONS;
-            pipeline(&description.pipeline, DEPTH, &mut left, normaliser, &mut text);
+            pipeline(&description.pipeline, DEPTH, &mut left, normaliser, &mut rows);
             if left == 0 {
-                text.push_str("[… more actions left out]\n");
+                rows.push("[… more actions left out]");
             }
         }
-        Err(error) => text.push_str(&format!("what LAVA has is none: {}\n", line(&error, normaliser))),
+        Err(error) => rows.push(format!("what LAVA has is none: {}", line(&error, normaliser))),
     }
-    text
+    rows
 }
 
 /// The actions of a pipeline, with the seconds that each is allowed.
@@ -90,7 +92,7 @@ fn line(text: &str, normaliser: Normaliser<'_>) -> String {
     quoted_if_unclear(&normaliser.line(Scope::Lava, text))
 }
 
-fn pipeline(actions: &Value, depth: usize, left: &mut usize, normaliser: Normaliser<'_>, text: &mut String) {
+fn pipeline(actions: &Value, depth: usize, left: &mut usize, normaliser: Normaliser<'_>, rows: &mut Rows) {
     for action in actions.as_array().into_iter().flatten() {
         if *left == 0 {
             return;
@@ -106,10 +108,9 @@ fn pipeline(actions: &Value, depth: usize, left: &mut usize, normaliser: Normali
             }
         }
         shown.push_str(&format!(" [{}]", field("class")));
-        text.push_str(&line(&shown, normaliser));
-        text.push('\n');
+        rows.push(line(&shown, normaliser));
         if let Some(inner) = action.get("pipeline").filter(|_| depth > 0) {
-            pipeline(inner, depth - 1, left, normaliser, text);
+            pipeline(inner, depth - 1, left, normaliser, rows);
         }
     }
 }
@@ -130,7 +131,7 @@ mod tests {
 
     fn pipeline(description: &[u8]) -> String {
         let (masks, context) = (Masks::new(), Context::new(Some("12")));
-        normalise(description, Normaliser { masks: &masks, context: &context })
+        normalise(description, Normaliser { masks: &masks, context: &context }).text()
     }
 
     #[test]
@@ -165,7 +166,7 @@ pipeline:
 
     #[test]
     fn what_is_no_pipeline_is_told() {
-        assert!(pipeline(b" \n").ends_with("LAVA has none\n"));
+        assert!(pipeline(b" \n").ends_with("LAVA has none"));
         assert!(pipeline(b"[1").contains("what LAVA has is none"));
     }
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::Normaliser;
 use super::log::spaced;
 use super::masks::Scope;
+use super::rows::{Row, Rows, Seen};
 use crate::jobs::evidence::Evidence;
 use crate::jobs::timeline::seconds;
 use crate::text::quoted_if_unclear;
@@ -26,20 +27,21 @@ const DETAILS: [&str; 9] = [
 const METADATA_ELSEWHERE: [&str; 9] =
     ["case", "definition", "result", "measurement", "units", "set", "duration", "starttc", "endtc"];
 
-/// The results as text that is equal from run to run.
+/// The results as lines that are equal from run to run.
 #[must_use]
-pub fn normalise(evidence: &Evidence, normaliser: Normaliser<'_>) -> String {
+pub fn normalise(evidence: &Evidence, normaliser: Normaliser<'_>) -> Rows {
     let mask = |text: &str| quoted_if_unclear(&normaliser.line(Scope::Results, text));
-    let mut text = String::from("job\n");
+    let mut rows = Rows::default();
+    rows.push("job");
     if evidence.job.is_none() {
-        text.push_str("  refused by LAVA\n");
+        rows.push("  refused by LAVA");
         if let Some(message) = evidence.details.get("message").and_then(Value::as_str) {
-            text.push_str(&format!("  message: {}\n", mask(message)));
+            rows.push(format!("  message: {}", mask(message)));
         }
     }
     for field in DETAILS {
         if let Some(value) = evidence.details.get(field).filter(|value| !is_empty(value)) {
-            text.push_str(&format!("  {field}: {}\n", mask(&plain(value))));
+            rows.push(format!("  {field}: {}", mask(&plain(value))));
         }
     }
     if let Some(id) = &evidence.job {
@@ -50,35 +52,37 @@ pub fn normalise(evidence: &Evidence, normaliser: Normaliser<'_>) -> String {
         };
         let states = announced.job(id);
         let states = states.iter().map(|event| format!("{} {}", event.state, event.health));
-        text.push_str(&format!("announced\n  job: {}\n", line(states.collect())));
+        rows.push("announced");
+        rows.push(format!("  job: {}", line(states.collect())));
         for device in &announced.devices {
             let states = announced.device(id, device);
             let states = states.iter().map(|event| format!("{} {}", event.state, event.health));
-            text.push_str(&format!("  device {}: {}\n", mask(device), line(states.collect())));
+            rows.push(format!("  device {}: {}", mask(device), line(states.collect())));
         }
         if announced.cut {
-            text.push_str("  and more than is kept\n");
+            rows.push("  and more than is kept");
         }
     }
     let attributes = attributes(&evidence.metadata);
     if !attributes.is_empty() {
-        text.push_str("metadata\n");
+        rows.push("metadata");
         let mut lines: Vec<String> =
-            attributes.iter().map(|(name, value)| format!("  {}: {}\n", mask(name), mask(value))).collect();
+            attributes.iter().map(|(name, value)| format!("  {}: {}", mask(name), mask(value))).collect();
         lines.sort();
-        text.extend(lines);
+        rows.0.extend(lines.into_iter().map(Row::from));
     }
     let length = length(&evidence.details);
     for (suite, tests) in &evidence.suites {
-        text.push_str(&format!("suite {}\n", mask(suite)));
+        rows.push(format!("suite {}", mask(suite)));
         let mut tests: Vec<&Value> = tests.iter().collect();
         // The order in which LAVA stored them; the answer has no order of its own.
         tests.sort_by_key(|test| test.get("id").and_then(Value::as_u64));
         for test in tests {
-            text.push_str(&format!("  {}\n", case(suite, test, length, &mask)));
+            let name = test.get("name").and_then(Value::as_str).unwrap_or_default();
+            rows.push_seen(format!("  {}", case(suite, test, length, &mask)), Seen::Case(mask(name)));
         }
     }
-    text
+    rows
 }
 
 /// How long the job ran, in seconds, if LAVA tells.
@@ -212,7 +216,7 @@ mod tests {
     fn results(evidence: &Evidence) -> String {
         let masks = Masks::new();
         let context = Context::new(evidence.job.as_deref());
-        normalise(evidence, Normaliser { masks: &masks, context: &context })
+        normalise(evidence, Normaliser { masks: &masks, context: &context }).text()
     }
 
     #[test]
