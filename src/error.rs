@@ -1,4 +1,4 @@
-//! The two kinds of error: the user's to mend, and the infrastructure's.
+//! The two kinds of error: the user's to fix, and the infrastructure's.
 
 use crate::exit_code::Exit;
 
@@ -6,7 +6,7 @@ use crate::exit_code::Exit;
 /// "error: "; they say what was attempted, what was found, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Usage or configuration: the user can mend it.
+    /// Usage or configuration: the user can fix it.
     #[error("{0}")]
     Usage(String),
     /// A filter matched nothing.

@@ -75,7 +75,7 @@ struct Decided {
 /// Asks about what is pending. Without a terminal: lists it, and ends with 1 when there is any.
 ///
 /// # Errors
-/// [`Error::Usage`] where `CI` is set or a snapshot is none, [`Error::NoMatch`] for names that are not pending.
+/// [`Error::Usage`] where `CI` is set or a file is not a snapshot, [`Error::NoMatch`] for names that are not pending.
 pub async fn run(args: Args) -> Result<Exit> {
     let store = Store::new(&root()?);
     let pending = chosen(store.pending()?, &args.names)?;

@@ -18,8 +18,8 @@ use crate::run::lab::lab;
 use crate::run::runner::{self, Ready};
 use crate::run::session::{Session, StackArgs, Up};
 use crate::sabotage::{
-    CONTROL, Court, Mutation, Sabotage, Table, Trial, Verdict, choose, control, draw, few, is_refused, load,
-    traced,
+    CONTROL, Mutation, Sabotage, Scheduler, Table, Trial, Verdict, choose, control, draw, few, is_refused,
+    load, traced,
 };
 use crate::scenario::Scenario;
 
@@ -83,11 +83,11 @@ pub async fn run(args: Args) -> Result<Exit> {
             let scenarios: Vec<&Scenario> =
                 scenarios.iter().copied().filter(|scenario| scenario.skipped_on(series).is_none()).collect();
             let ready = runner::ready(&matrix, &scenarios, &up)?;
-            let court = Court::open(&up, &begun, args.stack.at_once(up.cpus)).await?;
+            let scheduler = Scheduler::open(&up, &begun, args.stack.at_once(up.cpus)).await?;
             match args.mutate {
-                None => session.phase(Phase::Jobs, test.sabotage(&court, &sabotages, &ready)).await,
+                None => session.phase(Phase::Jobs, test.sabotage(&scheduler, &sabotages, &ready)).await,
                 Some(count) => {
-                    session.phase(Phase::Jobs, test.mutate(&court, usize::from(count), &ready)).await
+                    session.phase(Phase::Jobs, test.mutate(&scheduler, usize::from(count), &ready)).await
                 }
             }
         })
@@ -172,8 +172,13 @@ impl Test<'_> {
         self.session.say(Event::Progress(Phase::Jobs, line));
     }
 
-    async fn sabotage(&mut self, court: &Court, sabotages: &[Arc<Sabotage>], ready: &[Ready]) -> Result<()> {
-        court.prepare(sabotages).await?;
+    async fn sabotage(
+        &mut self,
+        scheduler: &Scheduler,
+        sabotages: &[Arc<Sabotage>],
+        ready: &[Ready],
+    ) -> Result<()> {
+        scheduler.prepare(sabotages).await?;
         let of = |sabotage: &Arc<Sabotage>| choose(sabotage, ready, self.args.all);
         let mut planned: Vec<(&Arc<Sabotage>, Vec<Trial>)> =
             sabotages.iter().map(|sabotage| (sabotage, of(sabotage))).collect();
@@ -188,35 +193,35 @@ impl Test<'_> {
         let mut trials: Vec<Trial> =
             planned.into_iter().flat_map(|(_, trials)| trials).chain(control).collect();
         trials.sort_by_key(|trial| std::cmp::Reverse(trial.length()));
-        self.hold(court, trials).await?;
+        self.try_all(scheduler, trials).await?;
         for (sabotage, trials) in of_server {
-            court.change_server(Some(sabotage)).await?;
-            self.hold(court, trials).await?;
+            scheduler.change_server(Some(sabotage)).await?;
+            self.try_all(scheduler, trials).await?;
         }
         Ok(())
     }
 
-    async fn hold(&mut self, court: &Court, trials: Vec<Trial>) -> Result<()> {
+    async fn try_all(&mut self, scheduler: &Scheduler, trials: Vec<Trial>) -> Result<()> {
         let all = self.found.table.sabotages.len();
         let table = &mut self.found.table;
         let session = self.session;
-        court
-            .hold(trials, |trial, outcome| {
+        scheduler
+            .run(trials, |trial, outcome| {
                 let name = trial.sabotage.as_ref().map_or(CONTROL, |sabotage| &sabotage.name);
                 if let Some(row) = table.take(name, trial, outcome) {
                     let line = format!("{:8} {name}: {}", row.verdict().name(), row.counts());
-                    let objections = row.objections();
+                    let faults = row.faults();
                     let ended = all - table.count(Verdict::NotRun);
-                    let line = format!("[{ended:2}/{all}] {line}\n{objections}");
+                    let line = format!("[{ended:2}/{all}] {line}\n{faults}");
                     session.say(Event::Progress(Phase::Jobs, line.trim_end().to_owned()));
                 }
             })
             .await
     }
 
-    async fn mutate(&mut self, court: &Court, count: usize, ready: &[Ready]) -> Result<()> {
+    async fn mutate(&mut self, scheduler: &Scheduler, count: usize, ready: &[Ready]) -> Result<()> {
         let tracer = Arc::new(traced());
-        court.prepare(std::slice::from_ref(&tracer)).await?;
+        scheduler.prepare(std::slice::from_ref(&tracer)).await?;
         self.say(format!("tracing what {} scenarios run through", ready.len()));
         let trials: Vec<Trial> = ready
             .iter()
@@ -224,8 +229,8 @@ impl Test<'_> {
             .map(|ready| Trial { sabotage: Some(Arc::clone(&tracer)), ready: ready.clone() })
             .collect();
         let mut red = Vec::new();
-        court
-            .hold(trials, |trial, outcome| {
+        scheduler
+            .run(trials, |trial, outcome| {
                 if outcome.verdict != OfScenario::Pass {
                     red.push(trial.ready.scenario.name.clone());
                 }
@@ -238,14 +243,14 @@ impl Test<'_> {
         for name in red {
             self.session.say(Event::Warning(format!("{name} is red without any mutant, and is left out")));
         }
-        let (lines, drawn) = draw(&court.overlay, &ready, count, self.args.seed).await?;
+        let (lines, drawn) = draw(&scheduler.overlay, &ready, count, self.args.seed).await?;
         for one in &mut ready {
             one.scenario.timeout = MUTANT;
         }
         self.say(format!("{} mutants of {lines} lines, drawn with --seed {}", drawn.len(), self.args.seed));
         self.found.lines = Some(lines);
         let sabotages: Vec<Arc<Sabotage>> = drawn.iter().map(|(_, sabotage)| Arc::clone(sabotage)).collect();
-        court.prepare(&sabotages).await?;
+        scheduler.prepare(&sabotages).await?;
         self.found.mutants = drawn
             .into_iter()
             .map(|(mutation, _)| Mutant { mutation, tried: BTreeMap::new(), noticed: None })
@@ -257,8 +262,8 @@ impl Test<'_> {
                 left.flat_map(|(sabotage, _)| few(sabotage, &ready, tried, round)).collect();
             self.say(format!("{} jobs for the mutants that nobody has noticed yet", trials.len()));
             let mutants = &mut self.found.mutants;
-            court
-                .hold(trials, |trial, outcome| {
+            scheduler
+                .run(trials, |trial, outcome| {
                     let at = trial
                         .sabotage
                         .as_ref()

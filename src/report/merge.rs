@@ -104,7 +104,7 @@ fn complete(parts: &[(PathBuf, RunFile)]) -> Result<()> {
     let Some((of, path)) = first else { return Ok(()) };
     if let Some(whole) = whole {
         return Err(Error::Usage(format!(
-            "{} is one of {of} parts and {} is none; only parts of one run can be merged",
+            "{} is one of {of} parts and {} is not; only parts of one run can be merged",
             path.display(),
             whole.display()
         )));
@@ -171,7 +171,7 @@ mod tests {
             refused(vec![part(None, 0..3), other]),
             "part-0 is of LAVA 2023.01-2 and part-3 of LAVA 2026.07; only parts of one run can be merged"
         );
-        assert!(refused(vec![part(Some("slice:1/2"), 0..3), part(None, 3..7)]).contains("is none"));
+        assert!(refused(vec![part(Some("slice:1/2"), 0..3), part(None, 3..7)]).contains("is not;"));
         assert!(
             refused(vec![part(Some("slice:1/2"), 0..3), part(Some("slice:2/3"), 3..7)]).contains("one of 3")
         );

@@ -67,7 +67,7 @@ impl StackArgs {
     /// listens to the user from now on.
     ///
     /// # Errors
-    /// [`Error::Usage`] when the repository or what is asked for is none.
+    /// [`Error::Usage`] when this is not the repository, or what is asked for does not exist.
     pub async fn begin(&self) -> Result<Beginning> {
         let root = crate::root::root()?;
         compose::check(&root).map_err(|problem| Error::Usage(problem.to_string()))?;

@@ -14,7 +14,7 @@ mod trial;
 pub use load::{load, load_with_problems};
 pub use mutant::{Mutation, draw, traced};
 pub use report::{Table, Verdict};
-pub use trial::{CONTROL, Court, Trial, choose, control, few, is_refused};
+pub use trial::{CONTROL, Scheduler, Trial, choose, control, few, is_refused};
 
 use serde::Deserialize;
 
@@ -150,7 +150,7 @@ impl Sabotage {
 
     /// Why `outcome` of `scenario` is not what it must be under this sabotage, if so.
     #[must_use]
-    pub fn objection(&self, scenario: &Scenario, outcome: &Outcome) -> Option<String> {
+    pub fn fault(&self, scenario: &Scenario, outcome: &Outcome) -> Option<String> {
         use crate::event::Verdict;
         match (self.must_notice(scenario), outcome.verdict) {
             (true, Verdict::Differs | Verdict::Timeout) => {
@@ -237,15 +237,14 @@ pub mod tests {
         let folder = crate::scenario::tests::folder();
         let matrix = crate::scenario::Matrix::load(folder.path()).unwrap();
         let scenario = &matrix.scenarios[0];
-        let objection =
-            |by: &str, verdict, found: &str| sabotage(by).objection(scenario, &outcome(verdict, found));
-        assert_eq!(objection("all()", Differs, "firmware> tftp"), None);
-        assert_eq!(objection("none()", Pass, ""), None);
-        assert_eq!(objection("all()", Pass, "").unwrap(), "not noticed");
-        assert!(objection("all()", Differs, "power off").unwrap().starts_with("another first difference"));
-        assert!(objection("none()", Differs, "firmware> tftp").unwrap().starts_with("a false alarm"));
-        assert!(objection("all()", Error, "").unwrap().starts_with("error: "));
-        assert!(objection("none()", Error, "").unwrap().starts_with("error: "));
+        let fault = |by: &str, verdict, found: &str| sabotage(by).fault(scenario, &outcome(verdict, found));
+        assert_eq!(fault("all()", Differs, "firmware> tftp"), None);
+        assert_eq!(fault("none()", Pass, ""), None);
+        assert_eq!(fault("all()", Pass, "").unwrap(), "not noticed");
+        assert!(fault("all()", Differs, "power off").unwrap().starts_with("another first difference"));
+        assert!(fault("none()", Differs, "firmware> tftp").unwrap().starts_with("a false alarm"));
+        assert!(fault("all()", Error, "").unwrap().starts_with("error: "));
+        assert!(fault("none()", Error, "").unwrap().starts_with("error: "));
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub struct Tried {
     /// Where it left the expectation.
     pub first_difference: Option<Difference>,
     /// What is not as it must be.
-    pub objection: Option<String>,
+    pub fault: Option<String>,
     /// From submission to verdict.
     pub seconds: f64,
 }
@@ -73,7 +73,7 @@ impl Row {
     /// What became of it.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        if self.trials.iter().any(|tried| tried.objection.is_some()) {
+        if self.trials.iter().any(|tried| tried.fault.is_some()) {
             Verdict::Wrong
         } else if self.trials.len() < self.planned || self.planned == 0 {
             Verdict::NotRun
@@ -125,7 +125,7 @@ impl Table {
             must_notice: sabotage.is_some_and(|sabotage| sabotage.must_notice(scenario)),
             verdict: outcome.verdict,
             first_difference: outcome.first_difference.clone(),
-            objection: sabotage.map_or_else(as_it_is, |sabotage| sabotage.objection(scenario, outcome)),
+            fault: sabotage.map_or_else(as_it_is, |sabotage| sabotage.fault(scenario, outcome)),
             seconds: outcome.seconds,
         };
         let row = self.sabotages.iter_mut().find(|row| row.name == name)?;
@@ -149,7 +149,7 @@ impl Table {
             let line = format!("{:8} {:wide$}  {}", row.verdict().name(), row.name, row.counts());
             text.push_str(line.trim_end());
             text.push('\n');
-            text.push_str(&row.objections());
+            text.push_str(&row.faults());
         }
         text
     }
@@ -158,12 +158,12 @@ impl Table {
 impl Row {
     /// What is wrong, a line for each scenario.
     #[must_use]
-    pub fn objections(&self) -> String {
-        let objections = self.trials.iter().filter_map(|tried| {
-            let objection = tried.objection.as_ref()?;
-            Some(format!("           {}: {}\n", tried.scenario, printable(objection)))
+    pub fn faults(&self) -> String {
+        let faults = self.trials.iter().filter_map(|tried| {
+            let fault = tried.fault.as_ref()?;
+            Some(format!("           {}: {}\n", tried.scenario, printable(fault)))
         });
-        objections.collect()
+        faults.collect()
     }
 }
 
@@ -173,13 +173,13 @@ mod tests {
     use super::*;
     use crate::event::Verdict::{Differs, Pass};
 
-    fn tried(must_notice: bool, verdict: crate::event::Verdict, objection: Option<&str>) -> Tried {
+    fn tried(must_notice: bool, verdict: crate::event::Verdict, fault: Option<&str>) -> Tried {
         Tried {
             scenario: "juno".into(),
             must_notice,
             verdict,
             first_difference: outcome(verdict, "x").first_difference,
-            objection: objection.map(str::to_owned),
+            fault: fault.map(str::to_owned),
             seconds: 1.0,
         }
     }
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(row.counts(), "1 of 1 notice, 1 of 1 others do not");
         row.trials.push(tried(true, Pass, Some("not \u{1b}[1mnoticed")));
         assert_eq!(row.verdict(), Verdict::Wrong);
-        assert_eq!(row.objections(), "           juno: not \\x1b[1mnoticed\n");
+        assert_eq!(row.faults(), "           juno: not \\x1b[1mnoticed\n");
         assert_eq!((table.count(Verdict::Wrong), table.count(Verdict::Noticed)), (1, 0));
         assert!(table.text().starts_with("WRONG    no-dhcp  1 of 2 notice, 1 of 1 others do not\n"));
     }

@@ -52,9 +52,9 @@ fn is_of_a_feature(scenario: &Scenario) -> bool {
 /// Name of what has no sabotage: LAVA as it is.
 pub const CONTROL: &str = "as-it-is";
 
-/// Where scenarios are tried.
+/// Runs scenarios under sabotages on a stack, many at once.
 #[derive(Clone)]
-pub struct Court {
+pub struct Scheduler {
     /// What lays the sabotages over.
     pub overlay: Arc<Overlay>,
     stack: Arc<Stack>,
@@ -95,7 +95,7 @@ impl Trial {
     }
 }
 
-impl Court {
+impl Scheduler {
     /// On a stack that is up.
     ///
     /// # Errors
@@ -130,12 +130,12 @@ impl Court {
         self.interrupt.or(self.stack.guard(self.overlay.change_server(sabotage))).await
     }
 
-    /// Holds all `trials`, beginning them in this order as far as their boards are free;
+    /// Runs all `trials`, beginning them in this order as far as their boards are free;
     /// `done` is told how each ended.
     ///
     /// # Errors
     /// [`crate::error::Error::Interrupted`], or what broke the stack.
-    pub async fn hold(&self, trials: Vec<Trial>, mut done: impl FnMut(&Trial, &Outcome)) -> Result<()> {
+    pub async fn run(&self, trials: Vec<Trial>, mut done: impl FnMut(&Trial, &Outcome)) -> Result<()> {
         let mut waiting = trials;
         let mut busy: BTreeSet<String> = BTreeSet::new();
         let mut running = JoinSet::new();
@@ -153,9 +153,9 @@ impl Court {
                 let trial = waiting.remove(next);
                 busy.insert(trial.ready.scenario.name.clone());
                 waiting_for_lava += usize::from(trial.is_slow());
-                let court = self.clone();
+                let scheduler = self.clone();
                 running.spawn(async move {
-                    let outcome = court.try_one(&trial).await;
+                    let outcome = scheduler.try_one(&trial).await;
                     (trial, outcome)
                 });
             }

@@ -175,12 +175,12 @@ fn an_image_that_can_not_be_built_ends_the_run_with_its_last_lines() {
     let dockerfile = repository.read("compose/world/Dockerfile");
     repository.write(
         "compose/world/Dockerfile",
-        &format!("{dockerfile}\nRUN echo \"this is $((6 * 7)) to mend\" && exit 7\n"),
+        &format!("{dockerfile}\nRUN echo \"this is $((6 * 7)) to fix\" && exit 7\n"),
     );
     let ended = call(&mut run(&repository, &[QUICK]));
     ended.failed(
         3,
-        &["could not build image meta-lava/world:", "returned a non-zero code: 7", "\nthis is 42 to mend"],
+        &["could not build image meta-lava/world:", "returned a non-zero code: 7", "\nthis is 42 to fix"],
     );
     assert_eq!(Report::of(&repository).verdict(QUICK), "error");
     assert_eq!(repository.left_temporary(), [""; 0]);

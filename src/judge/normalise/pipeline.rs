@@ -55,7 +55,7 @@ pub fn normalise(description: &[u8], normaliser: Normaliser<'_>) -> Rows {
                 rows.push("[… more actions left out]");
             }
         }
-        Err(error) => rows.push(format!("what LAVA has is none: {}", line(&error, normaliser))),
+        Err(error) => rows.push(format!("what LAVA has is not a pipeline: {}", line(&error, normaliser))),
     }
     rows
 }
@@ -167,7 +167,7 @@ pipeline:
     #[test]
     fn what_is_no_pipeline_is_told() {
         assert!(pipeline(b" \n").ends_with("LAVA has none"));
-        assert!(pipeline(b"[1").contains("what LAVA has is none"));
+        assert!(pipeline(b"[1").contains("what LAVA has is not a pipeline"));
     }
 
     #[test]
