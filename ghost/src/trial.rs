@@ -144,9 +144,13 @@ async fn userland(folder: &Path) -> Result<String, String> {
         prefix: String::new(),
     };
     let end = sandbox::run(userland, tree, None, &mut console).await;
-    console.hang_up().await;
-    let mut printed = Vec::new();
-    during(far.read_to_end(&mut printed).await, "its console")?;
+    // Each side waits until the other has ended the connection.
+    let read = async move {
+        let mut printed = Vec::new();
+        far.read_to_end(&mut printed).await.map(|_| printed)
+    };
+    let ((), printed) = tokio::join!(console.hang_up(), read);
+    let printed = during(printed, "its console")?;
     let printed = String::from_utf8_lossy(&printed).replace('\r', "");
     match end {
         // Its first line is the kernel's.
