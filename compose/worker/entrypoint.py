@@ -98,6 +98,10 @@ def main():
         container.step("identity", lambda: IDENTITY.write_text("\n".join(identity)), lambda: None)
 
     if name and token:
+        lab = Path("/var/lib/ghost/lab.json")
+        if not lab.exists():
+            # By hand, until somebody puts boards there: the ghosts' daemon does not start without it.
+            lab.write_text('{"boards": []}\n')
         (RUN / "worker.env").write_text(f"WORKER_NAME={name}\nTOKEN={token}\n")
         opened()
     else:
