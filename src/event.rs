@@ -183,6 +183,56 @@ pub struct Span {
     pub to: f64,
 }
 
+/// How a job ended that did not complete, in LAVA's words; for people only.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ending {
+    /// Which of the scenario's jobs (`client 1`); empty where it has only one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub job: String,
+    /// LAVA's word: `Incomplete`, `Canceled`; or `refused`, of a job that it did not take.
+    pub health: String,
+    /// LAVA's word for the kind of error: `Infrastructure`, `Job`, `Test`, ...
+    pub error_type: Option<String>,
+    /// LAVA's reason.
+    pub why: Option<String>,
+    /// Where its time was over: what it waited for.
+    pub wait: Option<Wait>,
+}
+
+/// What LAVA waited for when its time was over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    /// The pattern, or a few words.
+    #[serde(rename = "for")]
+    pub for_what: String,
+    /// The last line that the board printed.
+    pub heard: Option<String>,
+}
+
+impl Ending {
+    /// It in a line: `Incomplete, Job: Login incorrect`.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let mut words = if self.job.is_empty() { String::new() } else { format!("{}: ", self.job) };
+        words.push_str(&self.health);
+        if let Some(kind) = &self.error_type {
+            words.push_str(&format!(", {kind}"));
+        }
+        if let Some(why) = &self.why {
+            words.push_str(&format!(": {why}"));
+        }
+        printable(&words)
+    }
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let heard = self.heard.as_ref().map_or("nothing".into(), |heard| format!("`{}`", printable(heard)));
+        write!(f, "for {}; the board last said {heard}", printable(&self.for_what))
+    }
+}
+
 /// How a scenario ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
@@ -192,6 +242,10 @@ pub struct Outcome {
     pub reason: Option<String>,
     /// For `differs`.
     pub first_difference: Option<Difference>,
+    /// What LAVA says of the jobs that did not complete.
+    pub ended: Vec<Ending>,
+    /// Whether they ended in another way than the scenario says.
+    pub ends_otherwise: bool,
     /// All differences, by cause: the first of each stands in the order of the texts.
     pub deviations: Vec<Deviation>,
     /// What the board showed at the first difference, or last.
@@ -210,11 +264,20 @@ impl Outcome {
             verdict,
             reason: Some(reason),
             first_difference: None,
+            ended: Vec::new(),
+            ends_otherwise: false,
             deviations: Vec::new(),
             console: Moment::default(),
             timeline: Vec::new(),
             seconds,
         }
+    }
+
+    /// Whether it is not as expected: its verdict says so, or nothing is expected yet and the job ended
+    /// in another way than its scenario says. `strict` as in [`Verdict::is_failure`].
+    #[must_use]
+    pub fn is_failure(&self, strict: bool) -> bool {
+        self.verdict.is_failure(strict || self.ends_otherwise)
     }
 }
 

@@ -44,7 +44,7 @@ pub async fn run(args: Args) -> Result<Exit> {
     if pending.is_empty() {
         print("no snapshots are pending\n");
     }
-    let kept = pending::accept(&store, &pending)?;
+    let kept = pending::accept(&store, &matrix()?, &pending)?;
     print(&told(&pending, &kept));
     Ok(Exit::Ok)
 }

@@ -4,17 +4,22 @@
 //! whom it concerns, and one answer. The keys are those of `cargo insta review`. What is
 //! longer than the screen is scrolled.
 
+use std::collections::BTreeMap;
+
 use console::{Key, Style, Term, measure_text_width, truncate_str};
 
 use crate::commands::accept::{chosen, refuse_in_ci};
 use crate::commands::{matrix, print};
 use crate::error::Result;
 use crate::exit_code::Exit;
+use crate::judge::meant::Meant;
 use crate::judge::pending::{self, Difference};
 use crate::judge::question::{self, Questions};
-use crate::judge::snapshot::{Store, in_ci};
+use crate::judge::snapshot::{Id, Store, in_ci};
+use crate::lava::series::Series;
 use crate::report::{Hunk, Line, LineKind, Parts, colours, hunks};
 use crate::root::root;
+use crate::scenario::Matrix;
 use crate::text::printable;
 
 /// Lines of a difference that are shown.
@@ -33,6 +38,9 @@ pub struct Args {
     /// when none is named
     #[arg(value_name = "NAME")]
     names: Vec<String>,
+    /// Forget what was found, without asking
+    #[arg(long)]
+    reject: bool,
 }
 
 /// What was answered to a question.
@@ -90,20 +98,28 @@ pub async fn run(args: Args) -> Result<Exit> {
         print("no snapshots are pending\n");
         return Ok(Exit::Ok);
     }
+    if args.reject {
+        pending::reject(&store, &pending)?;
+        print(&pending.iter().map(|one| format!("rejected {}\n", one.id)).collect::<String>());
+        return Ok(Exit::Ok);
+    }
     let term = Term::stdout();
     let differences = pending::differences(&store, &pending)?;
     let mut questions = pending::questions(&matrix, &differences);
+    let remarks = Remarks::of(&matrix, &differences);
     if !term.is_term() || in_ci() {
-        print(&listed(&questions, &differences));
+        print(&listed(&questions, &differences, &remarks));
         return Ok(Exit::Differs);
     }
     refuse_in_ci("review", in_ci())?;
     let colour = colours(&term);
     let many = questions.list().len();
-    let pages: Vec<Page> = (0..many).map(|number| Page::new(number, &questions, &differences)).collect();
-    let decided = review(&mut questions, |number| ask(&term, &pages[number], colour));
+    let page = |number| Page::new(number, &questions, &differences, &remarks, &matrix);
+    let pages: Vec<Page> = (0..many).map(page).collect();
+    let refused = |number: usize| pages[number].refused;
+    let decided = review(&mut questions, refused, |number| ask(&term, &pages[number], colour));
     let _ = term.clear_screen();
-    pending::decide(&store, &differences, &questions)?;
+    pending::decide(&store, &matrix, &differences, &questions)?;
     print(&format!(
         "{} accepted, {} rejected, {} left pending\n",
         decided.accepted, decided.rejected, decided.left
@@ -111,9 +127,32 @@ pub async fn run(args: Args) -> Result<Exit> {
     Ok(if decided.left == 0 { Exit::Ok } else { Exit::Differs })
 }
 
+/// What of pending results should not be overlooked.
+struct Remarks(BTreeMap<(String, Series), Meant>);
+
+impl Remarks {
+    fn of(matrix: &Matrix, differences: &[Difference]) -> Self {
+        Self(pending::remarks(matrix, differences))
+    }
+
+    fn of_scenario(&self, id: &Id) -> Option<&Meant> {
+        self.0.get(&(id.scenario(), id.series))
+    }
+
+    /// A line for each.
+    fn text(&self) -> String {
+        let lines = |((scenario, series), meant): (&(String, Series), &Meant)| -> String {
+            let on = if *series == Series::OLDEST { String::new() } else { format!(" on {series}") };
+            let line = |line: String| format!("note: {scenario}{on}: {}\n", printable(&line));
+            meant.lines().into_iter().map(line).collect()
+        };
+        self.0.iter().map(lines).collect()
+    }
+}
+
 /// What there is to review, for who can't be asked: a line for each question and one with whom it concerns.
-fn listed(questions: &Questions, differences: &[Difference]) -> String {
-    let mut text = String::new();
+fn listed(questions: &Questions, differences: &[Difference], remarks: &Remarks) -> String {
+    let mut text = remarks.text();
     for question in questions.list() {
         let names: Vec<String> =
             question.places.iter().map(|(at, _)| differences[*at].id.to_string()).collect();
@@ -128,8 +167,13 @@ fn listed(questions: &Questions, differences: &[Difference]) -> String {
     text
 }
 
-/// Asks each question, until there is no more or nobody wants to answer.
-fn review(questions: &mut Questions, mut ask: impl FnMut(usize) -> Answer) -> Decided {
+/// Asks each question, until there is no more or nobody wants to answer. What is `refused` is not
+/// accepted, whatever the answer is.
+fn review(
+    questions: &mut Questions,
+    refused: impl Fn(usize) -> bool,
+    mut ask: impl FnMut(usize) -> Answer,
+) -> Decided {
     let mut decided = Decided::default();
     let mut rest = None;
     let many = questions.list().len();
@@ -142,6 +186,7 @@ fn review(questions: &mut Questions, mut ask: impl FnMut(usize) -> Answer) -> De
             },
         };
         match answer {
+            Answer::Accept if refused(number) => decided.left += 1,
             Answer::Accept => {
                 questions.answer(number, question::Answer::Accept);
                 decided.accepted += 1;
@@ -216,6 +261,8 @@ fn ask(term: &Term, page: &Page, colour: bool) -> Answer {
             }
         };
         match command {
+            // The page says why.
+            Command::Answer(Answer::Accept) if page.refused => {}
             Command::Answer(answer) => return answer,
             Command::Scroll(rows) => top = top.saturating_add_signed(rows),
             Command::Turn(screens) => top = top.saturating_add_signed(screens * room.cast_signed()),
@@ -245,14 +292,37 @@ struct Page {
     /// The scenarios that it concerns, and what it is in the first of them.
     places: Vec<(String, Vec<Hunk>)>,
     left_out: usize,
+    /// What should not be overlooked.
+    remarks: Vec<String>,
+    /// Whether it can't be accepted: the job ended as its scenario does not say.
+    refused: bool,
 }
 
 impl Page {
     /// Rows of a screen that are not for the snapshot.
     const FRAME: usize = 5;
 
-    fn new(number: usize, questions: &Questions, differences: &[Difference]) -> Self {
+    fn new(
+        number: usize,
+        questions: &Questions,
+        differences: &[Difference],
+        remarks: &Remarks,
+        matrix: &Matrix,
+    ) -> Self {
         let question = &questions.list()[number];
+        let (mut said, mut refused) = (Vec::new(), false);
+        for (at, _) in &question.places {
+            let id = &differences[*at].id;
+            if question.cause.is_none() {
+                // Ledger and log are of the same job.
+                let meant = remarks.of_scenario(id);
+                said.extend(meant.map(Meant::lines).unwrap_or_default());
+                refused |= meant.is_some_and(|meant| meant.otherwise.is_some());
+            } else if let Some(why) = pending::otherwise(matrix, id, &questions.shown(question, *at).1) {
+                said.push(format!("{}: {why}", id.scenario()));
+                refused = true;
+            }
+        }
         let (mut room, mut left_out) = (LINES, 0);
         let mut places = Vec::new();
         for (at, _) in &question.places {
@@ -274,12 +344,26 @@ impl Page {
             times: Questions::times(question),
             places,
             left_out,
+            remarks: said,
+            refused,
         }
     }
 
     /// The first place and whom it concerns, or `all` places, in rows of so many columns.
     fn rows(&self, all: bool, width: usize, colour: bool) -> Vec<String> {
-        let mut rows = Vec::new();
+        let mut rows: Vec<String> = Vec::new();
+        for remark in &self.remarks {
+            rows.extend(wrapped(
+                "note          ",
+                &Parts::alone(remark),
+                &Style::new().yellow(),
+                width,
+                colour,
+            ));
+        }
+        if !self.remarks.is_empty() {
+            rows.push(String::new());
+        }
         let shown = if all { self.places.len() } else { 1 };
         for (name, hunks) in self.places.iter().take(shown) {
             if !self.is_new {
@@ -330,8 +414,9 @@ impl Page {
         if body.len() > room {
             more = format!("   {} scroll ({}-{last} of {})", key("↑ ↓"), top + 1, body.len());
         }
+        let accept = if self.refused { "(can't be accepted)" } else { "accept" };
         screen.push_str(&format!(
-            "\n  {} accept   {} reject   {} skip   {} quit   {} {shown}{more}\n  {}, {}, {} the same for all that follow",
+            "\n  {} {accept}   {} reject   {} skip   {} quit   {} {shown}{more}\n  {}, {}, {} the same for all that follow",
             key("a"),
             key("r"),
             key("s"),
@@ -425,7 +510,8 @@ mod tests {
 
     fn page_of(folder: &tempfile::TempDir, pending: &[Pending], at: usize) -> Page {
         let (questions, differences) = questions(folder, pending);
-        Page::new(at, &questions, &differences)
+        let matrix = crate::scenario::tests::matrix();
+        Page::new(at, &questions, &differences, &Remarks::of(&matrix, &differences), &matrix)
     }
 
     #[test]
@@ -433,10 +519,10 @@ mod tests {
         let (folder, pending) = three();
         let (mut questions, differences) = questions(&folder, &pending);
         let mut answers = [Answer::Reject, Answer::Skip, Answer::Accept].into_iter();
-        let decided = review(&mut questions, |_| answers.next().unwrap());
+        let decided = review(&mut questions, |_| false, |_| answers.next().unwrap());
         assert_eq!(decided, Decided { accepted: 1, rejected: 1, left: 1 });
         let store = Store::new(folder.path());
-        pending::decide(&store, &differences, &questions).unwrap();
+        pending::decide(&store, &crate::scenario::tests::matrix(), &differences, &questions).unwrap();
         let text = |name: &str| std::fs::read_to_string(folder.path().join("expected/s/n").join(name)).ok();
         assert!(text("log.snap").unwrap().ends_with("old\n"));
         let left: Vec<String> = store.pending().unwrap().iter().map(|one| one.id.to_string()).collect();
@@ -448,13 +534,14 @@ mod tests {
     #[test]
     fn quitting_leaves_the_rest_and_an_answer_for_all_is_asked_for_once() {
         let (folder, pending) = three();
-        assert_eq!(review(&mut questions(&folder, &pending).0, |_| Answer::Quit).left, 3);
+        assert_eq!(review(&mut questions(&folder, &pending).0, |_| false, |_| Answer::Quit).left, 3);
         for rest in [Rest::Accept, Rest::Reject, Rest::Skip] {
             let mut asked = 0;
-            let decided = review(&mut questions(&folder, &pending).0, |_| {
+            let mut ask = |_| {
                 asked += 1;
                 Answer::All(rest)
-            });
+            };
+            let decided = review(&mut questions(&folder, &pending).0, |_| false, &mut ask);
             let many = [decided.accepted, decided.rejected, decided.left];
             assert_eq!((many[rest as usize], asked), (3, 1));
         }
@@ -464,12 +551,52 @@ mod tests {
     fn who_can_not_be_asked_gets_a_list() {
         let (folder, pending) = three();
         let (questions, differences) = questions(&folder, &pending);
-        insta::assert_snapshot!(listed(&questions, &differences), @r"
+        let remarks = Remarks::of(&crate::scenario::tests::matrix(), &differences);
+        insta::assert_snapshot!(listed(&questions, &differences, &remarks), @r"
         1 log: old → new
           s/n/log
         s/n/results: new
         s/n/ledger: new
         ");
+    }
+
+    #[test]
+    fn what_ended_as_its_scenario_does_not_say_is_told_and_can_not_be_accepted() {
+        let folder = tempfile::tempdir().unwrap();
+        let header = "---\nsource: x\nexpression: results\n---\n";
+        let results =
+            "job\n  health: Incomplete\nsuite lava\n  job: fail (error_msg: no file, error_type: Job)\n";
+        let file = |name: &str, text: &str| {
+            write(
+                folder.path(),
+                &format!("expected/health-checks/{name}.snap.new"),
+                &format!("{header}{text}"),
+            );
+        };
+        file("bbb/results", &format!("{results}suite 0_smoke\n  cmdline: fail\n"));
+        file("bbb/log", "one\n");
+        file("juno/results", results);
+        let expected = format!("{header}job\n  health: Complete\nsuite lava\n");
+        write(folder.path(), "expected/health-checks/juno/results.snap", &expected);
+        let pending = Store::new(folder.path()).pending().unwrap();
+        let pages: Vec<Page> = (0..4).map(|at| page_of(&folder, &pending, at)).collect();
+        // The error that juno's results have now, their health, and bbb's results and log.
+        assert_eq!(pages.iter().map(|page| page.refused).collect::<Vec<_>>(), [false, true, true, true]);
+        let page = pages[3].screen(&pages[3].rows(false, 200, false), 0, 20, false, false);
+        assert!(
+            page.contains("note          the job ended Incomplete (Job: no file), and its scenario"),
+            "{page}"
+        );
+        assert!(page.contains("not made to fail (`fails:`): 0_smoke cmdline"), "{page}");
+        assert!(page.contains("a (can't be accepted)"), "{page}");
+        let (mut questions, differences) = questions(&folder, &pending);
+        let decided = review(&mut questions, |at| pages[at].refused, |_| Answer::All(Rest::Accept));
+        assert_eq!(decided, Decided { accepted: 1, rejected: 0, left: 3 });
+        let remarks = Remarks::of(&crate::scenario::tests::matrix(), &differences);
+        assert!(listed(&questions, &differences, &remarks).starts_with(
+            "note: health-checks/bbb: the job ended Incomplete (Job: no file), and its scenario does not say \
+             `ends: incomplete`\nnote: health-checks/bbb: not made to fail (`fails:`): 0_smoke cmdline\n"
+        ));
     }
 
     fn screen(page: &Page, top: usize, room: usize, all: bool) -> String {

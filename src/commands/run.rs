@@ -122,7 +122,7 @@ pub(super) async fn run_selected(args: &Args, matrix: &Matrix, selected: &[&Scen
         .map_err(|error| Error::Infrastructure(format!("the report was not written: {error}")))?;
 
     if args.accept {
-        accept_of(&begun.root, selected)?;
+        accept_of(&begun.root, matrix, selected)?;
     }
     // The stack's own trouble outweighs what scenarios found, and a report that
     // could not be written outweighs a green one.
@@ -135,11 +135,11 @@ pub(super) async fn run_selected(args: &Args, matrix: &Matrix, selected: &[&Scen
 }
 
 /// Makes what was found of `scenarios` what is expected.
-fn accept_of(root: &Path, scenarios: &[&Scenario]) -> Result<()> {
+fn accept_of(root: &Path, matrix: &Matrix, scenarios: &[&Scenario]) -> Result<()> {
     let store = Store::new(root);
     let mut pending = store.pending()?;
     pending.retain(|one| scenarios.iter().any(|scenario| scenario.id() == one.id.scenario()));
-    pending::accept(&store, &pending).map(|_| ())
+    pending::accept(&store, matrix, &pending).map(|_| ())
 }
 
 /// One run.

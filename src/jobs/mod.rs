@@ -5,6 +5,7 @@
 pub mod activity;
 pub mod announced;
 pub mod collector;
+pub mod ending;
 pub mod evidence;
 pub mod timeline;
 

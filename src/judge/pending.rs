@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::judge::change::Names;
+use crate::judge::meant::{Meant, meant};
 use crate::judge::question::{Decision, Questions, Text};
-use crate::judge::snapshot::{self, Id, Kept, Pending, Store};
-use crate::scenario::Matrix;
+use crate::judge::snapshot::{self, Id, Kept, Kind, Pending, Store};
+use crate::lava::series::Series;
+use crate::scenario::{Matrix, Scenario};
 
 /// A difference that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,29 +41,67 @@ fn difference(store: &Store, pending: &Pending) -> Result<Difference> {
 /// Makes what was found what is expected: all of `pending` at once, or nothing.
 ///
 /// # Errors
-/// [`Error::Usage`] for files that are not snapshots, [`Error::Infrastructure`] when it
-/// can't be written.
-pub fn accept(store: &Store, pending: &[Pending]) -> Result<Kept> {
+/// [`Error::Usage`] for files that are not snapshots, and for results of a job that ended in
+/// another way than its scenario says; [`Error::Infrastructure`] when it can't be written.
+pub fn accept(store: &Store, matrix: &Matrix, pending: &[Pending]) -> Result<Kept> {
     let mut changes = BTreeMap::new();
     for one in pending {
         changes.insert(one.id.clone(), Some(found(one)?));
     }
+    let found = changes.iter().filter_map(|(id, text)| Some((id, text.as_deref()?)));
+    refuse_otherwise(matrix, found)?;
     let kept = store.keep(changes)?;
     reject(store, pending)?;
     Ok(kept)
 }
 
+/// What of the results of each scenario and series in `differences` a person should not overlook.
+#[must_use]
+pub fn remarks(matrix: &Matrix, differences: &[Difference]) -> BTreeMap<(String, Series), Meant> {
+    let results = differences.iter().filter(|one| one.id.kind == Kind::Results);
+    let remark = |one: &Difference| {
+        Some((
+            (one.id.scenario(), one.id.series),
+            meant(scenario(matrix, &one.id)?, one.id.series, &one.found),
+        ))
+    };
+    results.filter_map(remark).collect()
+}
+
+/// Whether `text` may become what is expected by the snapshot `id`, or why not.
+#[must_use]
+pub fn otherwise(matrix: &Matrix, id: &Id, text: &str) -> Option<String> {
+    let scenario = scenario(matrix, id).filter(|_| id.kind == Kind::Results)?;
+    meant(scenario, id.series, text).otherwise
+}
+
+/// No results of a job that ended in another way than its scenario says become what is expected.
+fn refuse_otherwise<'a>(matrix: &Matrix, texts: impl Iterator<Item = (&'a Id, &'a str)>) -> Result<()> {
+    let refused: Vec<String> = texts
+        .filter_map(|(id, text)| Some(format!("{}: {}", id.scenario(), otherwise(matrix, id, text)?)))
+        .collect();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "nothing was accepted. If this is what is to be expected, say so by `ends` in the scenario.yaml; else \
+         `meta-lava review --reject` forgets it:\n  {}",
+        refused.join("\n  ")
+    )))
+}
+
+fn scenario<'m>(matrix: &'m Matrix, id: &Id) -> Option<&'m Scenario> {
+    matrix.scenarios.iter().find(|one| one.suite == id.suite && one.name == id.name)
+}
+
 /// What there is to ask about `differences`: each cause once.
 #[must_use]
 pub fn questions(matrix: &Matrix, differences: &[Difference]) -> Questions {
-    let text = |Difference { id, expected, found }: &Difference| {
-        let scenario = matrix.scenarios.iter().find(|one| one.suite == id.suite && one.name == id.name);
-        Text {
-            snapshot: id.kind.name(),
-            expected: expected.as_deref().map(str::to_owned),
-            found: found.clone(),
-            names: scenario.map(Names::of).unwrap_or_default(),
-        }
+    let text = |Difference { id, expected, found }: &Difference| Text {
+        snapshot: id.kind.name(),
+        expected: expected.as_deref().map(str::to_owned),
+        found: found.clone(),
+        names: scenario(matrix, id).map(Names::of).unwrap_or_default(),
     };
     Questions::new(differences.iter().map(text).collect())
 }
@@ -71,8 +111,17 @@ pub fn questions(matrix: &Matrix, differences: &[Difference]) -> Questions {
 ///
 /// # Errors
 /// As [`accept`].
-pub fn decide(store: &Store, differences: &[Difference], questions: &Questions) -> Result<()> {
+pub fn decide(
+    store: &Store,
+    matrix: &Matrix,
+    differences: &[Difference],
+    questions: &Questions,
+) -> Result<()> {
     let decisions: Vec<_> = differences.iter().zip(questions.decisions()).collect();
+    let accepted = decisions
+        .iter()
+        .filter_map(|(difference, decision)| Some((&difference.id, decision.as_ref()?.expected.as_deref()?)));
+    refuse_otherwise(matrix, accepted)?;
     let expected = decisions.iter().filter_map(|(difference, decision)| {
         Some((difference.id.clone(), Some(decision.as_ref()?.expected.clone()?)))
     });
@@ -105,7 +154,7 @@ fn found(pending: &Pending) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::snapshot::Kind;
+    use crate::scenario::tests::matrix;
 
     fn id(name: &str, series: &str) -> Id {
         Id { suite: "s".into(), name: name.into(), series: series.parse().unwrap(), kind: Kind::Log }
@@ -133,6 +182,39 @@ mod tests {
     }
 
     #[test]
+    fn results_of_a_job_that_failed_are_refused_with_all_that_is_pending_unless_its_scenario_says_so() {
+        let folder = crate::scenario::tests::folder();
+        let store = Store::new(folder.path());
+        let id =
+            |kind| Id { suite: "health-checks".into(), name: "bbb".into(), series: Series::OLDEST, kind };
+        store.pend(&id(Kind::Log), "log").unwrap();
+        let why = "  job: fail (error_msg: no such file, error_type: Infrastructure)";
+        store.pend(&id(Kind::Results), &format!("job\n  health: Incomplete\nsuite lava\n{why}")).unwrap();
+        let all = store.pending().unwrap();
+        let matrix = Matrix::load(folder.path()).unwrap();
+        let error = accept(&store, &matrix, &all).unwrap_err().to_string();
+        assert!(
+            error.contains(
+                "health-checks/bbb: the job ended Incomplete (Infrastructure: no such file), and its scenario does \
+                 not say `ends: incomplete`"
+            ),
+            "{error}"
+        );
+        assert_eq!(store.pending().unwrap(), all);
+        let differences = differences(&store, &all).unwrap();
+        let mut questions = questions(&matrix, &differences);
+        for number in 0..questions.list().len() {
+            questions.answer(number, crate::judge::question::Answer::Accept);
+        }
+        assert!(decide(&store, &matrix, &differences, &questions).is_err());
+        assert_eq!(store.ids().unwrap(), []);
+        let file = "jobs/health-checks/bbb/scenario.yaml";
+        crate::scenario::tests::write(folder.path(), file, "family: uboot\nends: incomplete\n");
+        accept(&store, &Matrix::load(folder.path()).unwrap(), &all).unwrap();
+        assert_eq!(store.pending().unwrap(), []);
+    }
+
+    #[test]
     fn accepting_writes_what_differs_and_rejecting_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::new(folder.path());
@@ -142,12 +224,12 @@ mod tests {
         reject(&store, &store.pending().unwrap()).unwrap();
         assert!(!folder.path().join("expected/s/a/2026.10").exists());
         store.pend(&newer, "new").unwrap();
-        accept(&store, &store.pending().unwrap()).unwrap();
+        accept(&store, &matrix(), &store.pending().unwrap()).unwrap();
         assert_eq!(store.pending().unwrap(), []);
         assert_eq!(&*store.expected(&newer).unwrap().unwrap().text, "new");
         // The same as the older one: nothing of its own is left.
         store.pend(&newer, "old").unwrap();
-        let kept = accept(&store, &store.pending().unwrap()).unwrap();
+        let kept = accept(&store, &matrix(), &store.pending().unwrap()).unwrap();
         assert_eq!(kept.given.into_iter().collect::<Vec<_>>(), [newer]);
         assert!(!folder.path().join("expected/s/a/2026.10").exists());
     }

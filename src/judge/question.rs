@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::event::Cause;
 use crate::judge::change::{Change, Names, apply, changes};
+use crate::judge::snapshot::Kind;
 
 /// A text that was found where another is expected.
 #[derive(Debug, Clone)]
@@ -80,8 +81,12 @@ impl Questions {
                 places: places.into_iter().collect(),
             })
             .collect();
-        // Stable: the order of causes, else.
-        list.sort_by_key(|question| std::cmp::Reverse(question.places.len()));
+        // Of as many texts results before ledgers before logs; stable: the order of causes, else.
+        let rank = |question: &Question| {
+            let snapshot = question.cause.as_ref().map(|cause| cause.snapshot.as_str());
+            Kind::ALL.into_iter().position(|kind| Some(kind.name()) == snapshot)
+        };
+        list.sort_by_key(|question| (std::cmp::Reverse(question.places.len()), rank(question)));
         let new = texts.iter().enumerate().filter(|(_, text)| text.expected.is_none());
         list.extend(new.map(|(text, _)| Question { cause: None, places: vec![(text, Vec::new())] }));
         // A text of which nothing is expected is one thing to answer.
@@ -195,6 +200,20 @@ mod tests {
                 None,
             ]
         );
+    }
+
+    #[test]
+    fn results_are_asked_about_before_ledgers_and_logs() {
+        let text = |snapshot| Text {
+            snapshot,
+            expected: Some("old\n".into()),
+            found: "new\n".into(),
+            names: Names::default(),
+        };
+        let questions = Questions::new(["ledger", "log", "results"].map(text).into());
+        let order: Vec<&str> =
+            questions.list().iter().map(|one| one.cause.as_ref().unwrap().snapshot.as_str()).collect();
+        assert_eq!(order, ["results", "ledger", "log"]);
     }
 
     #[test]

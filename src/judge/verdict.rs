@@ -5,15 +5,18 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::event::{Difference, Moment, Outcome, Span, Verdict};
+use crate::event::{Difference, Ending, Moment, Outcome, Span, Verdict};
+use crate::jobs::ending::ending;
 use crate::jobs::evidence::Evidence;
 use crate::jobs::timeline::timeline;
 use crate::judge::change::{self, Names};
+use crate::judge::meant::meant;
 use crate::judge::normalise::rows::Rows;
 use crate::judge::normalise::{
     Artifacts, Context, Masks, Normaliser, TOKEN, heard, ledger, log, moment, pipeline, results,
 };
 use crate::judge::snapshot::{Expected, HEADER, Kind};
+use crate::lava::series::Series;
 use crate::scenario::Scenario;
 use crate::text::printable;
 
@@ -35,6 +38,8 @@ pub struct Case<'a> {
     pub scenario: &'a Scenario,
     /// What came back of its jobs, with all that is known of them; see [`Answer::known`].
     pub answers: &'a [Answer],
+    /// The series of the LAVA that they ran on.
+    pub series: Series,
     /// The run's masks; they count what they match.
     pub masks: &'a Masks,
     /// What the world serves.
@@ -107,11 +112,13 @@ impl Judged {
 }
 
 fn compare(case: Case<'_>) -> Judged {
-    let Case { scenario, answers, masks, artifacts, expected, seconds } = case;
+    let Case { scenario, answers, series, masks, artifacts, expected, seconds } = case;
     let mut outcome = Outcome {
         verdict: Verdict::Pass,
         reason: None,
         first_difference: None,
+        ended: answers.iter().filter_map(ending_of).collect(),
+        ends_otherwise: false,
         deviations: Vec::new(),
         console: Moment::default(),
         timeline: answers.iter().flat_map(timeline_of).collect(),
@@ -159,6 +166,9 @@ fn compare(case: Case<'_>) -> Judged {
         }
         snapshots.push(Found { kind, text, fits });
     }
+    let results = snapshots.iter().find(|found| found.kind == Kind::Results);
+    let meant = results.map(|found| meant(scenario, series, &found.text)).unwrap_or_default();
+    outcome.ends_otherwise = meant.otherwise.is_some();
     if outcome.first_difference.is_none() {
         let end = |answer: &Answer| moment::end(&first_console(&answer.evidence));
         outcome.console = answers.first().map(end).unwrap_or_default();
@@ -168,7 +178,8 @@ fn compare(case: Case<'_>) -> Judged {
         outcome.reason = Some(format!("{} not as expected", differing.join(", ")));
     } else if !unknown.is_empty() {
         outcome.verdict = Verdict::New;
-        outcome.reason = Some(format!("nothing is expected yet of {}", unknown.join(", ")));
+        let reason = format!("nothing is expected yet of {}", unknown.join(", "));
+        outcome.reason = Some(std::iter::once(reason).chain(meant.lines()).collect::<Vec<_>>().join("; "));
     }
     Judged { outcome, snapshots }
 }
@@ -184,6 +195,10 @@ fn rows(kind: Kind, evidence: &Evidence, artifacts: &Artifacts, normaliser: Norm
             log
         }
     }
+}
+
+fn ending_of(answer: &Answer) -> Option<Ending> {
+    ending(&answer.evidence).map(|ending| Ending { job: answer.job.clone(), ..ending })
 }
 
 fn timeline_of(answer: &Answer) -> Vec<Span> {
@@ -272,7 +287,6 @@ pub mod tests {
     use super::*;
     use crate::judge::normalise::ledger::tests::events;
     use crate::judge::snapshot::Id;
-    use crate::lava::series::Series;
     use crate::scenario::Matrix;
     use meta_lava_ghost::ledger::Entry;
 
@@ -320,6 +334,7 @@ pub mod tests {
             verdict(Case {
                 scenario: &matrix.scenarios[0],
                 answers: &answers,
+                series: Series::OLDEST,
                 masks: &masks,
                 artifacts: &artifacts,
                 expected,

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Row, Run, Settings};
 use crate::error::{Error, Result};
-use crate::event::{About, Deviation, Difference, Moment, Outcome, Phase, ScenarioInfo, Span, Verdict};
+use crate::event::{
+    About, Deviation, Difference, Ending, Moment, Outcome, Phase, ScenarioInfo, Span, Verdict,
+};
 
 /// Version of the format.
 const VERSION: u32 = 1;
@@ -80,6 +82,12 @@ pub struct ScenarioEntry {
     pub reason: Option<String>,
     /// From submission to verdict.
     pub seconds: f64,
+    /// What LAVA says of its jobs that did not complete; for people.
+    #[serde(default)]
+    pub ended: Vec<Ending>,
+    /// Whether they ended in another way than the scenario says.
+    #[serde(default)]
+    pub ends_otherwise: bool,
     /// Of a scenario that differs.
     pub first_difference: Option<Difference>,
     /// All that differs, by cause; at most [`DEVIATIONS`] of them.
@@ -145,6 +153,8 @@ impl RunFile {
             outcome: Some(Outcome {
                 verdict: entry.verdict,
                 reason: entry.reason,
+                ended: entry.ended,
+                ends_otherwise: entry.ends_otherwise,
                 first_difference: entry.first_difference,
                 deviations: entry.deviations,
                 console: entry.console,
@@ -217,6 +227,8 @@ pub(super) fn write(run: &Run, _settings: &Settings) -> Result<String, String> {
                 verdict: row.verdict(),
                 reason: row.outcome.as_ref().and_then(|outcome| outcome.reason.clone()),
                 seconds: rounded(row.outcome.as_ref().map_or(0.0, |outcome| outcome.seconds)),
+                ended: row.outcome.as_ref().map(|outcome| outcome.ended.clone()).unwrap_or_default(),
+                ends_otherwise: row.outcome.as_ref().is_some_and(|outcome| outcome.ends_otherwise),
                 first_difference: row.outcome.as_ref().and_then(|outcome| outcome.first_difference.clone()),
                 deviations: row.outcome.as_ref().map(deviations).unwrap_or_default(),
                 console: row.outcome.as_ref().map(|outcome| outcome.console.clone()).unwrap_or_default(),
@@ -293,6 +305,8 @@ mod tests {
               "verdict": "pass",
               "reason": null,
               "seconds": 5.25,
+              "ended": [],
+              "ends_otherwise": false,
               "first_difference": null,
               "deviations": [],
               "console": {
@@ -312,6 +326,18 @@ mod tests {
               "verdict": "differs",
               "reason": "results, log not as expected",
               "seconds": 6.5,
+              "ended": [
+                {
+                  "health": "Incomplete",
+                  "error_type": "Job",
+                  "why": "login <script>timed out",
+                  "wait": {
+                    "for": "`/ $`",
+                    "heard": "/ # \u001b[1m"
+                  }
+                }
+              ],
+              "ends_otherwise": true,
               "first_difference": {
                 "snapshot": "results",
                 "line": 12,

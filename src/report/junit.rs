@@ -9,7 +9,7 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::causes::{Group, groups};
 use super::{Row, Run, Settings};
-use crate::event::Verdict;
+use crate::event::{Ending, Verdict};
 use crate::text::printable;
 
 /// So many causes are told of a test case at most.
@@ -73,11 +73,24 @@ fn shared(row: &Row, groups: &[Group<'_>]) -> String {
     text
 }
 
+/// What LAVA says of jobs that did not complete.
+fn said(ended: &[Ending]) -> String {
+    let mut text = String::new();
+    for ending in ended {
+        text.push_str(&format!("LAVA: {}\n", ending.words()));
+        if let Some(wait) = &ending.wait {
+            text.push_str(&format!("it waited {wait}\n"));
+        }
+    }
+    text
+}
+
 fn case(row: &Row, run: &Run, groups: &[Group<'_>], strict: bool) -> TestCase {
     let verdict = row.verdict();
+    let fails = row.outcome.as_ref().is_some_and(|outcome| outcome.is_failure(strict));
     let mut status = match verdict {
         Verdict::Pass => TestCaseStatus::success(),
-        Verdict::New if !strict => TestCaseStatus::skipped(),
+        Verdict::New if !fails => TestCaseStatus::skipped(),
         Verdict::Differs | Verdict::New => TestCaseStatus::non_success(NonSuccessKind::Failure),
         Verdict::Error | Verdict::Timeout => TestCaseStatus::non_success(NonSuccessKind::Error),
         Verdict::Skipped | Verdict::NotRun => TestCaseStatus::skipped(),
@@ -87,11 +100,12 @@ fn case(row: &Row, run: &Run, groups: &[Group<'_>], strict: bool) -> TestCase {
         let reason = outcome.and_then(|outcome| outcome.reason.as_deref()).unwrap_or(verdict.name());
         status.set_type(verdict.name());
         status.set_message(printable(reason));
+        let lava: String = outcome.map(|outcome| said(&outcome.ended)).unwrap_or_default();
         if let Some(difference) = outcome.and_then(|outcome| outcome.first_difference.as_ref()) {
             let or_end =
                 |line: &Option<String>| line.as_deref().map_or_else(|| "(nothing more)".into(), printable);
             status.set_description(format!(
-                "{}.snap, line {}: {}\nexpected: {}\nfound:    {}\n{}\nrun it alone: {}",
+                "{lava}{}.snap, line {}: {}\nexpected: {}\nfound:    {}\n{}\nrun it alone: {}",
                 difference.snapshot,
                 difference.line,
                 run.whole(row, difference),
@@ -100,6 +114,8 @@ fn case(row: &Row, run: &Run, groups: &[Group<'_>], strict: bool) -> TestCase {
                 shared(row, groups),
                 run.alone(row)
             ));
+        } else if !lava.is_empty() {
+            status.set_description(format!("{lava}run it alone: {}", run.alone(row)));
         }
     }
     let mut case = TestCase::new(row.info.name.as_str(), status);

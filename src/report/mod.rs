@@ -375,9 +375,15 @@ impl Run {
     #[must_use]
     pub fn exit(&self, strict: bool) -> Exit {
         let any = |verdict| self.rows.iter().any(|row| row.verdict() == verdict);
+        let any_failure = |verdict| {
+            self.rows
+                .iter()
+                .filter_map(|row| row.outcome.as_ref())
+                .any(|outcome| outcome.verdict == verdict && outcome.is_failure(strict))
+        };
         if self.interrupted {
             Exit::Interrupted
-        } else if any(Verdict::Differs) || any(Verdict::Timeout) || (strict && any(Verdict::New)) {
+        } else if any(Verdict::Differs) || any(Verdict::Timeout) || any_failure(Verdict::New) {
             Exit::Differs
         } else if any(Verdict::Error) || any(Verdict::NotRun) {
             // That nobody ran a scenario, as in the report of a run that was killed, is no success.
@@ -442,7 +448,7 @@ impl Reporter {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::event::{Cause, Deviation, Difference, Lane, Moment, Span};
+    use crate::event::{Cause, Deviation, Difference, Ending, Lane, Moment, Span, Wait};
 
     fn info(name: &str) -> ScenarioInfo {
         ScenarioInfo {
@@ -457,6 +463,8 @@ pub mod tests {
             verdict,
             reason: None,
             first_difference: None,
+            ended: Vec::new(),
+            ends_otherwise: false,
             deviations: Vec::new(),
             console: Moment::default(),
             timeline: Vec::new(),
@@ -479,6 +487,14 @@ pub mod tests {
                 expected: Some("  ping: pass".into()),
                 found: Some("  ping <script>alert(1)</script>: fail".into()),
             }),
+            ended: vec![Ending {
+                health: "Incomplete".into(),
+                error_type: Some("Job".into()),
+                why: Some("login <script>timed out".into()),
+                wait: Some(Wait { for_what: "`/ $`".into(), heard: Some("/ # \u{1b}[1m".into()) }),
+                ..Ending::default()
+            }],
+            ends_otherwise: true,
             deviations: vec![Deviation {
                 cause: Cause {
                     snapshot: "results".into(),
@@ -582,6 +598,9 @@ pub mod tests {
         assert_eq!(exit(&[Pass, NotRun], true), Exit::Infrastructure);
         assert_eq!(exit(&[Pass, New], false), Exit::Ok);
         assert_eq!(exit(&[Pass, New], true), Exit::Differs);
+        let failed = Outcome { ends_otherwise: true, ..outcome(New) };
+        let new = Run { rows: vec![Row { outcome: Some(failed), ..Row::new(info("x")) }], ..Run::default() };
+        assert_eq!(new.exit(false), Exit::Differs);
         let mut run = run(Path::new("r"));
         run.interrupted = true;
         assert_eq!(run.exit(true), Exit::Interrupted);

@@ -91,7 +91,8 @@ impl Judge {
         let expected = ids.map(|id| self.store.expected(&id));
         let expected: Vec<_> = expected.collect::<Result<_>>()?;
         let (masks, artifacts, expected) = (&self.masks, &self.artifacts, expected.as_slice());
-        Ok(verdict(Case { scenario, answers, masks, artifacts, expected, seconds }))
+        let series = self.series;
+        Ok(verdict(Case { scenario, answers, series, masks, artifacts, expected, seconds }))
     }
 
     fn keep(&self, scenario: &Scenario, answers: &[Answer], judged: Judged) -> Result<Outcome> {
@@ -132,7 +133,8 @@ mod tests {
 
     fn accept(root: &Path) {
         let store = Store::new(root);
-        crate::judge::pending::accept(&store, &store.pending().unwrap()).unwrap();
+        let matrix = Matrix::load(root).unwrap();
+        crate::judge::pending::accept(&store, &matrix, &store.pending().unwrap()).unwrap();
     }
 
     #[test]

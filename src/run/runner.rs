@@ -105,11 +105,11 @@ pub async fn run(
                 activity: Arc::clone(&activity),
             };
             begun += 1;
-            tasks.spawn(one.run());
+            tasks.spawn(one.run(limits.strict));
         }
         let Some(joined) = tasks.join_next().await else { break };
         match joined.unwrap_or_else(|error| Err(Error::Infrastructure(format!("a task broke: {error}")))) {
-            Ok(verdict) => failed += usize::from(verdict.is_failure(limits.strict)),
+            Ok(is_failure) => failed += usize::from(is_failure),
             Err(error) => {
                 failed += 1;
                 first_error.get_or_insert(error);
@@ -149,20 +149,22 @@ pub async fn run_one(
     let activity = Arc::new(Activity::default());
     let one = One { ready, stack, judge, interrupt: interrupt.clone(), events, activity };
     let (outcome, result) = one.outcome_and_error().await;
-    result.map(|_| outcome)
+    result.map(|()| outcome)
 }
 
 impl One {
-    async fn run(self) -> Result<Verdict> {
+    /// Whether it is not as expected.
+    async fn run(self, strict: bool) -> Result<bool> {
         let name = self.ready.scenario.name.clone();
         let (outcome, result) = self.outcome_and_error().await;
         self.activity.end(&name);
+        let result = result.map(|()| outcome.is_failure(strict));
         let _ = self.events.send(Event::Finished { scenario: name, outcome });
         result
     }
 
-    /// How it ended; and again as a verdict, or what broke it off.
-    async fn outcome_and_error(&self) -> (Outcome, Result<Verdict>) {
+    /// How it ended; and what broke it off, if something did.
+    async fn outcome_and_error(&self) -> (Outcome, Result<()>) {
         let begun = Instant::now();
         if self.interrupt.is_asked() {
             let reason = "interrupted before its turn";
@@ -170,10 +172,7 @@ impl One {
         }
         let mut submitted = Vec::new();
         match self.job(begun, &mut submitted).await {
-            Ok(outcome) => {
-                let verdict = outcome.verdict;
-                (outcome, Ok(verdict))
-            }
+            Ok(outcome) => (outcome, Ok(())),
             Err(error) => {
                 let (verdict, reason) = match &error {
                     Error::Interrupted => (Verdict::NotRun, "interrupted".to_owned()),

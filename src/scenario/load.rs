@@ -3,10 +3,10 @@
 //! ```text
 //! boards/<name>.yaml                   a board, its device-type and its dictionary
 //! jobs/families/<family>/job.yaml      a LAVA job, as a minijinja template
-//! jobs/families/<family>/family.yaml   about, with: what its scenarios share
+//! jobs/families/<family>/family.yaml   about, with, fails: what its scenarios share
 //! jobs/families/<other>/…              what the templates of families include or import
 //! jobs/<suite>/suite.yaml              about: one line
-//! jobs/<suite>/<name>/scenario.yaml    family, board (or roles), change, dictionary, with, tags, skip, timeout
+//! jobs/<suite>/<name>/scenario.yaml    family, board (or roles), change, dictionary, with, tags, skip, ends, fails, timeout
 //! jobs/<suite>/<name>/job.yaml         a whole job, instead of a family
 //! ```
 
@@ -25,7 +25,7 @@ use serde_yaml::Mapping;
 
 use super::board::{Changed, LibraryBoard, check_dictionary, prefixed};
 use super::problem::{Problem, key_position, path_position, refuse, relative};
-use super::{JobSource, Role, Scenario, Skip};
+use super::{Ends, EndsOn, JobSource, Role, Scenario, Skip};
 use crate::error::Result;
 use crate::lava::series::Range;
 
@@ -66,6 +66,7 @@ pub struct Matrix {
 struct FamilyFile {
     about: String,
     with: Mapping,
+    fails: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -85,7 +86,44 @@ struct ScenarioFile {
     with: Mapping,
     tags: Vec<String>,
     skip: Option<SkipFile>,
+    ends: Option<EndsFile>,
+    fails: Vec<String>,
     timeout: Option<u64>,
+}
+
+/// `ends: incomplete`, or `ends: {incomplete: "<2026.07"}`.
+#[derive(Debug)]
+struct EndsFile(EndsOn);
+
+impl<'de> Deserialize<'de> for EndsFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = EndsOn;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(
+                    "`complete`, `incomplete` or `refused`, or one of them with its series, such as \
+                     `incomplete: \">=2026.07\"`",
+                )
+            }
+
+            fn visit_str<E: serde::de::Error>(self, word: &str) -> std::result::Result<EndsOn, E> {
+                let ends = Ends::deserialize(serde::de::value::StrDeserializer::new(word))?;
+                Ok(EndsOn { ends, series: None })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<EndsOn, A::Error> {
+                let one = || serde::de::Error::custom("ends: one way to end, with its series");
+                let (ends, series) = map.next_entry::<Ends, Range>()?.ok_or_else(one)?;
+                match map.next_key::<serde::de::IgnoredAny>()? {
+                    None => Ok(EndsOn { ends, series: Some(series) }),
+                    Some(_) => Err(one()),
+                }
+            }
+        }
+        deserializer.deserialize_any(Either).map(Self)
+    }
 }
 
 /// `skip: reason`, or `skip: {series: "<2026.07", reason: …}`.
@@ -468,10 +506,12 @@ impl Loader<'_> {
 
         let whole = folder.join("job.yaml");
         let mut with = Mapping::new();
+        let mut fails = Vec::new();
         let job = match (&file.family, whole.exists()) {
             (Some(family), false) => match families.get(family) {
                 Some(Some(found)) => {
                     with = found.file.with.clone();
+                    fails.clone_from(&found.file.fails);
                     self.variables(&path, &file.with, &found.uses);
                     Some(JobSource::Template(found.template.clone()))
                 }
@@ -509,6 +549,7 @@ impl Loader<'_> {
         }
         let roles = self.roles(&name, &shown, &text, &mut file, boards);
         with.extend(file.with);
+        fails.extend(file.fails);
         Some(Scenario {
             suite: suite.to_owned(),
             family: file.family,
@@ -516,6 +557,8 @@ impl Loader<'_> {
             with,
             tags: file.tags,
             skip: file.skip.map(|skip| skip.0),
+            ends: file.ends.map(|ends| ends.0),
+            fails,
             timeout: file.timeout.map_or(TIMEOUT, Duration::from_secs),
             roles: roles?,
             folder: relative(self.root, folder),

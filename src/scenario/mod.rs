@@ -15,10 +15,12 @@ pub use load::Matrix;
 pub use problem::{Problem, refuse};
 pub use render::Rendered;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_yaml::Mapping;
 
 use crate::lava::series::{Range, Series};
@@ -39,6 +41,10 @@ pub struct Scenario {
     pub tags: Vec<String>,
     /// Whether it is left out.
     pub skip: Option<Skip>,
+    /// How its jobs are meant to end, where it says so.
+    pub ends: Option<EndsOn>,
+    /// Names of test cases that are made to fail: its family's and its own.
+    pub fails: Vec<String>,
     /// How long its job may take, from submission.
     pub timeout: Duration,
     /// Who takes part, in the file's order. The usual job has one role, without a name; of
@@ -57,6 +63,38 @@ pub struct Skip {
     pub series: Option<Range>,
     /// The reason.
     pub reason: String,
+}
+
+/// How a scenario's jobs end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ends {
+    /// LAVA calls all of them Complete.
+    #[default]
+    Complete,
+    /// One of them ends in another way.
+    Incomplete,
+    /// LAVA does not take the job.
+    Refused,
+}
+
+impl fmt::Display for Ends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Complete => "complete",
+            Self::Incomplete => "incomplete",
+            Self::Refused => "refused",
+        })
+    }
+}
+
+/// How a scenario's jobs are meant to end, and with which LAVAs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndsOn {
+    /// How.
+    pub ends: Ends,
+    /// With which series; with all where it does not say. With the others they complete.
+    pub series: Option<Range>,
 }
 
 /// A part in a job, and the boards that play it.
@@ -123,6 +161,13 @@ impl Scenario {
     pub fn skipped_on(&self, series: Series) -> Option<&str> {
         let skip = self.skip.as_ref()?;
         skip.series.is_none_or(|range| range.contains(series)).then_some(skip.reason.as_str())
+    }
+
+    /// How its jobs are meant to end with LAVA of `series`.
+    #[must_use]
+    pub fn ends_on(&self, series: Series) -> Ends {
+        let said = self.ends.filter(|said| said.series.is_none_or(|range| range.contains(series)));
+        said.map(|said| said.ends).unwrap_or_default()
     }
 
     /// The variables of its family's job as `name=value`, to filter by.

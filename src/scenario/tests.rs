@@ -156,7 +156,7 @@ fn a_whole_job_is_submitted_as_it_is_but_for_the_tag() {
 #[test]
 fn every_mistake_is_shown_where_it_was_made() {
     let scenario = "jobs/health-checks/bbb/scenario.yaml";
-    insta::assert_snapshot!(problems(scenario, "famly: uboot\n"), @"jobs/health-checks/bbb/scenario.yaml:1:1: unknown field `famly`, expected one of `family`, `board`, `change`, `dictionary`, `roles`, `with`, `tags`, `skip`, `timeout`");
+    insta::assert_snapshot!(problems(scenario, "famly: uboot\n"), @"jobs/health-checks/bbb/scenario.yaml:1:1: unknown field `famly`, expected one of `family`, `board`, `change`, `dictionary`, `roles`, `with`, `tags`, `skip`, `ends`, `fails`, `timeout`");
     insta::assert_snapshot!(problems(scenario, "family: ubot\n"), @"jobs/health-checks/bbb/scenario.yaml:1:1: no family is called `ubot`; there are uboot");
     insta::assert_snapshot!(problems(scenario, "family: uboot\nwith:\n  dtbb: x\n  name: y\n"), @"
     jobs/health-checks/bbb/scenario.yaml:3:3: with: the job's template looks up no `dtbb`
@@ -554,4 +554,55 @@ fn a_scenario_is_skipped_with_a_reason_on_all_lavas_or_on_some() {
     assert!(error("{series: 2026.10, reason: x}").contains("in quotes"));
     assert!(error("{series: \"<2026.10\", reason: ' '}").contains("say why"));
     assert!(error("''").contains("say why"));
+}
+
+#[test]
+fn a_scenario_may_say_how_its_job_ends_and_with_which_lavas() {
+    let ends = |text: &str| {
+        let folder = folder();
+        write(folder.path(), "jobs/health-checks/bbb/scenario.yaml", &format!("family: uboot\n{text}\n"));
+        let (matrix, problems) = Matrix::load_with_problems(folder.path());
+        let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let on = |series: &str| get(&matrix, "bbb").ends_on(series.parse().unwrap());
+        if said.is_empty() { Ok([on("2023.01"), on("2026.10")]) } else { Err(said.join("\n")) }
+    };
+    assert_eq!(ends("with: {}"), Ok([Ends::Complete; 2]));
+    assert_eq!(ends("ends: incomplete"), Ok([Ends::Incomplete; 2]));
+    assert_eq!(ends("ends: {refused: '>=2026.07'}"), Ok([Ends::Complete, Ends::Refused]));
+    for wrong in [
+        "ends: incomplet",
+        "ends: {incomplete: 1}",
+        "ends: {}",
+        "ends: {incomplete: '2023.01', refused: '2026.10'}",
+    ] {
+        let said = ends(wrong).unwrap_err();
+        assert!(said.starts_with("jobs/health-checks/bbb/scenario.yaml:2:"), "{said}");
+    }
+}
+
+#[test]
+fn how_a_job_ends_and_what_fails_is_no_part_of_the_job() {
+    let folder = folder();
+    let job = |root: &Path| {
+        let matrix = Matrix::load(root).unwrap();
+        matrix.render(get(&matrix, "bbb"), Series::OLDEST).unwrap().job
+    };
+    let before = job(folder.path());
+    let file = "jobs/health-checks/bbb/scenario.yaml";
+    write(folder.path(), file, "family: uboot\nends: incomplete\nfails: [ping]\nwith: {dtb: dtb/bbb.dtb}\n");
+    assert_eq!(job(folder.path()), before);
+}
+
+#[test]
+fn what_fails_on_purpose_is_listed_for_contributors() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let matrix = Matrix::load(root).unwrap();
+    let listed = fs::read_to_string(root.join("CONTRIBUTING.md")).unwrap();
+    let is_listed =
+        |name: &str| listed.contains(&format!("`{name}`")) || listed.contains(&format!("/{name}`"));
+    for scenario in &matrix.scenarios {
+        for name in scenario.fails.iter().chain(scenario.ends.is_some().then_some(&scenario.name)) {
+            assert!(is_listed(name), "{}: {name}", scenario.id());
+        }
+    }
 }

@@ -313,7 +313,7 @@ impl Store {
         let parts: Vec<&[Id]> = ids.chunks(ids.len().div_ceil(cores).max(1)).collect();
         let broken = keep::in_parallel(&parts, |ids| {
             let mut known = Texts::new();
-            ids.iter().filter_map(|id| self.text(id, &mut known).err()).collect::<Vec<_>>()
+            ids.iter().filter_map(|id| self.problem(id, matrix, &mut known)).collect::<Vec<_>>()
         });
         problems.extend(broken.into_iter().flatten());
         for problem in &mut problems {
@@ -323,6 +323,16 @@ impl Store {
         // A base that is broken is met again from each that stands on it.
         problems.dedup();
         problems
+    }
+
+    /// What is wrong with a snapshot: it can't be read, or expects a job to end as its scenario does not say.
+    fn problem(&self, id: &Id, matrix: &Matrix, known: &mut Texts) -> Option<Problem> {
+        let text = match self.text(id, known) {
+            Ok(text) => text?,
+            Err(problem) => return Some(problem),
+        };
+        let why = super::pending::otherwise(matrix, id, &text)?;
+        Some(Problem::new(self.path(id), format!("as it is expected with LAVA {}, {why}", id.series)))
     }
 
     /// Files below `expected/` that no scenario refers to, sorted.

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use super::causes::groups;
 use super::diff::{Hunk, Parts, hunks};
 use super::{Row, Run, Settings};
-use crate::event::{About, Difference, Lane, Moment, Phase, Verdict, lava_folder};
+use crate::event::{About, Difference, Ending, Lane, Moment, Phase, Verdict, lava_folder};
 use crate::judge::snapshot::{self, HEADER, Id, Kind, Store};
 use crate::lava::series::Series;
 use crate::text::printable;
@@ -54,6 +54,8 @@ struct Entry<'a> {
     seconds: String,
     job: Option<&'a str>,
     reason: Option<&'a str>,
+    /// What LAVA says of jobs that did not complete, and what it waited for.
+    ended: Vec<(String, Option<String>)>,
     difference: Option<&'a Difference>,
     /// Its two lines, and where they part.
     apart: [Option<Parts>; 2],
@@ -365,6 +367,7 @@ fn entry<'a>(row: &'a Row, run: &'a Run, settings: &Settings, longest: f64, left
         seconds: seconds(row),
         job: row.job.as_deref(),
         reason: outcome.and_then(|outcome| outcome.reason.as_deref()),
+        ended: outcome.map(|outcome| outcome.ended.iter().map(ended).collect()).unwrap_or_default(),
         difference: outcome.and_then(|outcome| outcome.first_difference.as_ref()),
         apart: outcome
             .and_then(|outcome| outcome.first_difference.as_ref())
@@ -421,6 +424,10 @@ fn entry<'a>(row: &'a Row, run: &'a Run, settings: &Settings, longest: f64, left
         }));
     }
     entry
+}
+
+fn ended(ending: &Ending) -> (String, Option<String>) {
+    (ending.words(), ending.wait.as_ref().map(ToString::to_string))
 }
 
 /// The two lines of a difference, and where they part.

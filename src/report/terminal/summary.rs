@@ -19,6 +19,8 @@ const END: usize = 8;
 const ROOMY: usize = 30;
 /// Lines of a screen that has no room for causes.
 const SMALL: usize = 24;
+/// So many of a scenario's jobs that did not complete are told at most.
+const ENDINGS: usize = 3;
 /// So many causes are told at most; the page has all.
 const CAUSES: usize = 6;
 
@@ -29,7 +31,8 @@ pub(super) fn summary(run: &Run, look: Look, strict: bool, failed: &[Error]) -> 
         Verdict::Differs => 0,
         Verdict::Timeout => 1,
         Verdict::Error => 2,
-        _ => 3,
+        _ if row.outcome.as_ref().is_some_and(|outcome| !outcome.ended.is_empty()) => 3,
+        _ => 4,
     };
     let mut red: Vec<&Row> = run
         .rows
@@ -49,7 +52,8 @@ pub(super) fn summary(run: &Run, look: Look, strict: bool, failed: &[Error]) -> 
         let Some(outcome) = &row.outcome else { continue };
         let details = details(row, run, outcome, look);
         let lines = details.lines().count() + 1;
-        if row.verdict() == Verdict::New || (shown > 0 && lines + red.len().min(10) > left) {
+        let is_plain = row.verdict() == Verdict::New && outcome.ended.is_empty();
+        if is_plain || (shown > 0 && lines + red.len().min(10) > left) {
             break;
         }
         text.push('\n');
@@ -156,6 +160,13 @@ fn details(row: &Row, run: &Run, outcome: &Outcome, look: Look) -> String {
     }
     let _ = writeln!(text, "{}", truncate_str(&head, look.width, "…"));
     let width = look.width.saturating_sub(14).max(20);
+    let small = look.height < ROOMY;
+    for ending in outcome.ended.iter().take(if small { 1 } else { ENDINGS }) {
+        let _ = writeln!(text, "  {:<10}{}", "LAVA:", truncate_str(&ending.words(), width, "…"));
+        if let Some(wait) = &ending.wait {
+            let _ = writeln!(text, "  {:<10}{}", "waited:", truncate_str(&wait.to_string(), width, "…"));
+        }
+    }
     if let Some(difference) = &outcome.first_difference {
         let place = format!(
             "  {}.snap, line {}: {}",
@@ -166,7 +177,15 @@ fn details(row: &Row, run: &Run, outcome: &Outcome, look: Look) -> String {
         let _ = writeln!(text, "{}", truncate_str(&printable(&place), look.width, "…"));
         first_difference(&mut text, difference, width, look);
     }
-    let (lines, at) = window(&outcome.console, if look.height < ROOMY { 4 } else { 6 });
+    // On a small screen what LAVA says takes the place of what the board did.
+    let many = if !small {
+        6
+    } else if outcome.ended.is_empty() {
+        4
+    } else {
+        2
+    };
+    let (lines, at) = window(&outcome.console, many);
     for (number, line) in lines.iter().enumerate() {
         let head = if number == 0 { "console:" } else { "" };
         let mark = if at == Some(number) { ">" } else { " " };
@@ -290,6 +309,8 @@ mod tests {
                       board-0 board-1 board-2 board-3 board-4 board-5 board-6 board-7 b…
 
         differs health-checks/board-0 (job 12): results, log not as expected
+          LAVA:     Incomplete, Job: login <script>timed out
+          waited:   for `/ $`; the board last said `/ # \x1b[1m`
           results.snap, line 12: meta-lava show board-0 --part results --lava 2023.01
             expected:   ping: pass
             found:      ping <script>alert(1)</script>: fail
@@ -298,9 +319,7 @@ mod tests {
                       Starting kernel ...
           alone:    meta-lava run board-0
 
-        differs  health-checks/board-1 results, log not as expected
-        differs  health-checks/board-2 results, log not as expected
-        … and 17 more; see index.html
+        … and 19 more; see index.html
 
         Summary [23.5 s] LAVA 2023.01-2, 20 scenarios: 20 differs
           images 0.4 s, stack 6.3 s, jobs 16.0 s

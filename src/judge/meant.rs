@@ -1,0 +1,224 @@
+//! Whether a job ended as its scenario means it to, and what fails that was not made to.
+//!
+//! Read from the text of the results: of what is expected or pending there is nothing else.
+
+use crate::lava::series::Series;
+use crate::scenario::{Ends, Scenario};
+
+/// What of a scenario's results a person should not overlook.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Meant {
+    /// How the job ended, in LAVA's words, where it did not complete.
+    pub ended: Option<String>,
+    /// That it ended in another way than its scenario says, and how.
+    pub otherwise: Option<String>,
+    /// Test cases that fail and are not made to.
+    pub failing: Vec<String>,
+}
+
+/// What a text of results says of how its jobs ended.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Told {
+    /// `None` where it does not say.
+    ends: Option<Ends>,
+    /// How, and why, of the first job that did not complete.
+    words: Option<String>,
+    /// Suite and name of each test case that failed.
+    failing: Vec<(String, String)>,
+}
+
+/// What is to be seen in `results` of `scenario` with a LAVA of `series`.
+#[must_use]
+pub fn meant(scenario: &Scenario, series: Series, results: &str) -> Meant {
+    let told = told(results);
+    let wanted = scenario.ends_on(series);
+    let otherwise = told.ends.filter(|ends| *ends != wanted).map(|ends| match (ends, wanted) {
+        (ends, Ends::Complete) => {
+            let words = told.words.clone().unwrap_or_default();
+            format!("the job ended {words}, and its scenario does not say `ends: {ends}`")
+        }
+        (Ends::Complete, wanted) => {
+            format!("the job ended Complete, and its scenario says `ends: {wanted}`")
+        }
+        (_, wanted) => {
+            let words = told.words.clone().unwrap_or_default();
+            format!("the job ended {words}, and its scenario says `ends: {wanted}`")
+        }
+    });
+    let is_meant = |name: &str| {
+        let case = name.rsplit('/').next().unwrap_or(name);
+        scenario.fails.iter().any(|fails| fails == name || fails == case)
+    };
+    let failing = told.failing.into_iter().filter(|(_, name)| !is_meant(name));
+    Meant {
+        ended: told.words,
+        otherwise,
+        failing: failing.map(|(suite, name)| format!("{suite} {name}")).collect(),
+    }
+}
+
+impl Meant {
+    /// Lines for a person who is to accept these results; none where all is as it is meant.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let as_meant = self.ended.as_ref().filter(|_| self.otherwise.is_none());
+        let mut lines: Vec<String> = as_meant
+            .map(|words| format!("the job ended {words}, as its scenario says"))
+            .into_iter()
+            .collect();
+        lines.extend(self.otherwise.clone());
+        if !self.failing.is_empty() {
+            lines.push(format!("not made to fail (`fails:`): {}", self.failing.join(", ")));
+        }
+        lines
+    }
+}
+
+fn told(results: &str) -> Told {
+    let mut told = Told::default();
+    let mut section = "";
+    // Whether the words of `told` are of this job, and have no reason yet.
+    let mut wants_why = false;
+    for line in results.lines() {
+        let Some(line) = line.strip_prefix("  ") else {
+            section = line;
+            wants_why &= section != "job";
+            continue;
+        };
+        match section.strip_prefix("suite ") {
+            None if section != "job" => {}
+            None => match line.split_once(": ") {
+                None if line == "refused by LAVA" => wants_why = told.worse(Ends::Refused, "refused"),
+                Some(("health", "Complete")) => {
+                    told.ends.get_or_insert(Ends::Complete);
+                }
+                Some(("health", word)) => wants_why = told.worse(Ends::Incomplete, word),
+                Some(("message", why)) if wants_why => wants_why = told.because(why),
+                _ => {}
+            },
+            Some("lava") => {
+                if let Some(why) = line.strip_prefix("job: fail (error_msg: ").filter(|_| wants_why) {
+                    let (why, rest) = why.rsplit_once(", error_type: ").unwrap_or((why, ""));
+                    let kind = rest.split([',', ')']).next().filter(|kind| !kind.is_empty());
+                    let kind = kind.map(|kind| format!("{kind}: ")).unwrap_or_default();
+                    wants_why = told.because(&format!("{kind}{why}"));
+                }
+            }
+            Some(suite) => {
+                if let Some((name, rest)) = line.split_once(": fail")
+                    && (rest.is_empty() || rest.starts_with(' '))
+                {
+                    told.failing.push((suite.to_owned(), name.to_owned()));
+                }
+            }
+        }
+    }
+    told
+}
+
+impl Told {
+    /// A job did not complete; whether it is the first of these, which is the one that is told.
+    fn worse(&mut self, ends: Ends, word: &str) -> bool {
+        let is_first = self.words.is_none();
+        if is_first {
+            (self.ends, self.words) = (Some(ends), Some(word.to_owned()));
+        }
+        is_first
+    }
+
+    /// Why; nothing more is wanted then.
+    fn because(&mut self, why: &str) -> bool {
+        if let Some(words) = &mut self.words {
+            words.push_str(&format!(" ({why})"));
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::judge::normalise::{Context, Masks, Normaliser, results};
+    use crate::judge::verdict::tests::evidence;
+    use crate::scenario::EndsOn;
+
+    fn scenario(ends: Option<EndsOn>) -> Scenario {
+        let mut scenario = crate::scenario::tests::matrix().scenarios.remove(0);
+        (scenario.ends, scenario.fails) = (ends, vec!["always-fails".into()]);
+        scenario
+    }
+
+    fn of(ends: Option<EndsOn>, results: &str) -> Meant {
+        meant(&scenario(ends), Series::OLDEST, results)
+    }
+
+    const fn always(ends: Ends) -> Option<EndsOn> {
+        Some(EndsOn { ends, series: None })
+    }
+
+    /// The text that is really made of a job which LAVA gave up.
+    fn given_up() -> String {
+        let mut evidence = evidence("12");
+        evidence.details["health"] = "Incomplete".into();
+        let test = |name: &str, result: &str, metadata: &str| json!({"id": 9, "name": name, "result": result, "metadata": metadata});
+        let why = "{error_msg: 'Login incorrect, or late', error_type: Job, definition: lava, case: job}";
+        evidence.suites[0].1.push(test("job", "fail", why));
+        let cases =
+            vec![test("always-fails", "fail", ""), test("cmdline", "fail", ""), test("x", "pass", "")];
+        evidence.suites.push(("0_smoke".into(), cases));
+        let (masks, context) = (Masks::new(), Context::new(Some("12")));
+        results::normalise(&evidence, Normaliser { masks: &masks, context: &context }).text()
+    }
+
+    #[test]
+    fn a_job_that_is_not_said_to_fail_and_a_case_that_is_not_made_to_are_pointed_at() {
+        let found = of(None, &given_up());
+        let words = "Incomplete (Job: Login incorrect, or late)";
+        assert_eq!(
+            found.lines(),
+            [
+                format!("the job ended {words}, and its scenario does not say `ends: incomplete`"),
+                "not made to fail (`fails:`): 0_smoke cmdline".to_owned(),
+            ]
+        );
+        let found = of(always(Ends::Incomplete), &given_up());
+        assert_eq!(found.otherwise, None);
+        assert_eq!(found.lines()[0], format!("the job ended {words}, as its scenario says"));
+    }
+
+    #[test]
+    fn what_completes_is_not_as_meant_where_the_scenario_says_that_it_fails() {
+        let complete =
+            "job\n  health: Complete\nsuite 0_smoke\n  always-fails: fail\n  a/always-fails: fail 3 s\n";
+        assert_eq!(of(None, complete), Meant::default());
+        let found = of(always(Ends::Incomplete), complete);
+        assert_eq!(found.lines(), ["the job ended Complete, and its scenario says `ends: incomplete`"]);
+        let newer = EndsOn { ends: Ends::Incomplete, series: Some(">=2026.07".parse().unwrap()) };
+        assert_eq!(of(Some(newer), complete).otherwise, None);
+        let on = meant(&scenario(Some(newer)), "2026.10".parse().unwrap(), &given_up());
+        assert_eq!(on.otherwise, None);
+    }
+
+    #[test]
+    fn a_refused_job_is_one_and_of_several_jobs_the_one_that_failed_counts() {
+        let refused = "job\n  refused by LAVA\n  message: no such value\n";
+        assert_eq!(of(always(Ends::Refused), refused).otherwise, None);
+        assert_eq!(
+            of(None, refused).otherwise.unwrap(),
+            "the job ended refused (no such value), and its scenario does not say `ends: refused`"
+        );
+        let two = format!("=== server\n{}\n=== client\njob\n  health: Complete\n", given_up().trim_end());
+        assert!(of(None, &two).otherwise.unwrap().contains("Incomplete (Job"));
+        assert_eq!(of(None, "anything else"), Meant::default());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_can_be_read(text in "((job|suite (lava|x)|  health: [A-Z]|  job: fail \\(error_msg: |  a: fail|.{0,9})\n){0,12}") {
+            let _ = of(None, &text).lines();
+        }
+    }
+}
