@@ -73,6 +73,8 @@ pub struct Open {
     /// Lines of the log that were taken in.
     pub lines: usize,
     open: Vec<(String, String)>,
+    /// The last one that ended.
+    ended: Option<(String, String)>,
 }
 
 impl Open {
@@ -86,7 +88,7 @@ impl Open {
                 }
                 Some(mark) if !mark.begins => {
                     if let Some(at) = self.open.iter().rposition(|(level, _)| *level == mark.level) {
-                        self.open.truncate(at);
+                        self.ended = self.open.drain(at..).next();
                     }
                 }
                 _ => {}
@@ -94,10 +96,12 @@ impl Open {
         }
     }
 
-    /// The innermost one, such as `2.4.1 bootloader-interrupt`.
+    /// The innermost one, such as `2.4.1 bootloader-interrupt`; `after 4 finalize` where the last one
+    /// has ended, and no other has begun yet. Nothing before the first one.
     #[must_use]
     pub fn current(&self) -> Option<String> {
-        self.open.last().map(|(level, name)| format!("{level} {name}"))
+        let open = self.open.last().map(|(level, name)| format!("{level} {name}"));
+        open.or_else(|| self.ended.as_ref().map(|(level, name)| format!("after {level} {name}")))
     }
 }
 
@@ -143,7 +147,7 @@ mod tests {
             open.current()
         };
         assert_eq!(say("start: 0 validate").as_deref(), Some("0 validate"));
-        assert_eq!(say("end: 0 validate (duration 00:00:00)"), None);
+        assert_eq!(say("end: 0 validate (duration 00:00:00)").as_deref(), Some("after 0 validate"));
         assert_eq!(say("start: 1 tftp-deploy (timeout 00:05:00) [common]").as_deref(), Some("1 tftp-deploy"));
         say("start: 1.1 download-retry (timeout 00:05:00) [common]");
         assert_eq!(say("start: 1.1.1 http-download").as_deref(), Some("1.1.1 http-download"));

@@ -183,7 +183,12 @@ fn lines(run: &Run, most: usize) -> Vec<String> {
         .iter()
         .map(|row| {
             let seconds = row.since.map_or(0, |since| since.elapsed().as_secs());
-            let state = row.state.as_ref().map(JobState::word);
+            // Until LAVA's dispatcher has started, which takes most of a job's time on a busy machine, its log
+            // is empty.
+            let state = row.state.as_ref().map(|state| match state {
+                JobState::Running => "starting lava-run",
+                other => other.word(),
+            });
             let doing = printable(row.action.as_deref().or(state).unwrap_or_default());
             let label = row.label();
             let name = console::truncate_str(&label, NAME, "…");
@@ -226,6 +231,9 @@ mod tests {
         assert_eq!(all.len(), 3);
         assert_eq!(all[0].split_whitespace().collect::<Vec<_>>(), ["bbb", "0", "s", "Submitted"]);
         assert!(all[1].ends_with("0 s  2.4 bootloader-commands"), "{}", all[1]);
+        let mut begun = run();
+        begun.take(&Event::JobState { scenario: "x15".into(), state: JobState::Running });
+        assert!(lines(&begun, 5)[2].ends_with("0 s  starting lava-run"), "{:?}", lines(&begun, 5));
         assert_eq!(lines(&run(), 2)[1], "and 2 more");
         assert_eq!(lines(&run(), 1), ["and 3 more"]);
     }
