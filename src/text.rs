@@ -50,6 +50,39 @@ pub fn quoted_if_unclear(text: &str) -> String {
     }
 }
 
+/// Those of `known` that `found` may have been meant to be, the nearest first; at most three.
+#[must_use]
+pub fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    const MOST: usize = 3;
+    const LIKENESS: f32 = 0.6;
+    let mut known: Vec<&str> = known.into_iter().collect();
+    known.sort_unstable();
+    known.dedup();
+    let lower: Vec<String> = known.iter().map(|name| name.to_lowercase()).collect();
+    let all: Vec<&str> = lower.iter().map(String::as_str).collect();
+    let near = similar::get_close_matches(found.to_lowercase().as_str(), &all, MOST, LIKENESS);
+    let place = |name: &str| lower.iter().position(|other| other == name).map(|at| known[at]);
+    near.into_iter().filter_map(place).collect()
+}
+
+/// What to do about a name that there is not: the nearest of those `known`, or all of them where
+/// they are few, or `else_say`.
+#[must_use]
+pub fn did_you_mean<'a>(found: &str, known: impl IntoIterator<Item = &'a str>, else_say: &str) -> String {
+    const FEW: usize = 12;
+    let mut known: Vec<&str> = known.into_iter().collect();
+    known.sort_unstable();
+    known.dedup();
+    let near = nearest(found, known.iter().copied());
+    if !near.is_empty() {
+        format!("did you mean {}?", near.join(" or "))
+    } else if (1..=FEW).contains(&known.len()) {
+        format!("there is {}", known.join(", "))
+    } else {
+        else_say.to_owned()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -81,5 +114,17 @@ mod tests {
         fn nothing_that_breaks_a_line_gets_through(text in ".*") {
             prop_assert!(!printable(&text).chars().any(|c| c.is_control()));
         }
+    }
+
+    #[test]
+    fn the_nearest_name_is_told_or_all_where_they_are_few() {
+        let known = ["u-boot", "barebox", "grub"];
+        assert_eq!(nearest("u-bot", known), ["u-boot"]);
+        assert_eq!(nearest("U-Boot", known), ["u-boot"]);
+        assert_eq!(nearest("rnu", ["run", "list"]), ["run"]);
+        assert_eq!(did_you_mean("brebox", known, "x"), "did you mean barebox?");
+        assert_eq!(did_you_mean("zzz", known, "x"), "there is barebox, grub, u-boot");
+        let many: Vec<String> = (0..20).map(|number| format!("board-{number}")).collect();
+        assert_eq!(did_you_mean("zzz", many.iter().map(String::as_str), "look there"), "look there");
     }
 }

@@ -1,6 +1,6 @@
 //! `meta-lava check`: judge all that can be judged without Docker.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::judge::snapshot::{Store, in_ci};
 use crate::lava::series::Series;
 use crate::root::root;
 use crate::sabotage;
-use crate::scenario::{Matrix, Problem, Scenario};
+use crate::scenario::{Matrix, Problem, Scenario, World};
 use crate::stack::compose;
 
 /// Options of `check`.
@@ -57,12 +57,24 @@ pub async fn run(_args: Args) -> Result<Exit> {
 fn check(root: &Path, strict: bool) -> Checked {
     let (matrix, mut problems) = Matrix::load_with_problems(root);
     // A mistake in a family's template shows in each of its scenarios; once is enough.
-    let mut seen = BTreeSet::new();
-    let render = |scenario| matrix.render(scenario, Series::OLDEST).err();
-    for problem in matrix.scenarios.iter().filter_map(render) {
-        if problem.at.is_none() || seen.insert((problem.path.clone(), problem.at)) {
-            problems.push(problem);
+    let world = World::load(root).map_err(|found| problems.extend(found)).ok();
+    let mut of_families = BTreeMap::new();
+    for scenario in &matrix.scenarios {
+        match matrix.render(scenario, Series::OLDEST) {
+            Ok(rendered) => {
+                problems.extend(world.iter().flat_map(|world| world.missing(root, scenario, &rendered.job)));
+            }
+            Err(problem) if problem.path.starts_with("jobs/families") => {
+                of_families.entry((problem.path.clone(), problem.at)).or_insert((problem, 0)).1 += 1;
+            }
+            Err(problem) => problems.push(problem),
         }
+    }
+    for (mut problem, times) in of_families.into_values() {
+        if times > 1 {
+            problem.message.push_str(&format!(" (and for {} more)", times - 1));
+        }
+        problems.push(problem);
     }
     // One whose scenario could not be read may have its use there.
     if problems.is_empty() {
@@ -127,6 +139,65 @@ mod tests {
         assert_eq!(
             paths,
             ["boards/juno.yaml", "expected/lab/whole/log.snap", "jobs/health-checks/bbb/scenario.yaml",]
+        );
+    }
+
+    #[test]
+    fn what_follows_from_another_problem_is_left_out() {
+        let shown = |root: &Path| {
+            let problems = check(root, false).problems;
+            problems.iter().map(|problem| problem.path.display().to_string()).collect::<Vec<_>>()
+        };
+        let snapshots = |root: &Path| {
+            for name in ["bbb", "juno"] {
+                for kind in ["results", "ledger", "log"] {
+                    write(
+                        root,
+                        &format!("expected/health-checks/{name}/{kind}.snap"),
+                        "---\nsource: x\n---\nx\n",
+                    );
+                }
+            }
+        };
+        for (broken, text) in [
+            ("jobs/health-checks/bbb/scenario.yaml", "famly: uboot\n"),
+            ("jobs/families/uboot/family.yaml", "abuot: x\n"),
+            ("jobs/families/uboot/job.yaml", "{% for x %}"),
+            ("boards/juno.yaml", "model: [\n"),
+        ] {
+            let folder = folder();
+            snapshots(folder.path());
+            write(folder.path(), broken, text);
+            assert_eq!(shown(folder.path()), [broken]);
+        }
+        // One in the job as it comes out is one, too, however many scenarios have it.
+        let folder = folder();
+        write(
+            folder.path(),
+            "jobs/families/uboot/job.yaml",
+            "job_name: {{ name }}\n# {{ kernel }} {{ dtb }}\n",
+        );
+        let problems = check(folder.path(), false).problems;
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].message.ends_with("(and for 1 more)"), "{}", problems[0]);
+    }
+
+    #[test]
+    fn a_file_that_the_world_lacks_is_a_problem() {
+        let folder = folder();
+        write(
+            folder.path(),
+            "jobs/health-checks/bbb/scenario.yaml",
+            "family: uboot\nwith: {dtb: dtb/bb.dtb}\n",
+        );
+        let problems = check(folder.path(), false).problems;
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(
+            problems[0]
+                .to_string()
+                .contains("scenario.yaml:2:13: the world has no dtb/bb.dtb; did you mean dtb/bbb.dtb?"),
+            "{}",
+            problems[0]
         );
     }
 }

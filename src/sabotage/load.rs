@@ -83,7 +83,7 @@ pub fn load_with_problems(root: &Path) -> (Vec<Sabotage>, Vec<Problem>) {
 }
 
 fn parse(name: &str, path: &Path, text: &str) -> Result<Sabotage, Vec<Problem>> {
-    let file: File = serde_yaml::from_str(text).map_err(|error| vec![Problem::yaml(path, &error)])?;
+    let file: File = serde_yaml::from_str(text).map_err(|error| vec![Problem::yaml(path, text, &error)])?;
     let mut problems = Vec::new();
     let mut problem = |message: String| problems.push(Problem::new(path, message));
     let mut filter = |key: &str, text: &str| match Filter::parse(text) {

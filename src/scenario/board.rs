@@ -85,7 +85,7 @@ impl LibraryBoard {
     /// What is wrong with it, and where.
     pub fn parse(name: &str, path: PathBuf, text: &str) -> Result<Self, Vec<Problem>> {
         let whole: Mapping =
-            serde_yaml::from_str(text).map_err(|error| vec![Problem::yaml(&path, &error)])?;
+            serde_yaml::from_str(text).map_err(|error| vec![Problem::yaml(&path, text, &error)])?;
         let (lab, settings): (Mapping, Mapping) =
             whole.into_iter().partition(|(key, _)| key.as_str().is_some_and(|key| LAB.contains(&key)));
         let mut parts = split(text);
@@ -102,7 +102,7 @@ impl LibraryBoard {
         let lab = match serde_yaml::from_str::<Option<Lab>>(&parts.lab) {
             Ok(lab) => lab.unwrap_or_default(),
             Err(error) => {
-                problems.push(Problem::yaml(&path, &error));
+                problems.push(Problem::yaml(&path, &parts.lab, &error));
                 Lab::default()
             }
         };
@@ -231,13 +231,13 @@ fn load(name: &str, text: &str) -> Result<Ghost, Unloaded> {
     let board = match meta_lava_ghost::firmware::load(name, text) {
         Ok((board, _)) => board,
         Err(BoardError::Schema(error)) => {
-            let problem = Problem::yaml("", &error);
+            let problem = Problem::yaml("", text, &error);
             return Err(Unloaded { at: problem.at, message: problem.message });
         }
         Err(error) => return Err(Unloaded { at: None, message: error.to_string() }),
     };
     let probe: Probe = serde_yaml::from_str(text)
-        .map_err(|error| Unloaded { at: None, message: Problem::yaml("", &error).message })?;
+        .map_err(|error| Unloaded { at: None, message: Problem::yaml("", text, &error).message })?;
     Ok(Ghost { text: text.to_owned(), firmware: probe.firmware.kind, uarts: board.uarts })
 }
 

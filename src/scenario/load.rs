@@ -57,6 +57,9 @@ pub struct Matrix {
     pub scenarios: Vec<Scenario>,
     /// The library of boards, by name.
     pub boards: BTreeMap<String, Arc<LibraryBoard>>,
+    /// `suite/name` of those that stand in `jobs/` and could not be read: what belongs to them is
+    /// not nobody's.
+    pub unread: BTreeSet<String>,
     /// Templates of the families, by their path below `jobs/families`.
     pub(super) templates: Environment<'static>,
 }
@@ -267,7 +270,7 @@ impl Matrix {
         let mut templates = environment();
         let families = loader.families(&jobs.join(FAMILIES), &mut templates);
         let mut suites = BTreeMap::new();
-        let mut scenarios = Vec::new();
+        let (mut scenarios, mut unread) = (Vec::new(), BTreeSet::new());
         for folder in loader.folders(&jobs) {
             let suite = file_name(&folder);
             if suite == FAMILIES {
@@ -277,14 +280,17 @@ impl Matrix {
                 suites.insert(suite.clone(), file.about);
             }
             for folder in loader.folders(&folder) {
-                scenarios.extend(loader.scenario(&suite, &folder, &families, &boards));
+                match loader.scenario(&suite, &folder, &families, &boards) {
+                    Some(scenario) => scenarios.push(scenario),
+                    None => _ = unread.insert(format!("{suite}/{}", file_name(&folder))),
+                }
             }
         }
         loader.duplicates(&scenarios);
         let Loader { mut problems, .. } = loader;
         problems.sort();
         let boards = boards.into_iter().filter_map(|(name, board)| Some((name, board?))).collect();
-        (Self { suites, scenarios, boards, templates }, problems)
+        (Self { suites, scenarios, boards, unread, templates }, problems)
     }
 
     /// Boards that no scenario refers to.
@@ -389,7 +395,7 @@ impl Loader<'_> {
         match serde_yaml::from_str(text) {
             Ok(value) => Some(value),
             Err(error) => {
-                self.problems.push(Problem::yaml(relative(self.root, path), &error));
+                self.problems.push(Problem::yaml(relative(self.root, path), text, &error));
                 None
             }
         }

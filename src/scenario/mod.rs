@@ -10,10 +10,12 @@ mod load;
 mod problem;
 mod render;
 mod tag;
+mod world;
 
 pub use load::Matrix;
 pub use problem::{Problem, refuse};
 pub use render::Rendered;
+pub use world::World;
 
 use std::fmt;
 use std::path::PathBuf;

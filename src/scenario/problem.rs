@@ -29,9 +29,10 @@ impl Problem {
         Self { path: path.into(), at, message: message.into() }
     }
 
-    /// What serde_yaml found, its position taken out of the message.
+    /// What serde_yaml found in a `text`, its position taken out of the message, and the parser's
+    /// words made those of somebody who writes YAML.
     #[must_use]
-    pub fn yaml(path: impl Into<PathBuf>, error: &serde_yaml::Error) -> Self {
+    pub fn yaml(path: impl Into<PathBuf>, text: &str, error: &serde_yaml::Error) -> Self {
         let at = error.location().map(|location| (location.line(), location.column()));
         let mut message = error.to_string();
         if let Some((line, column)) = at
@@ -39,7 +40,8 @@ impl Problem {
         {
             message.truncate(cut);
         }
-        Self { path: path.into(), at, message }
+        let line = at.and_then(|(line, _)| text.lines().nth(line.saturating_sub(1))).unwrap_or_default();
+        Self { path: path.into(), at, message: in_plain_words(&message, line) }
     }
 }
 
@@ -51,6 +53,113 @@ impl fmt::Display for Problem {
         }
         write!(f, ": {}", self.message)
     }
+}
+
+/// libyaml's words of what it could not read, and what that mostly comes of.
+const JARGON: [(&str, &str); 11] = [
+    (
+        "mapping values are not allowed in this context",
+        "no `key: value` can stand here: the indentation is wrong, or a text with `: ` in it needs quotes",
+    ),
+    (
+        "did not find expected key",
+        "the indentation does not fit the lines above: the keys of a mapping begin in the same column",
+    ),
+    (
+        "did not find expected '-' indicator",
+        "the indentation does not fit the lines above: the `-` of a list stand in the same column",
+    ),
+    (
+        "block sequence entries are not allowed in this context",
+        "no `- entry` of a list can stand here: the indentation is wrong, or it needs a line of its own",
+    ),
+    ("could not find expected ':'", "a `:` is missing behind a key, or the indentation is wrong"),
+    ("did not find expected ',' or ']'", "a list in brackets is not closed: expected ',' or ']'"),
+    ("did not find expected ',' or '}'", "a mapping in braces is not closed: expected ',' or '}'"),
+    ("did not find expected node content", "a value is missing here"),
+    ("found unexpected end of stream", "a quote is not closed"),
+    (
+        "found unknown escape character",
+        "no such `\\` is known in double quotes: single quotes take it as it is",
+    ),
+    ("did not find expected <document start>", "the indentation does not fit the lines above"),
+];
+
+/// serde's names of kinds of values, and what they are called here.
+const KINDS: [(&str, &str); 17] = [
+    ("a YAML mapping", "a mapping"),
+    ("unit value", "nothing"),
+    ("a sequence", "a list"),
+    ("sequence", "a list"),
+    ("a map", "a mapping"),
+    ("map", "a mapping"),
+    ("struct", "a mapping"),
+    ("string", "the text"),
+    ("integer", "the number"),
+    ("floating point", "the number"),
+    ("boolean", "the word"),
+    ("a string", "a text"),
+    ("a boolean", "`true` or `false`"),
+    ("path string", "a path"),
+    ("enum", "one of its words"),
+    ("a Duration", "a duration"),
+    ("unit variant", "a word"),
+];
+
+/// A message of serde_yaml's about `line`, without the jargon of parsers.
+fn in_plain_words(message: &str, line: &str) -> String {
+    let indentation = &line[..line.len() - line.trim_start().len()];
+    if message.contains("found character that cannot start any token") {
+        return if indentation.contains('\t') {
+            "a tab: YAML is indented with blanks".to_owned()
+        } else {
+            "no value begins with this character: put it in quotes".to_owned()
+        };
+    }
+    if let Some((_, plain)) = JARGON.into_iter().find(|(jargon, _)| message.contains(jargon)) {
+        // The hint alone would mislead where a tab is what shifted the line.
+        return if indentation.contains('\t') {
+            format!("{plain}; there is a tab")
+        } else {
+            plain.to_owned()
+        };
+    }
+    let Some((place, found, expected)) = mismatch(message) else { return message.to_owned() };
+    format!("{place}expected {}, found {}", kind(expected), kind(found))
+}
+
+/// The parts of `place: invalid type: found, expected something`.
+fn mismatch(message: &str) -> Option<(&str, &str, &str)> {
+    let (place, rest) = ["invalid type: ", "invalid value: "].iter().find_map(|head| {
+        let at = message.find(head)?;
+        Some((&message[..at], &message[at + head.len()..]))
+    })?;
+    let (found, expected) = rest.rsplit_once(", expected ")?;
+    Some((place, found, expected))
+}
+
+/// A kind of value in serde's words as people call it.
+fn kind(serde: &str) -> String {
+    if let Some((_, plain)) = KINDS.into_iter().find(|(name, _)| serde == *name) {
+        return plain.to_owned();
+    }
+    match serde {
+        "u8" | "u16" | "u32" | "u64" | "usize" => return "a number that is not negative".to_owned(),
+        "i8" | "i16" | "i32" | "i64" | "isize" | "f32" | "f64" => return "a number".to_owned(),
+        _ => {}
+    }
+    // `string "x"`, `integer `5``: the value itself says what it is.
+    for (name, plain) in KINDS {
+        if let Some(value) = serde.strip_prefix(name).and_then(|rest| rest.strip_prefix(' ')) {
+            let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+            let value = value.trim_matches('`');
+            return match name {
+                "struct" | "enum" => plain.to_owned(),
+                _ => format!("{plain} `{value}`"),
+            };
+        }
+    }
+    serde.to_owned()
 }
 
 /// One error for all of `problems`; `Ok` when there are none.
@@ -134,9 +243,46 @@ mod tests {
         }
         let error = serde_yaml::from_str::<File>("about: x\nabuot: y\n").unwrap_err();
         assert_eq!(
-            Problem::yaml("jobs/x.yaml", &error).to_string(),
+            Problem::yaml("jobs/x.yaml", "", &error).to_string(),
             "jobs/x.yaml:2:1: unknown field `abuot`, expected `about`"
         );
+    }
+
+    #[test]
+    fn what_a_parser_says_is_told_in_the_words_of_who_writes() {
+        #[derive(Debug, Default, serde::Deserialize)]
+        #[serde(default)]
+        #[allow(dead_code)]
+        struct File {
+            timeout: u64,
+            skip: String,
+            tags: Vec<String>,
+            with: serde_yaml::Mapping,
+            quick: bool,
+        }
+        let of = |text: &str| {
+            let error = serde_yaml::from_str::<File>(text).unwrap_err();
+            Problem::yaml("x", text, &error).message
+        };
+        assert_eq!(
+            of("timeout: soon\n"),
+            "timeout: expected a number that is not negative, found the text `soon`"
+        );
+        assert_eq!(
+            of("timeout: -1\n"),
+            "timeout: expected a number that is not negative, found the number `-1`"
+        );
+        assert_eq!(of("tags: slow\n"), "tags: expected a list, found the text `slow`");
+        assert_eq!(of("skip: [1]\n"), "skip: expected a text, found a list");
+        assert_eq!(of("with: 5\n"), "with: expected a mapping, found the number `5`");
+        assert_eq!(of("quick: 'no'\n"), "quick: expected `true` or `false`, found the text `no`");
+        assert_eq!(of("with:\n\tkernel: x\n"), "a tab: YAML is indented with blanks");
+        assert!(of("with:\n   a: 1\n  b: 2\n").contains("indentation"), "{}", of("with:\n   a: 1\n  b: 2\n"));
+        assert!(of("tags:\n  - a\n - b\n").contains("indentation"), "{}", of("tags:\n  - a\n - b\n"));
+        assert!(of("skip: a: b\n").contains("needs quotes"));
+        assert!(of("tags: [a\n").contains("not closed"));
+        assert!(of("skip: 'a\n").contains("a quote is not closed"));
+        assert!(of("skip: @x\n").contains("put it in quotes"));
     }
 
     #[test]

@@ -155,7 +155,7 @@ impl Matrix {
             Problem::new(&path, message)
         };
         let job: Mapping = serde_yaml::from_str(&text).map_err(|error| {
-            let found = Problem::yaml(&path, &error);
+            let found = Problem::yaml(&path, &text, &error);
             match found.at {
                 // Lines of what was rendered are not lines of the template: show the text itself.
                 Some((line, column)) if !whole => place(format!(

@@ -44,6 +44,13 @@ tags: [usb]
 actions: []
 ";
 
+const WORLD: &str = "\
+login: {user: root, password: ghost}
+artifacts:
+  arm/zImage: {kind: blob, size: 1}
+  dtb/bbb.dtb: {kind: dtb, model: a board}
+";
+
 /// A folder with three scenarios: `bbb` and `juno` of a family, and `whole` with its own job.
 pub fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -61,6 +68,7 @@ pub fn folder() -> tempfile::TempDir {
         ("jobs/lab/suite.yaml", "about: real ones\n"),
         ("jobs/lab/whole/scenario.yaml", "board: bbb\n"),
         ("jobs/lab/whole/job.yaml", WHOLE_JOB),
+        ("world/artifacts.yaml", WORLD),
     ] {
         write(folder.path(), path, text);
     }
@@ -162,8 +170,8 @@ fn every_mistake_is_shown_where_it_was_made() {
     jobs/health-checks/bbb/scenario.yaml:3:3: with: the job's template looks up no `dtbb`
     jobs/health-checks/bbb/scenario.yaml:4:3: with: `name` is set by meta-lava and can't be given
     ");
-    insta::assert_snapshot!(problems(scenario, "family: uboot\ntimeout: soon\n"), @r#"jobs/health-checks/bbb/scenario.yaml:2:10: timeout: invalid type: string "soon", expected u64"#);
-    insta::assert_snapshot!(problems(scenario, "family: [\n"), @"jobs/health-checks/bbb/scenario.yaml:1:9: family: invalid type: sequence, expected a string");
+    insta::assert_snapshot!(problems(scenario, "family: uboot\ntimeout: soon\n"), @r#"jobs/health-checks/bbb/scenario.yaml:2:10: timeout: expected a number that is not negative, found the text `soon`"#);
+    insta::assert_snapshot!(problems(scenario, "family: [\n"), @"jobs/health-checks/bbb/scenario.yaml:1:9: family: expected a text, found a list");
     insta::assert_snapshot!(problems(scenario, "tags: []\n"), @"jobs/health-checks/bbb/scenario.yaml: needs a `family`, or a job.yaml beside it");
     insta::assert_snapshot!(problems(scenario, "family: uboot\ndictionary: {a-b: 1}\n"), @"jobs/health-checks/bbb/scenario.yaml:2:14: dictionary: `a-b` is no name of a variable");
     insta::assert_snapshot!(problems(scenario, "family: uboot\ndictionary: {a: '{{ bord }}'}\n"), @"jobs/health-checks/bbb/scenario.yaml: dictionary: a: undefined value: `bord`");
@@ -180,8 +188,8 @@ fn a_board_that_is_none_is_shown_where_it_went_wrong() {
     insta::assert_snapshot!(problems(bbb, &format!("model: x\nmodl: y\n{firmware}")), @"boards/bbb.yaml:2:1: unknown field `modl`, expected one of `model`, `firmware`, `memory`, `uarts`, `kernel`, `typing_ms`, `faults`");
     insta::assert_snapshot!(problems(bbb, "device_type: juno\nmodel: x\nfirmware:\n  kind: u-bot\n"), @r#"boards/bbb.yaml:4:3: firmware.kind: no firmware is called "u-bot"; there are barebox, depthcharge, grub-efi, grub, ipxe, minimal, qemu, script, u-boot, uefi, uefi-menu"#);
     insta::assert_snapshot!(problems(bbb, &format!("dictionary:\n  a-b: 1\n{GHOST}")), @"boards/bbb.yaml:2:3: dictionary: `a-b` is no name of a variable");
-    insta::assert_snapshot!(problems(bbb, &format!("dictionary: [a]\n{GHOST}")), @"boards/bbb.yaml:1:13: dictionary: invalid type: sequence, expected a YAML mapping");
-    insta::assert_snapshot!(problems(bbb, "model: [\n"), @"boards/bbb.yaml:2:1: did not find expected node content");
+    insta::assert_snapshot!(problems(bbb, &format!("dictionary: [a]\n{GHOST}")), @"boards/bbb.yaml:1:13: dictionary: expected a mapping, found a list");
+    insta::assert_snapshot!(problems(bbb, "model: [\n"), @"boards/bbb.yaml:2:1: a value is missing here");
 }
 
 #[test]
@@ -286,10 +294,10 @@ fn a_scenario_changes_a_value_of_its_board_and_says_only_that() {
 #[test]
 fn a_change_that_makes_no_board_is_shown_where_it_was_made() {
     insta::assert_snapshot!(changed("  firmware:\n    prompt: '# '\n    prmpt: x\n"), @"jobs/health-checks/bbb/scenario.yaml:6:5: change: firmware: unknown field `prmpt`, expected one of `kind`, `banner`, `lines`, `prompt`, `autoboot`, `arch`, `boot`, `ethernet`, `usb_ethernet`, `env`");
-    insta::assert_snapshot!(changed("  typing_ms: soon\n"), @r#"jobs/health-checks/bbb/scenario.yaml:4:3: change: typing_ms: invalid type: string "soon", expected u64"#);
+    insta::assert_snapshot!(changed("  typing_ms: soon\n"), @r#"jobs/health-checks/bbb/scenario.yaml:4:3: change: typing_ms: expected a number that is not negative, found the text `soon`"#);
     insta::assert_snapshot!(changed("  firmware: {prompt: ~}\n"), @"jobs/health-checks/bbb/scenario.yaml:4:14: change: firmware.prompt: the board has none that could be left out");
     insta::assert_snapshot!(changed("  model: ~\n"), @"jobs/health-checks/bbb/scenario.yaml:4:3: change: missing field `model`");
-    insta::assert_snapshot!(changed("  firmware: {boot: {bootm: true}}\n"), @"jobs/health-checks/bbb/scenario.yaml:4:21: change: firmware.boot: invalid type: map, expected a sequence");
+    insta::assert_snapshot!(changed("  firmware: {boot: {bootm: true}}\n"), @"jobs/health-checks/bbb/scenario.yaml:4:21: change: firmware.boot: expected a list, found a mapping");
 }
 
 #[test]
@@ -416,7 +424,7 @@ fn a_role_that_does_not_fit_its_job_or_its_board_is_told() {
     insta::assert_snapshot!(told(&ROLES.replace("uarts: ~", "uarts: 99"), JOB_OF_ROLES), @"jobs/lab/two/scenario.yaml:3:80: change: uarts is 99, a board has 1 to 16");
     insta::assert_snapshot!(told(&format!("board: bbb\n{ROLES}"), JOB_OF_ROLES), @"jobs/lab/two/scenario.yaml:1:1: board: say it of one of the roles, since there are `roles`");
     insta::assert_snapshot!(told("roles: {}\n", JOB_OF_ROLES), @"jobs/lab/two/scenario.yaml:1:1: roles: there is none");
-    insta::assert_snapshot!(told("roles: [bbb]\n", JOB_OF_ROLES), @"jobs/lab/two/scenario.yaml:1:8: roles: invalid type: sequence, expected roles by name, such as `client: {board: juno, count: 2}`");
+    insta::assert_snapshot!(told("roles: [bbb]\n", JOB_OF_ROLES), @"jobs/lab/two/scenario.yaml:1:8: roles: expected roles by name, such as `client: {board: juno, count: 2}`, found a list");
     insta::assert_snapshot!(told("roles: {server: bbb, server: juno}\n", JOB_OF_ROLES), @"jobs/lab/two/scenario.yaml:1:8: roles: two roles are called `server`");
 }
 

@@ -267,7 +267,7 @@ async fn version(command: &[String]) -> Option<String> {
 pub fn check(root: &Path) -> Result<(), Problem> {
     let path = root.join(MARK);
     let text = std::fs::read_to_string(&path).map_err(|error| Problem::new(MARK, error.to_string()))?;
-    serde_yaml::from_str::<serde_yaml::Value>(&text).map_err(|error| Problem::yaml(MARK, &error))?;
+    serde_yaml::from_str::<serde_yaml::Value>(&text).map_err(|error| Problem::yaml(MARK, &text, &error))?;
     with_labels(&text, &[]).map_err(|why| Problem::new(MARK, why)).map(|_| ())
 }
 

@@ -32,11 +32,11 @@ pub const STUCK: &str = "stuck";
 pub const QUICK: &str = "beaglebone-black";
 
 impl Repository {
-    /// A copy of `compose/`, `boards/`, `jobs/` and `expected/`.
+    /// A copy of `compose/`, `boards/`, `jobs/`, `expected/` and `world/`.
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let copy = Self { folder };
-        for name in ["compose", "boards", "jobs", "expected"] {
+        for name in ["compose", "boards", "jobs", "expected", "world"] {
             copy_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name), &copy.root().join(name));
         }
         fs::create_dir(copy.temporary()).unwrap();

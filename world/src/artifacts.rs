@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use meta_lava_formats::fdt::{Fdt, Node};
 use meta_lava_formats::kernel::{self, ghost_banner};
 use meta_lava_formats::tree::{Tree, normal_path};
@@ -11,10 +11,7 @@ use meta_lava_formats::{compress, cpio, fit, tar, uimage};
 use serde::Deserialize;
 
 use crate::manifest::{self, Content, Entry, Manifest};
-use crate::userland::{Busybox, Login, modules, rootfs};
-
-/// The list that is built when no other is given.
-pub const DEFAULT_LIST: &str = include_str!("../artifacts.yaml");
+use crate::userland::{Busybox, Login, Userland, modules, rootfs};
 
 /// Which artifacts there are.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -199,11 +196,33 @@ impl List {
     /// When it does not parse, or a path in it leaves the store.
     pub fn parse(yaml: &str) -> anyhow::Result<Self> {
         let list: Self = serde_yaml::from_str(yaml)?;
-        for path in list.artifacts.keys() {
-            let normal = normal_path(path)?;
-            ensure!(*path == normal && !path.is_empty() && path != manifest::FILE_NAME, "bad path {path:?}");
+        match list.problems().into_iter().next() {
+            Some((path, why)) => bail!("{path}: {why}"),
+            None => Ok(list),
         }
-        Ok(list)
+    }
+
+    /// What is wrong with it though it parses: the artifact, and why.
+    #[must_use]
+    pub fn problems(&self) -> Vec<(&str, String)> {
+        let mut problems = Vec::new();
+        for (path, artifact) in &self.artifacts {
+            let is_normal = normal_path(path).is_ok_and(|normal| normal == *path);
+            if !is_normal || path.is_empty() || path == manifest::FILE_NAME {
+                problems.push((path.as_str(), "is no path of a file below the store".to_owned()));
+            }
+            let Artifact::Fit(fit) = artifact else { continue };
+            let parts = [Some(&fit.kernel), fit.dtb.as_ref(), fit.ramdisk.as_ref()];
+            for part in parts.into_iter().flatten() {
+                let why = match self.artifacts.get(part) {
+                    None => format!("is made of {part}, which is not in the list"),
+                    Some(Artifact::Fit(_)) => format!("is made of {part}, which is a fit image itself"),
+                    Some(_) => continue,
+                };
+                problems.push((path.as_str(), why));
+            }
+        }
+        problems
     }
 }
 
@@ -215,14 +234,14 @@ struct Built {
     tree: Option<&'static str>,
 }
 
-/// Builds all artifacts of `list` below `out`, and the manifest beside them. The same list and
-/// the same busybox make the same bytes.
+/// Builds all artifacts of `list` below `out`, and the manifest beside them. The same list, the
+/// same busybox and the same userland make the same bytes.
 ///
 /// # Errors
 ///
 /// When an artifact can't be made (named in the error) or written.
-pub fn build(list: &List, busybox: &Busybox, out: &Path) -> anyhow::Result<Manifest> {
-    let mut builder = Builder { list, busybox, packed: BTreeMap::new(), trees: BTreeMap::new() };
+pub fn build(list: &List, busybox: &Busybox, userland: &Userland, out: &Path) -> anyhow::Result<Manifest> {
+    let mut builder = Builder { list, busybox, userland, packed: BTreeMap::new(), trees: BTreeMap::new() };
     let mut artifacts = BTreeMap::new();
     for (path, artifact) in &list.artifacts {
         let built = builder.build(path, artifact).with_context(|| format!("can't make {path}"))?;
@@ -252,6 +271,7 @@ fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 struct Builder<'a> {
     list: &'a List,
     busybox: &'a Busybox,
+    userland: &'a Userland,
     /// Archives that were compressed already, by tree, format and compression: the same one with
     /// another header is not packed again.
     packed: BTreeMap<(&'static str, bool, u8), (Vec<u8>, Content)>,
@@ -276,7 +296,7 @@ impl Builder<'_> {
             Artifact::Rootfs { pack, compress, login, uimage } => {
                 let name = if *login { "login" } else { "rootfs" };
                 if !self.trees.contains_key(name) {
-                    self.trees.insert(name, rootfs(self.busybox, &self.list.login, *login)?);
+                    self.trees.insert(name, rootfs(self.busybox, self.userland, &self.list.login, *login)?);
                 }
                 let built = self.archive(name, *pack, *compress)?;
                 built.wrap(uimage.as_deref(), uimage::ImageType::RAMDISK, *compress, 0)
@@ -431,8 +451,10 @@ mod tests {
         let path = dir.path().join("busybox");
         std::fs::write(&path, SCRIPT).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let list = List::parse(DEFAULT_LIST).unwrap();
-        let manifest = build(&list, &load(&path), &dir.path().join("store")).unwrap();
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let list = List::parse(&std::fs::read_to_string(here.join("artifacts.yaml")).unwrap()).unwrap();
+        let userland = Userland::read(&here.join("userland")).unwrap();
+        let manifest = build(&list, &load(&path), &userland, &dir.path().join("store")).unwrap();
         (dir, manifest)
     }
 
@@ -534,5 +556,7 @@ mod tests {
         assert!(list("manifest.json: {kind: blob, size: 1}").is_err());
         assert!(list("a: {kind: blob, size: 1, colour: red}").is_err());
         assert!(list("a: {kind: cake}").is_err());
+        let error = list("a: {kind: fit, arch: arm, kernel: b, load: 1}").unwrap_err().to_string();
+        assert_eq!(error, "a: is made of b, which is not in the list");
     }
 }

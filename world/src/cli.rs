@@ -7,9 +7,9 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use tokio::net::TcpListener;
 
-use crate::artifacts::{self, DEFAULT_LIST, List};
+use crate::artifacts::{self, List};
 use crate::serve::serve;
-use crate::userland::Busybox;
+use crate::userland::{Busybox, Userland};
 
 /// The commands of the world's container; to be flattened into those of `ghost`.
 #[derive(Debug, Subcommand)]
@@ -48,9 +48,9 @@ pub struct Build {
     /// The folder to make them in
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Another list than the one that is built in
-    #[arg(long, value_name = "FILE")]
-    pub list: Option<PathBuf>,
+    /// The folder that says what to make: `artifacts.yaml`, and the texts in `userland`
+    #[arg(long, value_name = "DIR")]
+    pub world: PathBuf,
 }
 
 /// Does what `command` says.
@@ -69,16 +69,12 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-fn build(Build { busybox, out, list }: Build) -> anyhow::Result<()> {
-    let yaml = match &list {
-        Some(path) => {
-            std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?
-        }
-        None => DEFAULT_LIST.into(),
-    };
-    let name = list.map_or("the built-in list".into(), |path| path.display().to_string());
-    let list = List::parse(&yaml).with_context(|| format!("broken list {name}"))?;
-    let manifest = artifacts::build(&list, &Busybox::load(&busybox)?, &out)?;
+fn build(Build { busybox, out, world }: Build) -> anyhow::Result<()> {
+    let path = world.join("artifacts.yaml");
+    let yaml = std::fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
+    let list = List::parse(&yaml).with_context(|| format!("broken list {}", path.display()))?;
+    let userland = Userland::read(&world.join("userland"))?;
+    let manifest = artifacts::build(&list, &Busybox::load(&busybox)?, &userland, &out)?;
     for (path, entry) in &manifest.artifacts {
         println!("{:>9} {path}", entry.size);
     }

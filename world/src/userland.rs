@@ -6,6 +6,7 @@
 //! call it themselves. Inside of a pid namespace that ends the namespace, its first process
 //! killed by SIGHUP for a reboot and SIGINT for the others (pid_namespaces(7)).
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -89,12 +90,49 @@ pub struct Login {
     pub password: String,
 }
 
+/// The texts that stand around busybox, by their path in `world/userland`.
+#[derive(Debug)]
+pub struct Userland(BTreeMap<&'static str, Vec<u8>>);
+
+impl Userland {
+    /// All of them.
+    pub const FILES: [&'static str; 9] = [
+        "etc/group",
+        "etc/hosts",
+        "etc/init.d/rcS",
+        "etc/inittab",
+        "etc/issue",
+        "etc/os-release",
+        "etc/profile",
+        "login/etc/inittab",
+        "login/etc/profile",
+    ];
+
+    /// Reads them.
+    ///
+    /// # Errors
+    ///
+    /// When one can't be read.
+    pub fn read(folder: &Path) -> anyhow::Result<Self> {
+        let read = |file| {
+            let path = folder.join(file);
+            let text = std::fs::read(&path).with_context(|| format!("can't read {}", path.display()))?;
+            Ok((file, text))
+        };
+        Self::FILES.into_iter().map(read).collect::<anyhow::Result<_>>().map(Self)
+    }
+
+    fn text(&self, file: &str) -> anyhow::Result<&[u8]> {
+        self.0.get(file).map(Vec::as_slice).with_context(|| format!("no text {file}"))
+    }
+}
+
 /// The root file system: with a shell on the console or, when `ask`, with a login in front of it.
 ///
 /// # Errors
 ///
 /// When busybox can't make the hash of the password.
-pub fn rootfs(busybox: &Busybox, login: &Login, ask: bool) -> anyhow::Result<Tree> {
+pub fn rootfs(busybox: &Busybox, userland: &Userland, login: &Login, ask: bool) -> anyhow::Result<Tree> {
     let Login { user, password } = login;
     let mut tree = Tree::default();
     for path in [
@@ -129,23 +167,19 @@ pub fn rootfs(busybox: &Busybox, login: &Login, ask: bool) -> anyhow::Result<Tre
         tree.symlink(applet, target);
     }
 
-    macro_rules! text {
-        ($variant:literal) => {
-            include_str!(concat!("../userland/", $variant))
-        };
-    }
+    let text = |file| userland.text(file);
     let (inittab, profile) = match ask {
-        true => (text!("login/etc/inittab"), text!("login/etc/profile")),
-        false => (text!("etc/inittab"), text!("etc/profile")),
+        true => (text("login/etc/inittab")?, text("login/etc/profile")?),
+        false => (text("etc/inittab")?, text("etc/profile")?),
     };
     let hash = busybox.crypt(password)?;
-    tree.file("etc/group", 0o644, text!("etc/group"));
+    tree.file("etc/group", 0o644, text("etc/group")?);
     tree.file("etc/hostname", 0o644, "ghost\n");
-    tree.file("etc/hosts", 0o644, text!("etc/hosts"));
-    tree.file("etc/init.d/rcS", 0o755, text!("etc/init.d/rcS"));
+    tree.file("etc/hosts", 0o644, text("etc/hosts")?);
+    tree.file("etc/init.d/rcS", 0o755, text("etc/init.d/rcS")?);
     tree.file("etc/inittab", 0o644, inittab);
-    tree.file("etc/issue", 0o644, text!("etc/issue"));
-    tree.file("etc/os-release", 0o644, text!("etc/os-release"));
+    tree.file("etc/issue", 0o644, text("etc/issue")?);
+    tree.file("etc/os-release", 0o644, text("etc/os-release")?);
     tree.file("etc/passwd", 0o644, format!("{user}:x:0:0:{user}:/root:/bin/sh\n"));
     tree.file("etc/profile", 0o644, profile);
     tree.file("etc/shadow", 0o600, format!("{user}:{hash}:10933:0:99999:7:::\n"));

@@ -419,8 +419,9 @@ impl Store {
     }
 }
 
+/// Those of which a file may be: also the ones that could not be read.
 fn scenarios(matrix: &Matrix) -> BTreeSet<String> {
-    matrix.scenarios.iter().map(Scenario::id).collect()
+    matrix.scenarios.iter().map(Scenario::id).chain(matrix.unread.iter().cloned()).collect()
 }
 
 /// The text of a snapshot that stands alone: one of a report, or what is pending; `None`

@@ -23,7 +23,7 @@ use base::Debian;
 use debian::{Archive, Package};
 pub use lava::{Lava, LavaArgs, Origin};
 use lock::Lock;
-use recipe::{Base, Content, File, Recipe, read_folder};
+use recipe::{Base, Content, File, Recipe, read_file, read_folder};
 
 /// Begin of the names of all images of ours. They are known by it and not by a
 /// label, which would cost the classic builder one more layer for each.
@@ -159,7 +159,7 @@ pub async fn ensure(engine: &Engine, root: &Path, lava: &Lava, events: &EventSen
         // Two runs that build the same at once would both succeed, each
         // wasting half of the machine; the second waits instead.
         let lock = Lock::take(events).await?;
-        build(engine, &recipes, events).await?;
+        build(engine, &recipes, events).await.map_err(|error| moved_on(error, &lava.origin))?;
         drop(lock);
         prune(engine, &recipes).await;
     }
@@ -169,6 +169,21 @@ pub async fn ensure(engine: &Engine, root: &Path, lava: &Lava, events: &EventSen
         worker: recipes.worker.name(),
         world: recipes.world.name(),
     })
+}
+
+/// An archive keeps one version of a package: the one that it is remembered to have may be gone.
+fn moved_on(error: Error, origin: &Origin) -> Error {
+    match (origin, error) {
+        (Origin::Debian(package), Error::Infrastructure(said))
+            if said.contains(&format!("Version '{}' for", package.version)) =>
+        {
+            Error::Infrastructure(format!(
+                "Debian's {} has no lava-server {} any more; `--refresh` asks what it has. {said}",
+                package.suite, package.version
+            ))
+        }
+        (_, error) => error,
+    }
 }
 
 /// An image that an option names: on this engine, or pulled.
@@ -407,7 +422,13 @@ fn recipes(root: &Path, grounds: Grounds, source: Option<&Path>, executable: Fil
     top.insert("layer/usr/bin/ghost".into(), executable.clone());
     worker.add("worker", GHOST_DOCKERFILE, top)?;
     let mut world = Chain::on(Ground::Debian(Debian::world()), "");
-    world_files.insert("ghost".into(), executable);
+    world_files.insert("layer/usr/bin/ghost".into(), executable);
+    // Data is read when it is run: what is in the list now, whatever built this executable.
+    const WORLD: &str = "layer/usr/lib/meta-lava";
+    let list = read_file(&root.join("world/artifacts.yaml"))?;
+    world_files.insert(format!("{WORLD}/world/artifacts.yaml"), list);
+    let userland = read_folder(&root.join("world"), "userland")?;
+    world_files.extend(userland.into_iter().map(|(path, file)| (format!("{WORLD}/world/{path}"), file)));
     world.add("world", "world/Dockerfile", world_files)?;
     Ok(Recipes { server, worker, world })
 }
@@ -432,6 +453,8 @@ mod tests {
         ] {
             source::tests::write(&dir.path().join("compose"), path, text);
         }
+        source::tests::write(dir.path(), "world/artifacts.yaml", "a");
+        source::tests::write(dir.path(), "world/userland/etc/issue", "b");
         dir
     }
 
@@ -485,6 +508,30 @@ mod tests {
         )
         .unwrap();
         assert_ne!(fourth, tags(dir.path()));
+    }
+
+    #[test]
+    fn the_world_is_made_of_what_its_list_says_now() {
+        let dir = compose();
+        let mut before = tags(dir.path());
+        for path in ["world/artifacts.yaml", "world/userland/etc/issue"] {
+            source::tests::write(dir.path(), path, "other");
+            let after = tags(dir.path());
+            let changed: Vec<bool> = before.iter().zip(&after).map(|(a, b)| a != b).collect();
+            assert_eq!(changed, [false, false, false, true], "{path}");
+            before = after;
+        }
+    }
+
+    #[test]
+    fn a_version_that_the_archive_no_longer_has_is_told_with_what_to_do() {
+        let package = Package { suite: "sid".into(), version: "2026.10-1".into() };
+        let told = |said: &str| {
+            moved_on(Error::Infrastructure(said.into()), &Origin::Debian(package.clone())).to_string()
+        };
+        let apt = "could not build it:\nE: Version '2026.10-1' for 'lava-server' was not found";
+        assert!(told(apt).starts_with("Debian's sid has no lava-server 2026.10-1 any more; `--refresh`"));
+        assert_eq!(told("no room"), "no room");
     }
 
     #[test]
