@@ -1,9 +1,18 @@
 # archive.sh MIRROR SUITE...: for each suite of Debian's archive a line: its name, and the
 # version of lava-server in it; `-` where it has none, `?` where the archive has no such suite.
+# Without a MIRROR it is that of apt's own sources; exit code 9 where they have none of Debian's.
 # What it asks with is apt, with a state folder of its own; signatures are checked.
 set -eu
 mirror=$1
 shift
+if [ -z "$mirror" ]; then
+    # By what the sources say of themselves, or, where they were never asked, by their names.
+    mirror=$({
+        apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian'
+        apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep '/debian/*$' || true
+    } | sed -n 1p)
+    [ -n "$mirror" ] || exit 9
+fi
 state=$(mktemp -d)
 trap 'rm -rf "$state"' EXIT
 mkdir -p "$state/lists/partial" "$state/archives/partial"

@@ -19,14 +19,12 @@ pub const WORLD: &str = "bookworm";
 /// What is made on the spot where Debian's can't be had. Under our own name:
 /// others on this machine shall not take it for Debian's.
 const REPOSITORY: &str = "meta-lava/base";
-/// Where Debian's packages are, unless `META_LAVA_DEBIAN_MIRROR` says otherwise.
-const MIRROR: &str = "http://deb.debian.org/debian";
 /// A registry that has not delivered 30 MB by then is not worth waiting for.
 const PULL: Duration = Duration::from_secs(60);
 
-/// Where Debian's packages are.
-pub(super) fn mirror() -> String {
-    std::env::var("META_LAVA_DEBIAN_MIRROR").ok().filter(|mirror| !mirror.is_empty()).unwrap_or(MIRROR.into())
+/// Where Debian's packages are, if it is said. Else apt and mmdebstrap know a place themselves.
+pub(super) fn mirror() -> Option<String> {
+    std::env::var("META_LAVA_DEBIAN_MIRROR").ok().filter(|mirror| !mirror.is_empty())
 }
 
 /// A base image to be.
@@ -151,10 +149,7 @@ async fn make(
     }
     // A mirror may be behind; what it has is signed all the same.
     command.arg("--aptopt=Acquire::Check-Valid-Until \"false\"");
-    command.args([suite, "-"]);
-    if mirror() != MIRROR {
-        command.arg(mirror());
-    }
+    command.args([suite, "-"]).args(mirror());
     let failed =
         |what: &str| Error::Infrastructure(format!("could not make a base image with mmdebstrap: {what}"));
     let mut child = command

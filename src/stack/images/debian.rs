@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
-use super::base::{Debian, mirror};
+use super::base::{Debian, label, mirror};
 use crate::error::{Error, Result};
 use crate::files::write_whole;
 use crate::programs::has_program;
@@ -17,12 +17,12 @@ use crate::stack::docker::objects::tail;
 
 /// The suite that `debian` alone means.
 pub const STABLE: &str = "bookworm";
-/// An answer is good for so long. An older one counts where the archive can't be asked.
-const FRESH: Duration = Duration::from_secs(20 * 3600);
 /// An archive that has not told by then does not answer.
 const DEADLINE: Duration = Duration::from_secs(180);
 /// How it is asked.
 const ASK: &str = include_str!("archive.sh");
+/// What that ends with where apt has no source of Debian's, as on another distribution.
+const NO_SOURCE: i64 = 9;
 /// What apt knows Debian's signatures by, on a machine that may not be Debian's.
 const KEYRINGS: [&str; 2] =
     ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
@@ -61,8 +61,10 @@ struct Answer {
 pub struct Archive<'a> {
     /// Where answers are remembered.
     folder: PathBuf,
+    /// Empty where it is apt's own.
     mirror: String,
-    /// Whether it is asked whatever is known.
+    /// Whether it is asked whatever is known: else an answer is good for ever, so that nothing is
+    /// made anew that nobody asked for.
     refresh: bool,
     progress: &'a (dyn Fn(String) + Send + Sync),
 }
@@ -70,7 +72,10 @@ pub struct Archive<'a> {
 impl<'a> Archive<'a> {
     /// Remembers in `cache`, see [`crate::root::cache`]. Who waits is told by `progress`.
     pub fn new(cache: &Path, refresh: bool, progress: &'a (dyn Fn(String) + Send + Sync)) -> Self {
-        Self { folder: cache.join("archive"), mirror: mirror(), refresh, progress }
+        let mirror = mirror().unwrap_or_default();
+        // A folder for each, so that they forget nothing of each other.
+        let of = if mirror.is_empty() { "apt".to_owned() } else { label(&mirror) };
+        Self { folder: cache.join("archive").join(of), mirror, refresh, progress }
     }
 
     /// The LAVA of each suite; `None` where the archive has no such suite or no LAVA in it.
@@ -101,8 +106,8 @@ impl<'a> Archive<'a> {
                 "--lava debian:{suite}: Debian's {suite} has no package lava-server; {STABLE} and sid have it"
             ))),
             _ => Err(Error::Usage(format!(
-                "--lava debian:{suite}: there is no suite {suite} at {}; {STABLE}, forky and sid are suites",
-                self.mirror
+                "--lava debian:{suite}: there is no suite {suite} in {}; {STABLE}, forky and sid are suites",
+                self.called()
             ))),
         }
     }
@@ -124,12 +129,20 @@ impl<'a> Archive<'a> {
         packages
     }
 
+    /// What it is called in messages.
+    fn called(&self) -> String {
+        match self.mirror.as_str() {
+            "" => "Debian's archive".to_owned(),
+            mirror => format!("Debian's archive at {mirror}"),
+        }
+    }
+
     async fn found(&self, suites: &[&str]) -> Result<Vec<Found>> {
         let known: Vec<Option<Answer>> = suites.iter().map(|suite| self.recall(suite)).collect();
         let old: Vec<&str> = suites
             .iter()
             .zip(&known)
-            .filter(|(_, known)| self.refresh || known.as_ref().is_none_or(|known| age(known.asked) > FRESH))
+            .filter(|(_, known)| self.refresh || known.is_none())
             .map(|(suite, _)| *suite)
             .collect();
         let told = if old.is_empty() {
@@ -140,7 +153,7 @@ impl<'a> Archive<'a> {
         };
         let told = match told {
             Ok(told) => told,
-            // Better the LAVA of yesterday than none.
+            // Better the LAVA that was there than none.
             Err(error) if known.iter().all(Option::is_some) => {
                 (self.progress)(format!("{}; going on with what it had before", error.brief()));
                 Vec::new()
@@ -156,7 +169,7 @@ impl<'a> Archive<'a> {
             .map(|(suite, known)| {
                 let told = told.iter().find(|(of, _)| of == suite).map(|(_, found)| found.clone());
                 told.or(known.map(|known| known.found)).ok_or_else(|| {
-                    Error::Infrastructure(format!("{} told nothing of its suite {suite}", self.mirror))
+                    Error::Infrastructure(format!("{} told nothing of its suite {suite}", self.called()))
                 })
             })
             .collect()
@@ -190,16 +203,19 @@ impl<'a> Archive<'a> {
     /// Asks it.
     async fn ask(&self, suites: &[&str]) -> Result<Vec<(String, Found)>> {
         let failed = |what: &str| {
-            Error::Infrastructure(format!(
-                "could not ask Debian's archive at {} which LAVA it has: {what}",
-                self.mirror
-            ))
+            Error::Infrastructure(format!("could not ask {} which LAVA it has: {what}", self.called()))
         };
         let script: Vec<&str> =
             ["sh", "-c", ASK, "archive.sh", &self.mirror].into_iter().chain(suites.iter().copied()).collect();
         let here = has_program("apt-get") && KEYRINGS.iter().any(|keyring| Path::new(keyring).is_file());
         let answer = async {
-            if here { ask_here(&script).await } else { ask_in_container(&script, self.progress).await }
+            if here {
+                let output = ask_here(&script).await?;
+                if output.code != NO_SOURCE {
+                    return Ok(output);
+                }
+            }
+            ask_in_container(&script, self.progress).await
         };
         let output = tokio::time::timeout(DEADLINE, answer)
             .await
@@ -257,10 +273,6 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-fn age(asked: u64) -> Duration {
-    Duration::from_secs(now().saturating_sub(asked))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,6 +313,65 @@ mod tests {
         let lavas = archive.lavas(&["trixie", "sid"]).await.unwrap();
         assert!(lavas[0].is_none() && lavas[1].is_some());
         assert_eq!(archive.remembered().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_any_age_is_good_until_somebody_asks_for_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let told = std::sync::Mutex::new(Vec::new());
+        let progress = |line: String| told.lock().unwrap().push(line);
+        // It is in vain to ask there.
+        let mut archive = Archive { progress: &progress, ..archive(folder.path()) };
+        let answer = Answer {
+            mirror: archive.mirror.clone(),
+            found: Found::Version("2026.09-1".into()),
+            asked: now() - 400 * 24 * 3600,
+        };
+        write_whole(&archive.file("sid"), serde_json::to_string(&answer).unwrap().as_bytes()).unwrap();
+        assert_eq!(archive.lava("sid").await.unwrap().version, "2026.09-1");
+        assert!(told.lock().unwrap().is_empty());
+        archive.refresh = true;
+        assert_eq!(archive.lava("sid").await.unwrap().version, "2026.09-1");
+        let told = told.lock().unwrap();
+        assert!(told[0].starts_with("asking Debian's archive for the LAVA of sid"), "{told:?}");
+        assert!(told[1].ends_with("going on with what it had before"), "{told:?}");
+    }
+
+    #[tokio::test]
+    async fn the_mirror_is_that_of_apts_own_sources() {
+        let folder = tempfile::tempdir().unwrap();
+        let tool = |name: &str, text: &str| {
+            use std::os::unix::fs::PermissionsExt;
+            let path = folder.path().join(name);
+            std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        let ask = |sources: &str| {
+            tool("apt-config", "exit 0");
+            let known = format!(
+                "echo \"$APT_CONFIG\" | sed 's,apt.conf,sources.list,' | xargs cat > {}/list",
+                folder.path().display()
+            );
+            tool("apt-cache", "exit 0");
+            tool("apt-get", &format!("case $1 in indextargets) {sources} ;; update) {known} ;; esac"));
+            let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+            let output = std::process::Command::new("sh")
+                .args(["-c", ASK, "archive.sh", "", "sid"])
+                .env("PATH", path)
+                .output()
+                .unwrap();
+            (output.status.code(), std::fs::read_to_string(folder.path().join("list")).unwrap_or_default())
+        };
+        // What says of itself that it is Debian's, and else what is called so.
+        let said = "case $* in *Origin*) echo http://one/mirror ;; *) echo http://one/debian-security/; echo http://two/debian/ ;; esac";
+        assert!(ask(said).1.contains(" http://one/mirror sid main"));
+        let named =
+            "case $* in *Origin*) ;; *) echo http://one/debian-security/; echo http://two/debian/ ;; esac";
+        assert!(ask(named).1.contains(" http://two/debian/ sid main"), "{}", ask(named).1);
+        assert_eq!(
+            ask("case $* in *Origin*) ;; *) echo http://three/ubuntu ;; esac").0,
+            Some(NO_SOURCE.try_into().unwrap())
+        );
     }
 
     #[test]
