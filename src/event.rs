@@ -281,6 +281,15 @@ impl Outcome {
     }
 }
 
+/// A scenario that did not pass in an earlier run, and has not run since.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Outstanding {
+    /// Its name.
+    pub name: String,
+    /// The LAVA that was asked for by name, where one was.
+    pub lava: Option<String>,
+}
+
 /// One event of a run.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -297,6 +306,8 @@ pub enum Event {
         /// Scenarios to run, in order; each on each LAVA.
         scenarios: Vec<ScenarioInfo>,
     },
+    /// What of earlier runs stays to be run after this one.
+    Outstanding(Vec<Outstanding>),
     /// Another of several LAVAs has its turn: what comes now is of it.
     Turn(usize),
     /// A phase begins.
@@ -350,6 +361,8 @@ pub enum Event {
         /// How it ended.
         outcome: Outcome,
     },
+    /// The user has had enough: what runs is cancelled, and what has not begun will not.
+    Interrupted,
     /// The run ended.
     Ended {
         /// Whether it was interrupted.

@@ -7,6 +7,9 @@ use crate::error::{Error, Result};
 /// The file that every root has.
 pub const MARK: &str = "compose/compose.yaml";
 
+/// Where reports go by default, below the root; a folder for each run.
+pub const REPORTS: &str = "target/meta-lava";
+
 /// The root of the repository: `META_LAVA_ROOT`, or the nearest folder above
 /// the current one that has `compose/compose.yaml`, or where this was built.
 ///

@@ -8,8 +8,7 @@ use crate::error::{Error, Result};
 use crate::exit_code::Exit;
 use crate::judge::snapshot;
 use crate::report::{self, Look, RunFile, Settings};
-use crate::root::root;
-use crate::run::session::REPORTS;
+use crate::root::{REPORTS, root};
 use crate::stack::sweep;
 
 /// Options of `merge`.
@@ -53,7 +52,7 @@ pub async fn run(args: Args) -> Result<Exit> {
         })
         .collect();
     let all = report::merge(&name, &folder, parts)?;
-    empty(&folder)?;
+    report::folder::check(&folder)?;
     for (part, name, scenarios) in places {
         for below in scenarios {
             copy(&part.join(&below), &folder.join(&below))?;
@@ -63,20 +62,6 @@ pub async fn run(args: Args) -> Result<Exit> {
     let look = Look::of_stderr(args.quiet, false);
     let summary = report::write(all, Settings { root, look, strict: snapshot::in_ci() });
     summary.failed.into_iter().next().map_or(Ok(summary.exit), Err)
-}
-
-/// What is there already could be taken for a part of the merged report.
-fn empty(folder: &Path) -> Result<()> {
-    match fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
-        Ok(true) => Err(Error::Usage(format!(
-            "{} is not empty; name a new folder with --report, or remove it",
-            folder.display()
-        ))),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::Usage(format!("could not look into {}: {error}", folder.display())))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Copies folders and files; what else there may be is no report's. A scenario that

@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use meta_lava_ghost::console::Pace;
 
-use crate::commands::matrix;
+use crate::commands::{matrix, rerun};
 use crate::error::{Error, Result};
-use crate::event::{Event, Outcome, Phase, Verdict, lava_folder};
+use crate::event::{Event, Outcome, Outstanding, Phase, Verdict, lava_folder};
 use crate::exit_code::Exit;
 use crate::judge::pending;
 use crate::judge::snapshot::{self, Store};
@@ -18,13 +18,13 @@ use crate::run::lab::{in_order, lab};
 use crate::run::runner::{self, Limits};
 use crate::run::session::{Session, StackArgs, Up};
 use crate::scenario::filter::FilterArgs;
-use crate::scenario::{Matrix, Scenario};
+use crate::scenario::{Matrix, Scenario, World};
 
 /// Options of `run`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    pub(super) filter: FilterArgs,
+    pub(crate) filter: FilterArgs,
     #[command(flatten)]
     stack: StackArgs,
     /// Workers
@@ -57,6 +57,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// Whether the options name a LAVA.
+    pub(super) fn has_lavas(&self) -> bool {
+        self.stack.has_lavas()
+    }
+
     /// The LAVAs to take where the options name none.
     ///
     /// # Errors
@@ -73,17 +78,25 @@ impl Args {
 pub async fn run(args: Args) -> Result<Exit> {
     let matrix = matrix()?;
     let selected = args.filter.select(&matrix)?;
-    run_selected(&args, &matrix, &selected).await
+    let outstanding = rerun::left_by_the_last(&crate::root::root()?);
+    run_selected(&args, &matrix, &selected, &outstanding).await
 }
 
-/// Runs those scenarios of `matrix`, whatever the filter in `args` says.
+/// Runs those scenarios of `matrix`, whatever the filter in `args` says. What is `outstanding` of
+/// earlier runs stays so unless it is among them.
 ///
 /// # Errors
 /// See [`Error`].
-pub(super) async fn run_selected(args: &Args, matrix: &Matrix, selected: &[&Scenario]) -> Result<Exit> {
+pub(super) async fn run_selected(
+    args: &Args,
+    matrix: &Matrix,
+    selected: &[&Scenario],
+    outstanding: &[Outstanding],
+) -> Result<Exit> {
     if args.accept && snapshot::in_ci() {
         return Err(Error::Usage("--accept is for people: in CI (`CI` is set) nothing is accepted".into()));
     }
+    World::refuse(&crate::root::root()?, matrix, selected)?;
     let begun = args.stack.begin().await?;
     if args.keep && begun.lavas.len() > 1 {
         return Err(Error::Usage("--keep leaves one stack up, and there is one for each --lava".into()));
@@ -98,10 +111,19 @@ pub(super) async fn run_selected(args: &Args, matrix: &Matrix, selected: &[&Scen
         lavas: begun.named.clone(),
         scenarios: selected.iter().map(|scenario| scenario.info()).collect(),
     });
+    let outstanding = rerun::still(outstanding, matrix, selected, &begun.named);
+    let _ = events.send(Event::Outstanding(outstanding));
     if let Some(seed) = args.shuffle {
         let _ = events.send(Event::Note(format!("scenarios begin in the order of --shuffle {seed}")));
     }
     let since = Instant::now();
+    let telling = tokio::spawn({
+        let (interrupt, events) = (begun.interrupt.clone(), events.clone());
+        async move {
+            interrupt.asked().await;
+            let _ = events.send(Event::Interrupted);
+        }
+    });
     let mut result = Ok(());
     for (turn, lava) in begun.lavas.iter().enumerate() {
         // Of several each has its own folder, and its stack comes after the one before.
@@ -116,6 +138,7 @@ pub(super) async fn run_selected(args: &Args, matrix: &Matrix, selected: &[&Scen
         result = result.and(of_this);
     }
     let _ = events.send(Event::Ended { interrupted: begun.interrupt.is_asked(), elapsed: since.elapsed() });
+    telling.abort();
     drop(events);
     let summary = reporter
         .await

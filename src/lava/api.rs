@@ -15,6 +15,8 @@ use crate::text::printable;
 /// How long one answer may take. LAVA's scheduler, publisher and web server
 /// share a machine with all the jobs.
 const ANSWER: Duration = Duration::from_secs(60);
+/// How long an answer may take that is asked for again and again, at first.
+pub const PROBE: Duration = Duration::from_secs(3);
 /// How long an idle connection is kept for the next request.
 const IDLE: Duration = Duration::from_secs(1);
 /// The most items that are asked for at once.
@@ -277,6 +279,12 @@ impl Api {
     /// # Errors
     /// [`Error::Infrastructure`] with the last answer, when `deadline` is over.
     pub async fn wait_ready(&self, deadline: Duration) -> Result<String> {
+        self.wait_ready_by(deadline, PROBE).await
+    }
+
+    /// The same, with `probe` as the time of the first question: one that is lost, as when the
+    /// server's socket is there before its workers are, must not take a client's whole patience.
+    async fn wait_ready_by(&self, deadline: Duration, mut probe: Duration) -> Result<String> {
         let begun = Instant::now();
         // There is nothing to subscribe to before the server is up: it is asked
         // often, since each question costs it next to nothing.
@@ -285,10 +293,14 @@ impl Api {
         loop {
             ticks.tick().await;
             let left = deadline.saturating_sub(begun.elapsed());
-            let error = match tokio::time::timeout(left, self.version()).await {
+            let error = match tokio::time::timeout(left.min(probe), self.version()).await {
                 Ok(Ok(version)) => return Ok(version),
                 Ok(Err(error)) => error.to_string(),
-                Err(_) => "it takes connections but does not answer".into(),
+                Err(_) => {
+                    // A machine may also be that slow.
+                    probe = (probe * 2).min(ANSWER);
+                    "it takes connections but does not answer".into()
+                }
             };
             if begun.elapsed() >= deadline {
                 return Err(Error::Infrastructure(format!(
@@ -654,6 +666,29 @@ mod tests {
         let error = api.wait_ready(Duration::from_millis(150)).await.unwrap_err().to_string();
         assert!(error.contains("not ready"), "{error}");
         assert!(!format!("{api:?}").contains("s3cret"));
+    }
+
+    #[tokio::test]
+    async fn a_question_that_is_lost_is_asked_again_soon() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let task = tokio::spawn(async move {
+            // Taken, and never answered.
+            let lost = listener.accept().await.unwrap();
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            assert!(stream.read(&mut request).await.unwrap() > 0);
+            let body = r#"{"version": "2023.01"}"#;
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            lost
+        });
+        let api = Api::new(&base, "admin", Secret::known("s3cret")).unwrap();
+        let begun = Instant::now();
+        let version = api.wait_ready_by(Duration::from_secs(50), Duration::from_millis(100)).await.unwrap();
+        assert_eq!(version, "2023.01");
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+        drop(task.await.unwrap());
     }
 
     /// Answers one request with `line`, again and again until nobody reads any more;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Row, Run, Settings};
 use crate::error::{Error, Result};
 use crate::event::{
-    About, Deviation, Difference, Ending, Moment, Outcome, Phase, ScenarioInfo, Span, Verdict,
+    About, Deviation, Difference, Ending, Moment, Outcome, Outstanding, Phase, ScenarioInfo, Span, Verdict,
 };
 
 /// Version of the format.
@@ -56,6 +56,9 @@ pub struct RunFile {
     /// What a user should know.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// What did not pass in earlier runs, and had no turn in this one.
+    #[serde(default)]
+    pub outstanding: Vec<Outstanding>,
     /// The scenarios, in order.
     pub scenarios: Vec<ScenarioEntry>,
 }
@@ -180,6 +183,7 @@ impl RunFile {
             phases: self.phases.into_iter().map(|(phase, seconds)| (phase, time(seconds))).collect(),
             warnings: self.warnings,
             notes: self.notes,
+            outstanding: self.outstanding,
             interrupted: self.interrupted,
             elapsed: Some(time(self.seconds)),
             ..Run::default()
@@ -215,6 +219,7 @@ pub(super) fn write(run: &Run, _settings: &Settings) -> Result<String, String> {
         interrupted: run.interrupted,
         notes: run.notes.clone(),
         warnings: run.warnings.clone(),
+        outstanding: run.outstanding.clone(),
         scenarios: run
             .rows
             .iter()
@@ -293,6 +298,7 @@ mod tests {
           "warnings": [
             "mask `uuid` matched nothing"
           ],
+          "outstanding": [],
           "scenarios": [
             {
               "name": "bbb",

@@ -56,6 +56,7 @@ pub fn merge(name: &str, report: &Path, parts: Vec<(PathBuf, RunFile)>) -> Resul
         }
         elapsed = elapsed.saturating_add(part.elapsed.unwrap_or_default());
         all.interrupted |= part.interrupted;
+        all.outstanding.extend(part.outstanding);
         for (lines, more) in [(&mut all.warnings, part.warnings), (&mut all.notes, part.notes)] {
             // What all parts say is said once.
             let new: Vec<String> = more.into_iter().filter(|line| !lines.contains(line)).collect();
@@ -64,6 +65,10 @@ pub fn merge(name: &str, report: &Path, parts: Vec<(PathBuf, RunFile)>) -> Resul
     }
     all.rows
         .sort_by(|a, b| (&a.lava, &a.info.suite, &a.info.name).cmp(&(&b.lava, &b.info.suite, &b.info.name)));
+    // What had no turn in one part may have had it in another.
+    all.outstanding.retain(|one| !all.rows.iter().any(|row| row.info.name == one.name));
+    all.outstanding.sort();
+    all.outstanding.dedup();
     all.elapsed = Some(elapsed);
     Ok(all)
 }

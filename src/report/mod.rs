@@ -6,12 +6,14 @@
 
 mod causes;
 mod diff;
+pub mod folder;
 mod html;
 mod json;
 mod junit;
 pub mod kept;
 mod merge;
 mod terminal;
+mod usual;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,17 +25,19 @@ use tokio::time::MissedTickBehavior;
 
 use crate::error::{Error, Result};
 use crate::event::{
-    About, Difference, Event, EventSender, Outcome, Phase, ScenarioInfo, Verdict, lava_folder,
+    About, Difference, Event, EventSender, Outcome, Outstanding, Phase, ScenarioInfo, Verdict, lava_folder,
 };
 use crate::exit_code::Exit;
 use crate::files::write_whole;
 use crate::lava::series::Series;
 use crate::lava::words::JobState;
+use crate::root::REPORTS;
 
 pub use diff::{Hunk, Line, LineKind, Parts, hunks};
 pub use json::RunFile;
 pub use merge::merge;
 pub use terminal::{Look, colours};
+use usual::Usual;
 
 /// How often `run.json` is written while the run goes on.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -75,7 +79,7 @@ pub fn start(settings: Settings) -> (EventSender, JoinHandle<Summary>) {
                     Some(event) => reporter.take(event),
                     None => break,
                 },
-                _ = tick.tick() => reporter.terminal.tick(&reporter.run),
+                _ = tick.tick() => reporter.tick(),
             }
         }
         reporter.end()
@@ -141,6 +145,8 @@ pub struct Run {
     pub warnings: Vec<String>,
     /// What is needed to repeat it, besides its scenarios.
     pub notes: Vec<String>,
+    /// What of earlier runs had no turn in this one.
+    pub outstanding: Vec<Outstanding>,
     /// Whether it was interrupted.
     pub interrupted: bool,
     /// Wall time, once it ended.
@@ -220,6 +226,7 @@ impl Default for Run {
             phase: None,
             warnings: Vec::new(),
             notes: Vec::new(),
+            outstanding: Vec::new(),
             interrupted: false,
             elapsed: None,
             started: Instant::now(),
@@ -248,13 +255,14 @@ impl Run {
                     }
                 }
             }
+            Event::Outstanding(outstanding) => self.outstanding.clone_from(outstanding),
             Event::Turn(turn) => self.turn = *turn,
             Event::PhaseStarted(phase) => self.phase = Some(*phase),
             Event::PhaseEnded(phase, took) => {
                 *self.phases.entry(*phase).or_default() += *took;
                 self.phase = None;
             }
-            Event::Progress(..) => {}
+            Event::Progress(..) | Event::Interrupted => {}
             Event::Warning(text) => self.warnings.push(text.clone()),
             Event::Note(text) => self.notes.push(text.clone()),
             Event::Lava(version) => self.about().version = Some(version.clone()),
@@ -287,7 +295,7 @@ impl Run {
             }
             Event::Finished { scenario, outcome } => {
                 if let Some(row) = self.row(scenario) {
-                    // The first one stands: what breaks a run comes for all, also for the judged.
+                    // The first one stands.
                     row.outcome.get_or_insert_with(|| outcome.clone());
                 }
             }
@@ -401,15 +409,40 @@ struct Reporter {
     terminal: terminal::Terminal,
     flushed: Option<Instant>,
     failed: Vec<Error>,
+    usual: Usual,
+    /// Since when the phase goes on, what it said last, and whether it was told to take long.
+    phase: (Instant, Option<String>, bool),
 }
 
 impl Reporter {
     fn new(settings: Settings) -> Self {
         let terminal = terminal::Terminal::new(settings.look, settings.strict);
-        Self { settings, run: Run::default(), terminal, flushed: None, failed: Vec::new() }
+        Self {
+            settings,
+            run: Run::default(),
+            terminal,
+            flushed: None,
+            failed: Vec::new(),
+            usual: Usual::default(),
+            phase: (Instant::now(), None, false),
+        }
     }
 
     fn take(&mut self, event: Event) {
+        if let Event::Finished { scenario, .. } = &event
+            && self.run.row_of(scenario).is_some_and(|row| row.outcome.is_some())
+        {
+            // What breaks a run comes for all, also for those that have their verdict.
+            return;
+        }
+        match &event {
+            Event::Started { scenarios, .. } => {
+                self.usual = Usual::of(&self.settings.root.join(REPORTS), scenarios.len());
+            }
+            Event::PhaseStarted(_) => self.phase = (Instant::now(), None, false),
+            Event::Progress(_, text) => self.phase.1 = Some(text.clone()),
+            _ => {}
+        }
         self.run.take(&event);
         self.terminal.take(&event, &self.run);
         let due = match event {
@@ -422,6 +455,21 @@ impl Reporter {
             // A failure shows again, and is told, at the end.
             let _ = self.write("run.json", json::write);
         }
+    }
+
+    /// Time went by.
+    fn tick(&mut self) {
+        let (since, said, told) = &self.phase;
+        let found = self
+            .run
+            .phase
+            .filter(|_| !told)
+            .and_then(|phase| self.usual.too_long(phase, since.elapsed(), said.as_deref()));
+        if let Some(line) = found {
+            self.phase.2 = true;
+            self.take(Event::Warning(line));
+        }
+        self.terminal.tick(&self.run);
     }
 
     fn write(&self, name: &str, make: impl FnOnce(&Run, &Settings) -> Result<String, String>) -> Result<()> {

@@ -167,7 +167,7 @@ impl One {
     async fn outcome_and_error(&self) -> (Outcome, Result<()>) {
         let begun = Instant::now();
         if self.interrupt.is_asked() {
-            let reason = "interrupted before its turn";
+            let reason = "interrupted before submission";
             return (self.outcome(Verdict::NotRun, reason, begun), Err(Error::Interrupted));
         }
         let mut submitted = Vec::new();

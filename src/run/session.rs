@@ -11,14 +11,13 @@ use crate::interrupt::Interrupt;
 use crate::jobs::collector::Collector;
 use crate::judge::normalise::Artifacts;
 use crate::lava::series::Series;
+use crate::report;
+use crate::root::REPORTS;
 use crate::stack::compose::{self, Compose};
 use crate::stack::docker::Engine;
 use crate::stack::images::{self, Lava, LavaArgs};
 use crate::stack::sweep::{self, Purpose};
 use crate::stack::{self, Lab, Spec, Stack, ready};
-
-/// Where reports go by default, below the repository's root; a folder for each run.
-pub const REPORTS: &str = "target/meta-lava";
 
 /// Jobs at once on each core. A job waits for its board and for LAVA's own
 /// pauses most of its time; with more of them than this none ends sooner.
@@ -63,6 +62,12 @@ impl StackArgs {
         self.lava.or_names(names)
     }
 
+    /// Whether the options name a LAVA.
+    #[must_use]
+    pub fn has_lavas(&self) -> bool {
+        !self.lava.names().is_empty()
+    }
+
     /// Begins a run: checks what can be checked at once, gives it a name and a folder, and
     /// listens to the user from now on.
     ///
@@ -71,9 +76,10 @@ impl StackArgs {
     pub async fn begin(&self) -> Result<Beginning> {
         let root = crate::root::root()?;
         compose::check(&root).map_err(|problem| Error::Usage(problem.to_string()))?;
-        let lavas = self.lava.lavas(&root).await?;
         let run = sweep::new_run_name();
         let report = self.report.clone().unwrap_or_else(|| root.join(REPORTS).join(&run));
+        report::folder::check(&report)?;
+        let lavas = self.lava.lavas(&root).await?;
         let left = format!("run {run} may have left something behind; `meta-lava clean` removes it");
         let interrupt = Interrupt::listen(move || left.clone())?;
         Ok(Beginning { root, run, report, lavas, named: self.lava.names(), interrupt })

@@ -28,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::event::{About, Event, EventSender, Phase};
 use crate::judge::normalise::Artifacts;
 use crate::lava::Api;
+use crate::lava::api::PROBE;
 use crate::lava::events::{Events, LavaEvent, Subject};
 use crate::lava::series::Series;
 use crate::lava::words::{DeviceHealth, DeviceState, WorkerState};
@@ -429,7 +430,9 @@ impl Stack {
                     }
                 }
                 None | Some(LavaEvent::Gap(_)) => {
-                    let found = self.api.workers().await?;
+                    // An answer that is lost must not keep the events waiting.
+                    let Ok(found) = tokio::time::timeout(PROBE, self.api.workers()).await else { continue };
+                    let found = found?;
                     online.extend(
                         found
                             .into_iter()

@@ -139,18 +139,55 @@ fn that_nobody_reads_is_no_reason_to_stop() {
 }
 
 #[test]
-fn a_report_that_can_not_be_written_is_told_beside_the_error() {
+fn a_report_that_can_not_be_written_is_told_before_anything_starts() {
     let repository = Repository::new();
     std::fs::write(repository.report(), "a file where a folder is to be").unwrap();
+    // No engine: what gets so far as to look for one has missed it.
     let ended = call(run(&repository, &[QUICK]).env("DOCKER_HOST", "unix:///nonexistent.sock"));
-    ended.failed(3, &["no Docker engine"]);
-    for name in ["run.json", "junit.xml", "index.html"] {
-        assert!(
-            ended
-                .stderr
-                .contains(&format!("report: could not write {}", repository.report().join(name).display()))
-        );
-    }
+    ended.failed(2, &["no report can be written to", "--report"]);
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    let mut nowhere = meta_lava(&repository);
+    nowhere.args(["run", QUICK, "--report", "/proc/no/report"]);
+    call(nowhere.env("DOCKER_HOST", "unix:///nonexistent.sock")).failed(2, &["/proc/no/report"]);
+}
+
+/// One that nobody has to be asked for.
+const ANY_LAVA: [&str; 4] = ["--server-image", "server:1", "--worker-image", "worker:1"];
+
+#[test]
+fn an_older_report_is_not_written_into() {
+    let repository = Repository::new();
+    let again = || {
+        let mut command = meta_lava(&repository);
+        command.args(["run", QUICK]).args(ANY_LAVA).arg("--report").arg(repository.report());
+        call(command.env("DOCKER_HOST", "unix:///nonexistent.sock"))
+    };
+    again().failed(3, &["no Docker engine"]);
+    let before = files_below(&repository.report());
+    let ended = again();
+    ended.failed(2, &["is not empty", "--report"]);
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    assert_eq!(files_below(&repository.report()), before);
+}
+
+#[test]
+fn what_is_outstanding_stays_so_until_it_ran() {
+    let repository = Repository::new();
+    let call = |words: &[&str]| {
+        let mut command = meta_lava(&repository);
+        call(command.args(words).args(ANY_LAVA).env("DOCKER_HOST", "unix:///nonexistent.sock"))
+    };
+    // None of them runs, and all have a verdict that is not `pass`.
+    call(&["run", "juno", "x15", QUICK]).failed(3, &["no Docker engine"]);
+    let ended = call(&["rerun", "juno"]);
+    assert!(ended.stdout.contains("rerun of 1 scenario of"), "{}", ended.stdout);
+    assert!(ended.stderr.contains("2 scenarios of earlier runs did not pass yet"), "{}", ended.stderr);
+    let ended = call(&["rerun"]);
+    assert!(ended.stdout.contains("rerun of 3 scenarios of"), "{}", ended.stdout);
+    // Neither is it forgotten for another run.
+    call(&["run", "d02"]).failed(3, &[]);
+    let ended = call(&["rerun"]);
+    assert!(ended.stdout.contains("rerun of 4 scenarios of"), "{}", ended.stdout);
 }
 
 #[test]

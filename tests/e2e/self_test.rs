@@ -27,6 +27,7 @@ first_difference:
 "#;
 
 fn self_test(repository: &Repository, arguments: &[&str]) -> (Ended, Value) {
+    let _ = fs::remove_dir_all(repository.report());
     let mut command: Command = meta_lava(repository);
     command.args(["self-test", "--report"]).arg(repository.report()).args(arguments);
     let ended = call(&mut command);

@@ -28,8 +28,10 @@ pub fn meta_lava(repository: &Repository) -> Command {
     command
 }
 
-/// `meta-lava run` of scenarios, its report in the repository's own folder for it.
+/// `meta-lava run` of scenarios, its report in the repository's own folder for it; one that is
+/// there already goes.
 pub fn run(repository: &Repository, scenarios: &[&str]) -> Command {
+    let _ = std::fs::remove_dir_all(repository.report());
     let mut command = meta_lava(repository);
     command.args(["run", "--verbose", "--report"]).arg(repository.report()).args(scenarios);
     command

@@ -153,16 +153,16 @@ fn states(run: &Run, look: Look) -> String {
     let running = open().filter(|row| row.state == Some(JobState::Running)).count();
     let queued = open().filter(|row| row.job.is_some()).count() - running;
     let waiting = open().filter(|row| row.job.is_none()).count();
-    let red = run
-        .rows
-        .iter()
-        .filter(|row| row.outcome.is_some() && !matches!(row.verdict(), Verdict::Pass | Verdict::Skipped))
-        .count();
+    let ended = || run.rows.iter().filter(|row| row.outcome.is_some());
+    // Strictly: that nothing is expected of it yet is not as expected either.
+    let red = ended().filter(|row| row.verdict().is_failure(true)).count();
+    let not_run = ended().filter(|row| row.verdict() == Verdict::NotRun).count();
     let plain = Style::new();
     let states = [
         (running, "running", plain.clone()),
         (queued, "queued", plain.clone()),
-        (waiting, "to come", plain),
+        (waiting, "to come", plain.clone()),
+        (not_run, "not run", plain),
         (red, "not as expected", Style::new().red()),
     ];
     let states: Vec<String> = states
@@ -223,6 +223,16 @@ mod tests {
     #[test]
     fn the_jobs_are_counted_by_state() {
         assert_eq!(states(&run(), Look::default()), "1 running, 2 queued, 4 to come");
+    }
+
+    #[test]
+    fn what_did_not_run_is_no_failure() {
+        let mut run = run();
+        for (scenario, verdict) in [("bbb", Verdict::NotRun), ("juno", Verdict::Differs)] {
+            let outcome = crate::event::Outcome::without_evidence(verdict, "interrupted".into(), 1.0);
+            run.take(&Event::Finished { scenario: scenario.into(), outcome });
+        }
+        assert_eq!(states(&run, Look::default()), "1 queued, 4 to come, 1 not run, 1 not as expected");
     }
 
     #[test]

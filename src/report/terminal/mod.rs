@@ -4,6 +4,7 @@
 mod bars;
 mod summary;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use console::{Style, Term};
@@ -97,12 +98,13 @@ pub struct Terminal {
     look: Look,
     strict: bool,
     bars: Option<Bars>,
-    done: usize,
+    /// Scenarios that will not begin any more, with the line of each: told together.
+    left_out: Vec<(String, String)>,
 }
 
 impl Terminal {
     pub(super) fn new(look: Look, strict: bool) -> Self {
-        Self { look, strict, bars: look.bars.then(|| Bars::new(look)), done: 0 }
+        Self { look, strict, bars: look.bars.then(|| Bars::new(look)), left_out: Vec::new() }
     }
 
     /// A line that stays. That nobody reads it any more is no error.
@@ -116,16 +118,41 @@ impl Terminal {
     }
 
     pub(super) fn take(&mut self, event: &Event, run: &Run) {
-        let look = self.look;
-        if let Event::Finished { .. } = event {
-            self.done += 1;
-        }
-        if let Some(line) = line(event, run, look, self.done) {
+        for line in self.lines_of(event, run) {
             self.line(&line);
         }
         if let Some(bars) = &mut self.bars {
             bars.take(event, run);
         }
+    }
+
+    /// The lines that stay of an event: those of scenarios which an end left without a turn come
+    /// together, as one for each reason.
+    fn lines_of(&mut self, event: &Event, run: &Run) -> Vec<String> {
+        let line = line(event, run, self.look);
+        if let Event::Finished { scenario, outcome } = event
+            && outcome.verdict == Verdict::NotRun
+            && run.row_of(scenario).is_none_or(|row| row.job.is_none())
+        {
+            self.left_out.extend(line.map(|line| (outcome.reason.clone().unwrap_or_default(), line)));
+            return Vec::new();
+        }
+        self.left_out_lines().into_iter().chain(line).collect()
+    }
+
+    fn left_out_lines(&mut self) -> Vec<String> {
+        let mut by_reason: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (reason, line) in self.left_out.drain(..) {
+            by_reason.entry(reason).or_default().push(line);
+        }
+        let together = |(reason, mut lines): (String, Vec<String>)| match lines.len() {
+            1 => lines.remove(0),
+            many => {
+                let verdict = self.look.verdict(Verdict::NotRun, Verdict::NotRun.name());
+                format!("{verdict}  {many} scenarios: {}", printable(&reason))
+            }
+        };
+        by_reason.into_iter().map(together).collect()
     }
 
     /// Time went by.
@@ -136,6 +163,9 @@ impl Terminal {
     }
 
     pub(super) fn end(&mut self, run: &Run, failed: &[Error]) {
+        for line in self.left_out_lines() {
+            self.line(&line);
+        }
         if let Some(bars) = self.bars.take() {
             bars.end();
         }
@@ -144,7 +174,7 @@ impl Terminal {
 }
 
 /// The line that an event leaves, if any.
-fn line(event: &Event, run: &Run, look: Look, done: usize) -> Option<String> {
+fn line(event: &Event, run: &Run, look: Look) -> Option<String> {
     let loud = !look.quiet;
     let plain = !look.bars && loud;
     match event {
@@ -169,6 +199,15 @@ fn line(event: &Event, run: &Run, look: Look, done: usize) -> Option<String> {
             Some(format!("{} {}", look.paint(Style::new().yellow(), "warning:"), printable(text)))
         }
         Event::Note(text) if loud => Some(printable(text)),
+        Event::Interrupted => {
+            let under_way = run.rows.iter().filter(|row| row.outcome.is_none() && row.job.is_some()).count();
+            let cancelled = match under_way {
+                0 => "taking all down".to_owned(),
+                jobs => format!("cancelling {} and taking all down", count(jobs, "job")),
+            };
+            let head = look.paint(Style::new().yellow(), "interrupted:");
+            Some(format!("{head} {cancelled}; a second time ends at once"))
+        }
         Event::Lava(version) if loud => Some(format!("LAVA {}", printable(version))),
         Event::Submitted { scenario, job } if look.verbose => Some(format!("{scenario}: job {job}")),
         Event::JobState { scenario, state } if look.verbose => {
@@ -188,6 +227,7 @@ fn line(event: &Event, run: &Run, look: Look, done: usize) -> Option<String> {
             }
             let row = run.row_of(scenario);
             let total = run.rows.len();
+            let done = run.rows.iter().filter(|row| row.outcome.is_some()).count();
             let width = total.to_string().len();
             let verdict = look.verdict(outcome.verdict, &format!("{:<8}", outcome.verdict.name()));
             let id = row.map_or_else(|| scenario.clone(), Row::id);
@@ -201,7 +241,7 @@ fn line(event: &Event, run: &Run, look: Look, done: usize) -> Option<String> {
     }
 }
 
-fn phase_name(phase: Phase) -> &'static str {
+pub(super) fn phase_name(phase: Phase) -> &'static str {
     match phase {
         Phase::Images => "images",
         Phase::Stack => "stack",
@@ -219,22 +259,50 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::event::Outcome;
     use crate::report::tests::{events, run};
+
+    /// The lines that `events` leave.
+    fn lines(events: &[Event]) -> String {
+        let mut run = Run::default();
+        let mut terminal = Terminal::new(Look::default(), false);
+        let mut lines = Vec::new();
+        for event in events {
+            run.take(event);
+            lines.extend(terminal.lines_of(event, &run));
+        }
+        lines.extend(terminal.left_out_lines());
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    #[test]
+    fn an_interrupt_is_told_at_once_and_what_had_no_turn_in_one_line() {
+        let mut events = events(Path::new("r"));
+        let finished = |scenario: &str, reason: &str| Event::Finished {
+            scenario: scenario.into(),
+            outcome: Outcome::without_evidence(Verdict::NotRun, reason.into(), 2.0),
+        };
+        events.truncate(10);
+        events.push(Event::Submitted { scenario: "juno".into(), job: "2".into() });
+        events.push(Event::Interrupted);
+        events.extend(["x15", "qemu", "new"].map(|name| finished(name, "interrupted before submission")));
+        events.extend(["bbb", "juno"].map(|name| finished(name, "interrupted")));
+        events.push(finished("late", "interrupted before submission"));
+        let lines = lines(&events);
+        let told = &lines[lines.find("interrupted:").unwrap()..];
+        insta::assert_snapshot!(told, @"
+        interrupted: cancelling 2 jobs and taking all down; a second time ends at once
+        not-run  3 scenarios: interrupted before submission
+        [4/7] not-run  health-checks/bbb 2.0 s: interrupted
+        [5/7] not-run  health-checks/juno 2.0 s: interrupted
+        [6/7] not-run  health-checks/late 2.0 s: interrupted before submission
+        ");
+    }
 
     #[test]
     fn without_a_terminal_every_scenario_leaves_a_line() {
         let events = events(Path::new("r"));
-        let mut run = Run::default();
-        let mut lines = String::new();
-        let mut done = 0;
-        for event in &events {
-            run.take(event);
-            done += usize::from(matches!(event, Event::Finished { .. }));
-            if let Some(line) = line(event, &run, Look::default(), done) {
-                lines.push_str(&line);
-                lines.push('\n');
-            }
-        }
+        let lines = lines(&events);
         insta::assert_snapshot!(lines, @"
         mlv-1: 7 scenarios
         images: Step 1/9
@@ -257,7 +325,7 @@ mod tests {
         let look = Look { quiet: true, ..Look::default() };
         let all = events(Path::new("r"));
         let lines: Vec<String> =
-            all.iter().filter_map(|event| line(event, &run(Path::new("r")), look, 1)).collect();
+            all.iter().filter_map(|event| line(event, &run(Path::new("r")), look)).collect();
         assert_eq!(lines, ["warning: mask `uuid` matched nothing"]);
     }
 }

@@ -46,7 +46,8 @@ pub(super) fn summary(run: &Run, look: Look, strict: bool, failed: &[Error]) -> 
     // then a line each; then a number.
     let causes = causes(run, look);
     text.push_str(&causes);
-    let mut left = look.height.saturating_sub(END + causes.lines().count());
+    let end = END + usize::from(!run.outstanding.is_empty());
+    let mut left = look.height.saturating_sub(end + causes.lines().count());
     let mut shown = 0;
     for row in &red {
         let Some(outcome) = &row.outcome else { continue };
@@ -110,6 +111,10 @@ pub(super) fn summary(run: &Run, look: Look, strict: bool, failed: &[Error]) -> 
         let consequence = if strict { "; that fails the run here" } else { "" };
         let _ =
             writeln!(text, "  new: nothing is expected of these yet, see `meta-lava review`{consequence}");
+    }
+    if !run.outstanding.is_empty() {
+        let more = count(run.outstanding.len(), "scenario");
+        let _ = writeln!(text, "  {more} of earlier runs did not pass yet: `meta-lava rerun`");
     }
     for error in failed {
         let _ = writeln!(text, "  {} {error}", look.verdict(Verdict::Error, "report:"));
