@@ -1,28 +1,50 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::error::{Error, Result};
+use crate::exit_code::Exit;
+use crate::text::nearest;
 use crate::{commands, print};
+
+/// Lines of help are no longer than this, and shorter on a narrow terminal.
+const WIDTH: usize = 100;
 
 /// Tests LAVA end to end, without a board.
 #[derive(Debug, Parser)]
-#[command(name = "meta-lava", version, propagate_version = true)]
+#[command(name = "meta-lava", version, propagate_version = true, max_term_width = WIDTH)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
+/// Tried by a test, as all examples are.
+const RUN_EXAMPLES: &str = "\
+Examples:
+  meta-lava run juno x15
+  meta-lava run 'imx8*' --lava debian:sid
+  meta-lava run --suite health-checks --partition slice:1/4
+  meta-lava run -E 'firmware(u-boot) & !suite(failures)'";
+const LIST_EXAMPLES: &str = "\
+Examples:
+  meta-lava list -E 'type(=juno) | tag(feature)'
+  meta-lava list --suite failures --format json";
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the matrix and judge it
+    #[command(after_help = RUN_EXAMPLES)]
     Run(commands::run::Args),
     /// Run what did not pass last time
     Rerun(commands::rerun::Args),
     /// Make one report of those of the parts of a partition
     Merge(commands::merge::Args),
     /// List the scenarios
+    #[command(after_help = LIST_EXAMPLES)]
     List(commands::list::Args),
     /// Judge all that can be judged without Docker
     Check(commands::check::Args),
@@ -56,18 +78,68 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
+/// The command line, or what is to be said instead: help, or what is wrong with it.
+fn parse(words: impl Iterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let mut error = match command().try_get_matches_from(words) {
+        Ok(matches) => return Cli::from_arg_matches(&matches),
+        Err(error) => error,
+    };
+    // clap sees no likeness in letters that changed places.
+    if error.kind() == ErrorKind::InvalidSubcommand
+        && error.get(ContextKind::SuggestedSubcommand).is_none()
+        && let Some(ContextValue::String(found)) = error.get(ContextKind::InvalidSubcommand)
+    {
+        let program = command();
+        let near = nearest(found, program.get_subcommands().map(clap::Command::get_name));
+        if !near.is_empty() {
+            let near = near.into_iter().map(str::to_owned).collect();
+            error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(near));
+        }
+    }
+    Err(error)
+}
+
 /// Parses the command line, does it, and reports what went wrong.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
+    if let Some(answered) = commands::completions::answer() {
+        return answered.into();
+    }
+    let result = match parse(std::env::args_os()) {
+        Ok(cli) => run(cli.command),
         Err(error) => {
-            print::err(&format!("error: could not start: {error}\n"));
-            return ExitCode::from(3);
+            let printed = error.print();
+            // Of what goes to stderr nobody would hear.
+            if !error.use_stderr() {
+                print::remember(printed);
+            }
+            Ok(if error.use_stderr() { Exit::Usage } else { Exit::Ok })
         }
     };
-    let result = runtime.block_on(async {
-        match cli.command {
+    // What was found outweighs that it could not be printed; told is either.
+    let result = match (result, print::check()) {
+        (Ok(Exit::Ok), Err(unprinted)) => Err(unprinted),
+        (result, Err(unprinted)) => {
+            print::err(&format!("warning: {unprinted}\n"));
+            result
+        }
+        (result, Ok(())) => result,
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            print::err(&format!("error: {error}\n"));
+            error.exit().into()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::Infrastructure(format!("could not start: {error}")))?;
+    runtime.block_on(async {
+        match command {
             Command::Run(args) => commands::run::run(args).await,
             Command::Rerun(args) => commands::rerun::run(args).await,
             Command::Merge(args) => commands::merge::run(args).await,
@@ -82,15 +154,93 @@ pub fn main() -> ExitCode {
             Command::Review(args) => commands::review::run(args).await,
             Command::Accept(args) => commands::accept::run(args).await,
             Command::Bench(args) => commands::bench::run(args).await,
-            Command::Completions(args) => commands::completions::run(args, command()),
-            Command::Man(args) => commands::man::run(args, command()),
+            Command::Completions(args) => commands::completions::run(args),
+            Command::Man(args) => commands::man::run(args, self::command()),
         }
-    });
-    match result {
-        Ok(exit) => exit.into(),
-        Err(error) => {
-            print::err(&format!("error: {error}\n"));
-            error.exit().into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::scenario::Matrix;
+    use crate::scenario::filter::FilterArgs;
+
+    fn refused(line: &str) -> String {
+        parse(line.split(' ').map(OsString::from)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_command_that_there_is_not_has_its_nearest_told() {
+        for (typed, meant) in [("rnu", "run"), ("lsit", "list"), ("chek", "check"), ("selftest", "self-test")]
+        {
+            let text = refused(&format!("meta-lava {typed}"));
+            assert!(text.contains(&format!("'{meant}'")), "{typed}: {text}");
         }
+        assert!(!refused("meta-lava zzz").contains("similar"));
+    }
+
+    #[test]
+    fn no_line_of_any_help_is_wider_than_a_screen() {
+        let mut program = command().term_width(80);
+        program.build();
+        for command in program.get_subcommands_mut() {
+            for help in [command.render_help().to_string(), command.render_long_help().to_string()] {
+                for line in help.lines() {
+                    assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
+                }
+            }
+        }
+    }
+
+    /// The words of a line as a shell would read them; of quotes only `'`.
+    fn words(line: &str) -> Vec<OsString> {
+        let (mut words, mut quoted) = (vec![String::new()], false);
+        for c in line.chars() {
+            match c {
+                '\'' => quoted = !quoted,
+                ' ' if !quoted => words.push(String::new()),
+                c => words.last_mut().unwrap().push(c),
+            }
+        }
+        words.into_iter().filter(|word| !word.is_empty()).map(OsString::from).collect()
+    }
+
+    #[test]
+    fn every_example_in_help_and_documentation_exists() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let matrix = Matrix::load(root).unwrap();
+        let mut texts = Vec::new();
+        for file in
+            ["README.md", "CONTRIBUTING.md", "docs/commands.md", "docs/other-lavas.md", "docs/report.md"]
+        {
+            texts.push(std::fs::read_to_string(root.join(file)).unwrap());
+        }
+        let program = command();
+        texts.extend(program.get_subcommands().filter_map(|sub| Some(sub.get_after_help()?.to_string())));
+        let (mut tried, mut filters) = (0, 0);
+        for line in texts.iter().flat_map(|text| text.lines()) {
+            let line = line.split(" #").next().unwrap_or_default().trim();
+            // Names in capitals stand for others.
+            if !line.starts_with("meta-lava ")
+                || line.split([' ', '=']).any(|word| word == word.to_uppercase())
+            {
+                continue;
+            }
+            let cli = parse(words(line).into_iter()).unwrap_or_else(|error| panic!("{line}: {error}"));
+            tried += 1;
+            let filter: FilterArgs = match cli.command {
+                Command::Run(args) => args.filter,
+                Command::List(args) => args.filter,
+                _ => continue,
+            };
+            let (chosen, strays) = filter.choose(&matrix).unwrap_or_else(|error| panic!("{line}: {error}"));
+            // A new device-type that CONTRIBUTING adds is not there.
+            assert!(!chosen.is_empty() && strays.is_empty(), "{line}: {strays:?}");
+            filters += 1;
+        }
+        assert!(tried > 10 && filters > 5, "{tried} examples, {filters} of them choose scenarios");
     }
 }

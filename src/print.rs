@@ -1,13 +1,41 @@
-//! Printing that never fails: a reader that went away (`| head`, a terminal that
-//! was closed) must not end a run before its cleanup. `print!` and `eprint!` panic.
+//! Printing that never ends a run before its cleanup: `print!` and `eprint!` panic. A reader that
+//! went away (`| head`, a terminal that was closed) has what it wanted; that a disk is full is
+//! remembered, and told at the end.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use crate::error::Error;
+
+/// Why something could not be printed, of the first time.
+static UNPRINTED: OnceLock<String> = OnceLock::new();
 
 /// Prints to stdout.
 pub fn out(text: &str) {
     let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    remember(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()));
+}
+
+/// Takes in how printing to stdout ended, done here or elsewhere.
+pub fn remember(printed: std::io::Result<()>) {
+    if let Err(error) = printed
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        // The first one is told.
+        let _ = UNPRINTED.set(error.to_string());
+    }
+}
+
+/// What of stdout could not be printed until now.
+///
+/// # Errors
+/// [`Error::Infrastructure`].
+pub fn check() -> Result<(), Error> {
+    match UNPRINTED.get() {
+        Some(why) => Err(Error::Infrastructure(format!("could not write to standard output: {why}"))),
+        None => Ok(()),
+    }
 }
 
 /// Prints to stderr.

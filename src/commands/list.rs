@@ -14,7 +14,7 @@ use crate::scenario::{Role, Scenario};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    filter: FilterArgs,
+    pub(crate) filter: FilterArgs,
     /// How to print them
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,

@@ -17,6 +17,7 @@ use winnow::{LocatingSlice, Parser};
 
 use crate::error::{Error, Result};
 use crate::scenario::{Matrix, Scenario};
+use crate::text::{did_you_mean, nearest};
 
 /// Options that choose scenarios.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -24,8 +25,11 @@ pub struct FilterArgs {
     /// Scenarios, by name or glob
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
-    /// Scenarios that an expression matches: suite(x), name(x), type(x), board(x), firmware(x), family(x),
-    /// tag(x), with(setting=x), all(), none(); x is =exact, ~contains, /regex/ or a glob; & | ! - and parentheses
+    /// Scenarios that an expression matches, such as 'firmware(u-boot) & !suite(failures)'
+    ///
+    /// Predicates: suite(x), name(x), type(x), board(x), firmware(x), family(x), tag(x),
+    /// with(setting=x), all(), none(); x is =exact, ~contains, /regex/ or a glob. They combine with
+    /// &, |, !, - and parentheses.
     #[arg(short = 'E', long = "filterset", value_name = "EXPR")]
     pub expressions: Vec<String>,
     /// Scenarios of a suite
@@ -45,6 +49,19 @@ impl FilterArgs {
     /// [`Error::NoMatch`] when nothing matched; [`Error::Usage`] for what is no
     /// expression, glob or partition.
     pub fn select<'m>(&self, matrix: &'m Matrix) -> Result<Vec<&'m Scenario>> {
+        let (chosen, strays) = self.choose(matrix)?;
+        for stray in strays {
+            crate::print::err(&format!("warning: -E: {stray}\n"));
+        }
+        Ok(chosen)
+    }
+
+    /// [`Self::select`], and what of its expressions nothing in `matrix` can match: mistyped names,
+    /// most likely, that `!` and `|` would hide.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn choose<'m>(&self, matrix: &'m Matrix) -> Result<(Vec<&'m Scenario>, Vec<String>)> {
         let expressions: Vec<Expr> =
             self.expressions.iter().map(|text| parse(text)).collect::<Result<_>>()?;
         let partition = self.partition.as_deref().map(Partition::parse).transpose()?;
@@ -55,18 +72,14 @@ impl FilterArgs {
                 let matcher = Matcher::glob(name)
                     .map_err(|why| Error::Usage(format!("{name:?} is neither a name nor a glob: {why}")))?;
                 if !matrix.scenarios.iter().any(|scenario| matcher.matches_name(scenario)) {
-                    return Err(self.unknown(
-                        "scenario",
-                        name,
-                        matrix.scenarios.iter().map(|s| s.name.as_str()),
-                    ));
+                    return Err(unknown("scenario", name, matrix.scenarios.iter().map(|s| s.name.as_str())));
                 }
                 Ok(matcher)
             })
             .collect::<Result<Vec<_>>>()?;
         for suite in &self.suites {
             if !matrix.scenarios.iter().any(|scenario| scenario.suite == *suite) {
-                return Err(self.unknown("suite", suite, matrix.suites.keys().map(String::as_str)));
+                return Err(unknown("suite", suite, matrix.suites.keys().map(String::as_str)));
             }
         }
         let mut chosen: Vec<&Scenario> = matrix
@@ -78,9 +91,17 @@ impl FilterArgs {
                 expressions.is_empty() || expressions.iter().any(|expr| expr.matches(scenario))
             })
             .collect();
+        let mut strays = Vec::new();
+        for expression in &expressions {
+            expression.strays(matrix, &mut strays);
+        }
         if chosen.is_empty() {
+            let why = match strays.as_slice() {
+                [] => "`meta-lava list` lists them".to_owned(),
+                strays => strays.join("; "),
+            };
             return Err(Error::NoMatch(format!(
-                "none of the {} scenarios matches; `meta-lava list` lists them",
+                "none of the {} scenarios matches; {why}",
                 matrix.scenarios.len()
             )));
         }
@@ -91,19 +112,13 @@ impl FilterArgs {
                 (position - 1) % partition.of == partition.part - 1
             });
         }
-        Ok(chosen)
+        Ok((chosen, strays))
     }
+}
 
-    fn unknown<'a>(&self, what: &str, found: &str, known: impl Iterator<Item = &'a str>) -> Error {
-        let known: Vec<&str> = known.collect();
-        let near = similar::get_close_matches(found, &known, 3, 0.6);
-        let hint = if near.is_empty() {
-            "`meta-lava list` lists them".to_owned()
-        } else {
-            format!("did you mean {}?", near.join(", "))
-        };
-        Error::NoMatch(format!("no {what} matches {found:?}; {hint}"))
-    }
+fn unknown<'a>(what: &str, found: &str, known: impl Iterator<Item = &'a str>) -> Error {
+    let hint = did_you_mean(found, known, "`meta-lava list` lists them");
+    Error::NoMatch(format!("no {what} matches {found:?}; {hint}"))
 }
 
 /// One part of the chosen scenarios: each `of`-th, beginning with the `part`-th, from 1.
@@ -174,7 +189,7 @@ enum Expr {
 
 /// What of a scenario a predicate looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Field {
+pub enum Field {
     Suite,
     Name,
     Type,
@@ -183,6 +198,51 @@ enum Field {
     Family,
     Tag,
     With,
+}
+
+impl Field {
+    /// All of them, in the order in which they are told.
+    pub const ALL: [Self; 8] = [
+        Self::Suite,
+        Self::Name,
+        Self::Type,
+        Self::Board,
+        Self::Firmware,
+        Self::Family,
+        Self::Tag,
+        Self::With,
+    ];
+
+    /// The predicate's name.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Suite => "suite",
+            Self::Name => "name",
+            Self::Type => "type",
+            Self::Board => "board",
+            Self::Firmware => "firmware",
+            Self::Family => "family",
+            Self::Tag => "tag",
+            Self::With => "with",
+        }
+    }
+
+    /// What it looks at in a scenario.
+    #[must_use]
+    pub fn values(self, scenario: &Scenario) -> Vec<String> {
+        let owned = |values: Vec<&str>| values.into_iter().map(str::to_owned).collect();
+        match self {
+            Self::Suite => vec![scenario.suite.clone()],
+            Self::Name => vec![scenario.name.clone()],
+            Self::Type => owned(scenario.device_types()),
+            Self::Board => scenario.roles.iter().map(|role| role.board.name.clone()).collect(),
+            Self::Firmware => owned(scenario.firmwares()),
+            Self::Family => scenario.family.iter().cloned().collect(),
+            Self::Tag => scenario.tags.clone(),
+            Self::With => scenario.settings(),
+        }
+    }
 }
 
 /// How a predicate matches.
@@ -213,6 +273,15 @@ impl Matcher {
         }
     }
 
+    /// The one text that it matches, where there is only one.
+    fn literal(&self) -> Option<&str> {
+        match self {
+            Self::Exact(text) => Some(text),
+            Self::Glob(text, _) if !text.contains(['*', '?', '[', ']', '{', '}', '\\']) => Some(text),
+            _ => None,
+        }
+    }
+
     /// Names are meant with their suite where there is a slash in the pattern.
     fn matches_name(&self, scenario: &Scenario) -> bool {
         match self {
@@ -230,16 +299,37 @@ impl Expr {
             Self::Not(expr) => !expr.matches(scenario),
             Self::Any(exprs) => exprs.iter().any(|expr| expr.matches(scenario)),
             Self::Every(exprs) => exprs.iter().all(|(wanted, expr)| expr.matches(scenario) == *wanted),
-            Self::Set(field, matcher) => match field {
-                Field::Suite => matcher.matches(&scenario.suite),
-                Field::Name => matcher.matches_name(scenario),
-                Field::Type => scenario.device_types().iter().any(|name| matcher.matches(name)),
-                Field::Firmware => scenario.firmwares().iter().any(|name| matcher.matches(name)),
-                Field::Board => scenario.roles.iter().any(|role| matcher.matches(&role.board.name)),
-                Field::Family => scenario.family.as_deref().is_some_and(|family| matcher.matches(family)),
-                Field::Tag => scenario.tags.iter().any(|tag| matcher.matches(tag)),
-                Field::With => scenario.settings().iter().any(|setting| matcher.matches(setting)),
-            },
+            Self::Set(Field::Name, matcher) => matcher.matches_name(scenario),
+            Self::Set(field, matcher) => field.values(scenario).iter().any(|value| matcher.matches(value)),
+        }
+    }
+
+    /// Adds a line for each name in it that no scenario has.
+    fn strays(&self, matrix: &Matrix, found: &mut Vec<String>) {
+        match self {
+            Self::All | Self::None => {}
+            Self::Not(expr) => expr.strays(matrix, found),
+            Self::Any(exprs) => exprs.iter().for_each(|expr| expr.strays(matrix, found)),
+            Self::Every(exprs) => exprs.iter().for_each(|(_, expr)| expr.strays(matrix, found)),
+            Self::Set(field, matcher) => {
+                let Some(text) = matcher.literal() else { return };
+                if matrix.scenarios.iter().any(|scenario| self.matches(scenario)) {
+                    return;
+                }
+                let is_id = *field == Field::Name && text.contains('/');
+                let known: Vec<String> = if is_id {
+                    matrix.scenarios.iter().map(Scenario::id).collect()
+                } else {
+                    matrix.scenarios.iter().flat_map(|scenario| field.values(scenario)).collect()
+                };
+                let hint =
+                    did_you_mean(text, known.iter().map(String::as_str), "`meta-lava list` lists them");
+                let word = field.word();
+                let line = format!("no scenario has {word}({text}); {hint}");
+                if !found.contains(&line) {
+                    found.push(line);
+                }
+            }
         }
     }
 }
@@ -364,18 +454,18 @@ fn predicate(input: &mut Input<'_>) -> ModalResult<Expr, Bad> {
     let at = input.current_token_start();
     let name: &str =
         take_while(0.., |c: char| c.is_alphanumeric() || c == '_' || c == '-').parse_next(input)?;
-    let field = match name {
-        "suite" => Some(Field::Suite),
-        "name" => Some(Field::Name),
-        "type" => Some(Field::Type),
-        "board" => Some(Field::Board),
-        "firmware" => Some(Field::Firmware),
-        "family" => Some(Field::Family),
-        "tag" => Some(Field::Tag),
-        "with" => Some(Field::With),
-        "all" | "none" => None,
-        "" => return bad(at, format!("expected one of {PREDICATES}")),
-        _ => return bad(at, format!("there is no predicate `{name}`; there are {PREDICATES}")),
+    let field = match (Field::ALL.into_iter().find(|field| field.word() == name), name) {
+        (None, "all" | "none") => None,
+        (None, "") => return bad(at, format!("expected one of {PREDICATES}")),
+        (None, _) => {
+            let known = Field::ALL.map(Field::word).into_iter().chain(["all", "none"]);
+            let hint = match nearest(name, known).first() {
+                Some(near) => format!("did you mean {near}()? There are"),
+                None => "there are".to_owned(),
+            };
+            return bad(at, format!("there is no predicate `{name}`; {hint} {PREDICATES}"));
+        }
+        (field, _) => field,
     };
     spaces(input)?;
     if opt('(').parse_next(input)?.is_none() {
@@ -493,7 +583,7 @@ mod tests {
     #[test]
     fn an_error_points_at_its_column() {
         insta::assert_snapshot!(by("suite(x) & nam(y)"), @r"
-        Usage: -E, column 12: there is no predicate `nam`; there are suite(), name(), type(), board(), firmware(), family(), tag(), with(), all() and none()
+        Usage: -E, column 12: there is no predicate `nam`; did you mean name()? There are suite(), name(), type(), board(), firmware(), family(), tag(), with(), all() and none()
           suite(x) & nam(y)
                      ^
         ");
@@ -515,6 +605,33 @@ mod tests {
             let error = by(expr);
             assert!(error.starts_with(&format!("Usage: -E, column {column}:")), "{expr}: {error}");
         }
+    }
+
+    #[test]
+    fn a_name_that_no_scenario_has_is_told_with_the_nearest() {
+        assert!(by("firmware(u-bot)").ends_with("no scenario has firmware(u-bot); did you mean u-boot?"));
+        assert!(by("name(=health-checks/jnuo)").contains("did you mean health-checks/juno"));
+        assert!(by("tag(x)").ends_with("no scenario has tag(x); there is slow"));
+        // Where others match it is told all the same.
+        let strays = |expr: &str| {
+            let args = FilterArgs { expressions: vec![expr.into()], ..FilterArgs::default() };
+            args.choose(&matrix()).unwrap().1
+        };
+        assert_eq!(strays("!type(=jnuo)"), ["no scenario has type(jnuo); did you mean juno?"]);
+        assert_eq!(strays("suite(lab) | name(jun)").len(), 1);
+        // What may match nothing on purpose.
+        assert!(strays("!name(~x) & !name(x*) - name(/x/)").is_empty());
+        assert!(by("frimware(x)").contains("did you mean firmware()?"));
+    }
+
+    #[test]
+    fn a_suite_that_there_is_not_is_told_with_the_nearest() {
+        let suite = |name: &str| {
+            let args = FilterArgs { suites: vec![name.into()], ..FilterArgs::default() };
+            names(args).unwrap_err().to_string()
+        };
+        assert!(suite("helth-check").ends_with("did you mean health-checks?"));
+        assert!(suite("x").ends_with("there is health-checks, lab"), "{}", suite("x"));
     }
 
     #[test]

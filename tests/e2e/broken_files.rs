@@ -39,6 +39,61 @@ fn a_scenario_that_is_no_yaml_is_told_with_its_place() {
 }
 
 #[test]
+fn a_tab_and_a_number_that_is_none_are_told_in_plain_words() {
+    let repository = Repository::new();
+    repository.write(&format!("{SCENARIO}/scenario.yaml"), "family: u-boot\nwith:\n\tkernel: x\n");
+    refused(&repository, &["beaglebone-black/scenario.yaml:3:1: a tab: YAML is indented with blanks"]);
+    repository.write(&format!("{SCENARIO}/scenario.yaml"), "family: u-boot\ntimeout: soon\n");
+    refused(&repository, &["scenario.yaml:2:10: timeout: expected a number", "found the text `soon`"]);
+}
+
+#[test]
+fn a_mistake_is_one_problem_and_not_those_that_follow_from_it() {
+    for (file, text) in [
+        ("jobs/health-checks/beaglebone-black/scenario.yaml", "famly: u-boot\n"),
+        ("jobs/families/u-boot/family.yaml", "abuot: x\n"),
+        ("boards/juno.yaml", "model: [\n"),
+    ] {
+        let repository = Repository::new();
+        repository.write(file, text);
+        let checked = call(meta_lava(&repository).arg("check"));
+        assert_eq!(checked.code, Some(2));
+        assert!(checked.stdout.starts_with(&format!("{file}:")), "{}", checked.stdout);
+        assert!(checked.stdout.contains(": 1 problem\n"), "{}", checked.stdout);
+        assert!(!checked.stdout.contains("--unreferenced"), "{}", checked.stdout);
+    }
+}
+
+#[test]
+fn a_file_that_the_world_does_not_have_is_told_with_its_place_and_the_nearest() {
+    let repository = Repository::new();
+    repository.replace(&format!("{SCENARIO}/scenario.yaml"), "am335x-boneblack", "am335x-bonblack");
+    refused(
+        &repository,
+        &[
+            "scenario.yaml:5:8: the world has no dtb/am335x-bonblack.dtb; did you mean dtb/am335x-boneblack.dtb?",
+        ],
+    );
+    // What is in the list now counts, whatever this was built with.
+    let list = repository.read("world/artifacts.yaml");
+    let more = "  dtb/am335x-bonblack.dtb: {kind: dtb, model: a board}\n";
+    repository.write("world/artifacts.yaml", &format!("{list}{more}"));
+    let checked = call(meta_lava(&repository).arg("check"));
+    assert_eq!(checked.code, Some(0), "{}", checked.stdout);
+}
+
+#[test]
+fn a_list_of_artifacts_with_a_mistake_is_told_with_its_place() {
+    let repository = Repository::new();
+    repository.replace(
+        "world/artifacts.yaml",
+        "kernel/x86_64/bzImage: {kind:",
+        "kernel/x86_64/bzImage: {knid:",
+    );
+    refused(&repository, &["world/artifacts.yaml:", "missing field `kind`"]);
+}
+
+#[test]
 fn a_setting_that_a_board_does_not_have_is_told_with_its_place() {
     let repository = Repository::new();
     repository.replace("boards/beaglebone-black.yaml", "  arch: arm\n", "  arhc: arm\n");
@@ -80,7 +135,7 @@ fn a_family_with_a_mistake_is_told_with_its_place() {
 fn a_suite_with_a_mistake_is_told_with_its_place() {
     let repository = Repository::new();
     repository.write("jobs/health-checks/suite.yaml", "about: [1, 2]\n");
-    refused(&repository, &["jobs/health-checks/suite.yaml:1:8: ", "expected a string"]);
+    refused(&repository, &["jobs/health-checks/suite.yaml:1:8: ", "expected a text, found a list"]);
 }
 
 #[test]
@@ -121,7 +176,18 @@ fn a_snapshot_that_nobody_refers_to_is_told_by_check() {
 #[test]
 fn a_scenario_that_there_is_not_is_exit_code_4() {
     let repository = Repository::new();
-    call(&mut run(&repository, &["beaglebone-balck"])).failed(4, &["beaglebone-balck"]);
+    call(&mut run(&repository, &["beaglebone-balck"])).failed(4, &["did you mean beaglebone-black"]);
+    call(run(&repository, &[]).args(["--suite", "helth-checks"])).failed(4, &["did you mean health-checks?"]);
+    let predicate = call(run(&repository, &[]).args(["-E", "firmware(u-bot)"]));
+    predicate.failed(4, &["no scenario has firmware(u-bot); did you mean u-boot?"]);
+}
+
+#[test]
+fn a_command_that_there_is_not_has_its_nearest_told() {
+    let repository = Repository::new();
+    let ended = call(meta_lava(&repository).arg("rnu"));
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.stderr.contains("'run'"), "{}", ended.stderr);
 }
 
 #[test]
