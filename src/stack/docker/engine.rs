@@ -13,7 +13,7 @@ use crate::error::{Error, Result, chain};
 const CONNECT: Duration = Duration::from_secs(15);
 /// How long any later request may take until its answer begins. Generous: an
 /// engine on a loaded machine takes its time to remove a container.
-const REQUEST: u64 = 180;
+pub(super) const REQUEST: u64 = 180;
 /// A connection to a Docker engine. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
@@ -110,6 +110,11 @@ impl Engine {
     #[must_use]
     pub fn host(&self) -> &Host {
         &self.host
+    }
+
+    /// Whether it is Podman, which speaks Docker's API.
+    pub(super) fn is_podman(&self) -> bool {
+        self.is_podman
     }
 
     /// Whether it still answers: one that hangs would keep each further request for

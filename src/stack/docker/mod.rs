@@ -9,6 +9,7 @@ pub mod host;
 mod kind;
 pub mod objects;
 pub mod once;
+mod podman;
 pub mod tls;
 pub mod trial;
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bollard::models::{ContainerSummaryStateEnum, EventMessage};
 use bollard::query_parameters::{
-    EventsOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder,
-    ListVolumesOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder,
-    RemoveVolumeOptionsBuilder, StatsOptionsBuilder,
+    EventsOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
+    LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
+    StatsOptionsBuilder,
 };
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -147,12 +147,9 @@ impl Engine {
     /// # Errors
     /// [`Error::Infrastructure`] when the engine refuses.
     pub async fn containers(&self, label: &str) -> Result<Vec<Container>> {
-        let options = ListContainersOptionsBuilder::default().all(true).filters(&label_filter(label)).build();
         let mut containers: Vec<Container> = self
-            .docker
-            .list_containers(Some(options))
-            .await
-            .map_err(|error| fault("list containers", &error))?
+            .listed(Some(label))
+            .await?
             .into_iter()
             .map(|found| {
                 let labels = found.labels.unwrap_or_default();
@@ -302,12 +299,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Infrastructure`] when the engine refuses.
     pub async fn containers_images(&self) -> Result<HashSet<String>> {
-        let options = ListContainersOptionsBuilder::default().all(true).build();
-        let found = self
-            .docker
-            .list_containers(Some(options))
-            .await
-            .map_err(|error| fault("list containers", &error))?;
+        let found = self.listed(None).await?;
         Ok(found.into_iter().flat_map(|container| [container.image, container.image_id]).flatten().collect())
     }
 
@@ -360,13 +352,14 @@ impl Engine {
         options: bollard::query_parameters::LogsOptions,
         limit: usize,
     ) -> Result<String> {
-        let failed = |error| fault(&format!("read the log of container {container}"), &error);
+        let what = format!("read the log of container {container}");
+        let failed = |error| fault(&what, &error);
         let mut stream = self.docker.logs(container, Some(options));
         let mut log = Ending::new(limit);
         while let Some(chunk) = stream.next().await {
             log.push(&chunk.map_err(failed)?.into_bytes());
         }
-        let found = self.docker.inspect_container(container, None).await.map_err(failed)?;
+        let found = self.inspected(container, &what).await?;
         let environment = found.config.and_then(|config| config.env).unwrap_or_default();
         Ok(without_secrets(log.text(), &environment))
     }

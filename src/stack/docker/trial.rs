@@ -31,8 +31,8 @@ pub struct Smallest {
 }
 
 impl Engine {
-    /// Imports the image, runs the container to its end, and takes a file out of it. What is left,
-    /// always the image, a sweep finds by its label.
+    /// Imports the image, runs the container to its end, and takes a file out of it. Removes
+    /// neither: by their labels a sweep does.
     ///
     /// # Errors
     /// [`Error::Infrastructure`] with what the engine refused, or what the container said.
@@ -74,7 +74,7 @@ impl Engine {
                 )));
             }
         }
-        let report = match self.download(&container, file, FILE).await? {
+        match self.download(&container, file, FILE).await? {
             Some(files) if !files.is_empty() => {
                 Ok(files.into_iter().next().map(|file| file.content).unwrap_or_default())
             }
@@ -82,11 +82,7 @@ impl Engine {
                 "the trial container ended without its report; it said:\n{}",
                 self.log_tail(&container, 10).await?
             ))),
-        };
-        // Now: a list of containers with an ended one of Podman's can't be read.
-        let (id, name) = (container.clone(), container);
-        self.remove(&Object { kind: Kind::Container, id, name, labels: HashMap::new() }).await?;
-        report
+        }
     }
 }
 
