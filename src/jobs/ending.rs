@@ -52,6 +52,10 @@ pub fn ending(evidence: &Evidence) -> Option<Ending> {
     }
     let health = detail("health").filter(|health| *health != "Complete")?;
     let (error_type, error_msg) = last_result(&evidence.log);
+    if health == "Unknown" && error_msg.is_none() {
+        // It has not ended.
+        return None;
+    }
     let is_late = health == "Canceled" || error_msg.is_some_and(|why| why.contains("timed out"));
     Some(Ending {
         job: String::new(),
@@ -150,7 +154,7 @@ fn heard(evidence: &Evidence) -> Option<String> {
 }
 
 fn short(text: &str) -> String {
-    text.chars().take(LONG).collect()
+    text.trim_end_matches('\n').chars().take(LONG).collect()
 }
 
 #[cfg(test)]
@@ -197,6 +201,11 @@ mod tests {
         let refused = Evidence { details: json!({"message": "not a valid value"}), ..Evidence::default() };
         assert_eq!(ending(&refused).unwrap().words(), "refused: not a valid value");
         assert_eq!(ending(&Evidence::default()), None);
+        assert_eq!(ending(&evidence("Unknown", &[], "")), None);
+        assert_eq!(
+            ending(&evidence("Incomplete", &[gave_up("Job", "so\n")], "")).unwrap().words(),
+            "Incomplete, Job: so"
+        );
     }
 
     #[test]

@@ -99,6 +99,7 @@ fn told(results: &str) -> Told {
             Some("lava") => {
                 if let Some(why) = line.strip_prefix("job: fail (error_msg: ").filter(|_| wants_why) {
                     let (why, rest) = why.rsplit_once(", error_type: ").unwrap_or((why, ""));
+                    let why = why.trim_end_matches("\\n");
                     let kind = rest.split([',', ')']).next().filter(|kind| !kind.is_empty());
                     let kind = kind.map(|kind| format!("{kind}: ")).unwrap_or_default();
                     wants_why = told.because(&format!("{kind}{why}"));

@@ -454,12 +454,17 @@ impl Api {
         self.get(&format!("fetch the metadata of job {id}"), &format!("jobs/{id}/metadata/")).await
     }
 
-    /// Cancels a job.
+    /// Cancels a job: by a POST with the LAVAs of 2026, by a GET with 2023.01, which refuses the other.
     ///
     /// # Errors
     /// [`Error::Infrastructure`] when LAVA refuses.
     pub async fn cancel(&self, id: &str) -> Result<()> {
-        self.bytes(&format!("cancel job {id}"), &format!("jobs/{id}/cancel/")).await.map(|_| ())
+        let (what, path) = (format!("cancel job {id}"), format!("jobs/{id}/cancel/"));
+        match self.post(&what, &path, &json!({})).await? {
+            (StatusCode::METHOD_NOT_ALLOWED, _) => self.bytes(&what, &path).await.map(|_| ()),
+            (status, _) if status.is_success() => Ok(()),
+            (status, body) => Err(refused(&what, status, &body)),
+        }
     }
 
     /// All devices.
@@ -589,6 +594,20 @@ mod tests {
             requests
         });
         (Api::new(&base, "admin", Secret::known("s3cret")).unwrap(), task)
+    }
+
+    #[tokio::test]
+    async fn a_job_is_cancelled_as_its_lava_wants_it() {
+        let (api, task) = server(vec![("200 OK", "{}".into())]).await;
+        api.cancel("7").await.unwrap();
+        assert!(task.await.unwrap()[0].starts_with("POST /api/v0.2/jobs/7/cancel/ "));
+        let (api, task) =
+            server(vec![("405 Method Not Allowed", "{}".into()), ("200 OK", "{}".into())]).await;
+        api.cancel("7").await.unwrap();
+        let requests = task.await.unwrap();
+        assert!(requests[1].starts_with("GET /api/v0.2/jobs/7/cancel/ "), "{requests:?}");
+        let (api, _task) = server(vec![("403 Forbidden", "no".into())]).await;
+        assert!(api.cancel("7").await.unwrap_err().to_string().contains("403"));
     }
 
     #[tokio::test]
