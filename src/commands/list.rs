@@ -1,5 +1,7 @@
 //! `meta-lava list`: list the scenarios.
 
+use std::collections::BTreeMap;
+
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -7,8 +9,12 @@ use crate::commands::{matrix, print};
 use crate::error::{Error, Result};
 use crate::exit_code::Exit;
 use crate::lava::series::Range;
+use crate::root::root;
 use crate::scenario::filter::FilterArgs;
-use crate::scenario::{Role, Scenario};
+use crate::scenario::{Matrix, Role, Scenario};
+use crate::stack::docker::Engine;
+use crate::stack::images::{self, LavaArgs};
+use crate::stack::templates;
 
 /// Options of `list`.
 #[derive(Debug, clap::Args)]
@@ -18,6 +24,20 @@ pub struct Args {
     /// How to print them
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// List the device-types that a LAVA has templates of instead, and the scenarios of each; needs Docker
+    #[arg(long, conflicts_with_all = ["names", "expressions", "suites", "partition"])]
+    types: bool,
+    #[command(flatten)]
+    lava: LavaArgs,
+}
+
+/// A device-type in `--format json`.
+#[derive(Debug, Serialize)]
+struct Type<'a> {
+    device_type: &'a str,
+    /// Whether the LAVA has a template of it.
+    template: bool,
+    scenarios: Vec<&'a str>,
 }
 
 /// How scenarios are listed.
@@ -93,6 +113,12 @@ impl<'a> From<&'a Scenario> for Listed<'a> {
 /// [`Error::Usage`] for a broken matrix or expression, [`Error::NoMatch`].
 pub async fn run(args: Args) -> Result<Exit> {
     let matrix = matrix()?;
+    if args.types {
+        return types(&args, &matrix).await;
+    }
+    if args.lava.is_given() {
+        return Err(Error::Usage("which LAVA matters only for `list --types`".into()));
+    }
     let chosen = args.filter.select(&matrix)?;
     match args.format {
         Format::Json => {
@@ -104,6 +130,61 @@ pub async fn run(args: Args) -> Result<Exit> {
         Format::Text => print(&table(&chosen)),
     }
     Ok(Exit::Ok)
+}
+
+/// Prints the device-types of a LAVA.
+async fn types(args: &Args, matrix: &Matrix) -> Result<Exit> {
+    let root = root()?;
+    let lava = args.lava.lava(&root).await?;
+    let engine = Engine::connect().await?;
+    let (events, told) = crate::report::lines();
+    let image = images::ensure_server(&engine, &root, &lava, &events).await;
+    drop(events);
+    let _ = told.await;
+    let known = templates::in_image(&engine, &image?).await?;
+    let all = covered(matrix, &known);
+    match args.format {
+        Format::Json => {
+            let text = serde_json::to_string_pretty(&all)
+                .map_err(|error| Error::Usage(format!("could not write the list: {error}")))?;
+            print(&format!("{text}\n"));
+        }
+        Format::Text => print(&types_table(&all, &lava.name)),
+    }
+    Ok(Exit::Ok)
+}
+
+/// All device-types that there are templates or scenarios of, by name.
+fn covered<'a>(matrix: &'a Matrix, known: &'a [String]) -> Vec<Type<'a>> {
+    let mut types: BTreeMap<&str, Type> = known
+        .iter()
+        .map(|name| (name.as_str(), Type { device_type: name, template: true, scenarios: Vec::new() }))
+        .collect();
+    for scenario in &matrix.scenarios {
+        for name in scenario.device_types() {
+            let new = || Type { device_type: name, template: false, scenarios: Vec::new() };
+            types.entry(name).or_insert_with(new).scenarios.push(&scenario.name);
+        }
+    }
+    types.into_values().collect()
+}
+
+/// A line for each device-type, and one that counts them.
+fn types_table(types: &[Type<'_>], lava: &str) -> String {
+    let width = types.iter().map(|one| one.device_type.chars().count()).max().unwrap_or(0);
+    let mut text = String::new();
+    for one in types {
+        let note = if one.template { "" } else { "(no template) " };
+        let line = format!("{:width$}  {note}{}", one.device_type, one.scenarios.join(" "));
+        text.push_str(&format!("{}\n", line.trim_end()));
+    }
+    let templates = types.iter().filter(|one| one.template);
+    let covered = templates.clone().filter(|one| !one.scenarios.is_empty()).count();
+    text.push_str(&format!(
+        "{} device-types in {lava}, {covered} of them in a scenario\n",
+        templates.count()
+    ));
+    text
 }
 
 /// A line for each scenario, and one that counts them.
@@ -151,6 +232,18 @@ fn table(chosen: &[&Scenario]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_types_of_a_lava_are_listed_with_what_covers_them() {
+        let matrix = crate::scenario::tests::matrix();
+        let known = ["beaglebone-black", "x15"].map(str::to_owned);
+        insta::assert_snapshot!(types_table(&covered(&matrix, &known), "debian:sid"), @"
+        beaglebone-black  bbb whole
+        juno              (no template) juno
+        x15
+        2 device-types in debian:sid, 1 of them in a scenario
+        ");
+    }
 
     #[test]
     fn the_table_has_a_line_for_each_scenario() {

@@ -1,5 +1,8 @@
 //! `meta-lava show`: print one scenario, rendered.
 
+use std::path::Path;
+use std::str::FromStr;
+
 use clap::ValueEnum;
 
 use crate::commands::{matrix, print};
@@ -9,17 +12,22 @@ use crate::judge::snapshot::{Expected, File, Id, Kind, Store};
 use crate::lava::series::Series;
 use crate::root::root;
 use crate::scenario::filter::FilterArgs;
-use crate::scenario::{Rendered, Scenario};
+use crate::scenario::{Matrix, Rendered, Scenario};
+use crate::stack::docker::Engine;
+use crate::stack::images::{self, Lava, LavaArgs, Which};
+use crate::stack::provision::DeviceSpec;
+use crate::stack::templates;
 
 /// Options of `show`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The scenario
     name: String,
-    /// As with a LAVA of this series: boards may be different with some, and more is expected of some
-    /// [default: 2023.01; for what is expected the newest that there are expectations of]
-    #[arg(long, visible_alias = "lava", value_name = "SERIES", value_parser = series)]
-    series: Option<Series>,
+    /// As with a LAVA of this series, such as 2026.10, or with this LAVA, such as `debian:sid`: boards may be
+    /// different with some, and more is expected of some [default: 2023.01; for the device that of `run`, for
+    /// what is expected the newest that there are expectations of]
+    #[arg(long, visible_alias = "lava", value_name = "SERIES")]
+    series: Option<Of>,
     /// What of it
     #[arg(long, value_enum, default_value_t = Part::All)]
     part: Part,
@@ -32,6 +40,8 @@ enum Part {
     Job,
     /// The device's dictionary
     Dictionary,
+    /// The device as LAVA renders it: its dictionary and LAVA's template, with the job's context; needs Docker
+    Device,
     /// The board
     Ghost,
     /// What is expected: results, ledger and log in full
@@ -44,6 +54,49 @@ enum Part {
     Log,
     /// Job, dictionary and board
     All,
+}
+
+/// A LAVA, as far as it matters here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Of {
+    Series(Series),
+    Lava(Which),
+}
+
+impl FromStr for Of {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (Series::of(text), text.parse()) {
+            (Ok(series), _) => Ok(Self::Series(series)),
+            (_, Ok(which)) => Ok(Self::Lava(which)),
+            (Err(_), Err(why)) => Err(format!(
+                "`{text}` is neither a series of LAVA such as 2023.01 nor the name of one: {why}"
+            )),
+        }
+    }
+}
+
+impl Of {
+    async fn lava(this: Option<Self>, root: &Path) -> Result<Lava> {
+        match this {
+            Some(Self::Series(series)) => Lava::of_series(root, series).await,
+            Some(Self::Lava(which)) => LavaArgs::of(Some(which)).lava(root).await,
+            None => LavaArgs::default().lava(root).await,
+        }
+    }
+
+    async fn series(self, root: &Path) -> Result<Series> {
+        match self {
+            Self::Series(series) => Ok(series),
+            Self::Lava(which) => {
+                let name = which.to_string();
+                LavaArgs::of(Some(which)).lava(root).await?.series().ok_or_else(|| {
+                    Error::Usage(format!("of {name} only its server knows which series it is; name a series"))
+                })
+            }
+        }
+    }
 }
 
 /// Prints a scenario as LAVA and the ghost get it.
@@ -63,19 +116,62 @@ pub async fn run(args: Args) -> Result<Exit> {
         Part::Log => Some(Kind::Log),
         _ => None,
     };
+    let root = root()?;
+    if args.part == Part::Device {
+        let lava = Of::lava(args.series, &root).await?;
+        print(&device(&matrix, scenario, &lava, &root).await?);
+        return Ok(Exit::Ok);
+    }
+    let series = match args.series {
+        Some(of) => Some(of.series(&root).await?),
+        None => None,
+    };
     if only.is_some() || args.part == Part::Expected {
-        print(&expected(&Store::new(&root()?), scenario, args.series, only)?);
+        print(&expected(&Store::new(&root), scenario, series, only)?);
         return Ok(Exit::Ok);
     }
     let rendered = matrix
-        .render(scenario, args.series.unwrap_or(Series::OLDEST))
+        .render(scenario, series.unwrap_or(Series::OLDEST))
         .map_err(|problem| Error::Usage(problem.to_string()))?;
     print(&show(&rendered, args.part));
     Ok(Exit::Ok)
 }
 
-fn series(text: &str) -> Result<Series, String> {
-    Series::of(text).map_err(|_| format!("`{text}` is not a series of LAVA such as 2023.01"))
+/// Its devices as `lava` renders them.
+async fn device(matrix: &Matrix, scenario: &Scenario, lava: &Lava, root: &Path) -> Result<String> {
+    let series = lava.series().unwrap_or(Series::OLDEST);
+    let rendered = matrix.render(scenario, series).map_err(|problem| Error::Usage(problem.to_string()))?;
+    let engine = Engine::connect().await?;
+    let (events, told) = crate::report::lines();
+    let image = images::ensure_server(&engine, root, lava, &events).await;
+    drop(events);
+    let _ = told.await;
+    let image = image?;
+    let context = context(&rendered.job);
+    let mut text = String::new();
+    for device in &rendered.devices {
+        let spec = DeviceSpec {
+            hostname: device.hostname.clone(),
+            device_type: device.device_type.clone(),
+            worker: String::new(),
+            tags: Vec::new(),
+            dictionary: device.dictionary.clone(),
+        };
+        let known = templates::in_image(&engine, &image).await?;
+        if let Some(missing) = templates::missing(&device.device_type, &known) {
+            return Err(Error::NoMatch(missing));
+        }
+        text.push_str(&format!("# device {} on {}\n", device.hostname, lava.name));
+        text.push_str(&templates::render(&engine, &image, &spec, &context).await?);
+    }
+    Ok(text)
+}
+
+/// What a job says for the device's template.
+fn context(job: &str) -> serde_json::Value {
+    let job: serde_yaml::Value = serde_yaml::from_str(job).unwrap_or_default();
+    let context = job.get("context").and_then(|context| serde_json::to_value(context).ok());
+    context.unwrap_or_else(|| serde_json::json!({}))
 }
 
 /// What is expected of a scenario; of one kind as a file that would have all of it.
@@ -166,6 +262,23 @@ mod tests {
             "{all}"
         );
         assert!(expected(&store, juno, None, Some(Kind::Ledger)).is_err());
+    }
+
+    #[test]
+    fn a_lava_is_a_series_or_a_name() {
+        let of = |text: &str| text.parse::<Of>();
+        assert_eq!(of("2026.10"), Ok(Of::Series("2026.10".parse().unwrap())));
+        assert_eq!(of("debian:sid"), Ok(Of::Lava("debian:sid".parse().unwrap())));
+        assert!(of("fedora").unwrap_err().contains("`debian`, `debian:SUITE`"));
+    }
+
+    #[test]
+    fn the_templates_are_given_the_jobs_context() {
+        assert_eq!(
+            context("context: {extra_kernel_args: quiet}"),
+            serde_json::json!({"extra_kernel_args": "quiet"})
+        );
+        assert_eq!(context("actions: []"), serde_json::json!({}));
     }
 
     #[test]

@@ -18,13 +18,13 @@ use meta_lava_ghost::ledger::Entry;
 use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::jobs::announced::Announced;
 use crate::jobs::collector::Collector;
 use crate::jobs::evidence::Evidence;
 use crate::lava::api::{Api, Job, Submission};
 use crate::lava::events::{Events, LavaEvent, Listener, Subject};
-use crate::lava::words::JobState;
+use crate::lava::words::{DeviceHealth, JobState};
 
 /// How often a job is asked about while the event stream is there. Events tell of
 /// the end at once, and each question costs LAVA's server processor time that its jobs
@@ -32,6 +32,9 @@ use crate::lava::words::JobState;
 const POLL: Duration = Duration::from_secs(20);
 /// The same while there is no stream.
 const POLL_BLIND: Duration = Duration::from_secs(1);
+/// How many times it is asked then, [`POLL_BLIND`] apart, after an event says that a device is not fit for
+/// jobs: it goes out before its transaction is over, and may be older than the job.
+const DOUBTS: usize = 5;
 /// How often, and how many times, LAVA is asked whether a job is what its event said.
 const SETTLE: Duration = Duration::from_millis(100);
 const SETTLE_TRIES: usize = 100;
@@ -50,6 +53,25 @@ pub enum End {
     Refused(String),
     /// One did not finish in time, and all were cancelled.
     TimedOut,
+    /// One can never run, since LAVA calls this device of its unfit for jobs; all were cancelled.
+    Never {
+        /// The device.
+        device: String,
+        /// What LAVA calls it.
+        health: DeviceHealth,
+    },
+}
+
+/// Why a job is not waited for any longer.
+enum Stop {
+    Error(Error),
+    Unfit(String, DeviceHealth),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
 }
 
 /// One of the jobs that LAVA made of a submission.
@@ -108,32 +130,34 @@ impl Watch<'_> {
         }
         let deadline = Instant::now() + timeout;
         let on_state = Mutex::new(on_state);
-        let in_time = tokio::time::timeout_at(deadline, self.all_finished(&mut jobs, &on_state)).await;
+        let in_time = tokio::time::timeout_at(deadline, self.all_finished(&mut jobs, &on_state, true)).await;
         let end = match in_time {
-            Ok(finished) => finished.map(|()| End::Finished)?,
-            Err(_) => {
-                for job in &jobs {
-                    self.api.cancel(&job.id).await?;
-                }
-                // What there is of their logs is worth more than nothing.
-                let _ = tokio::time::timeout(CANCEL, self.all_finished(&mut jobs, &on_state)).await;
-                for job in &mut jobs {
-                    job.details = None;
-                }
-                End::TimedOut
-            }
+            Ok(Ok(())) => return Ok((jobs, End::Finished)),
+            Ok(Err(Stop::Error(error))) => return Err(error),
+            Ok(Err(Stop::Unfit(device, health))) => End::Never { device, health },
+            Err(_) => End::TimedOut,
         };
+        for job in &jobs {
+            self.api.cancel(&job.id).await?;
+        }
+        // What there is of their logs is worth more than nothing. Of what never ran no more is announced.
+        let ran = end == End::TimedOut;
+        let _ = tokio::time::timeout(CANCEL, self.all_finished(&mut jobs, &on_state, ran)).await;
+        for job in &mut jobs {
+            job.details = None;
+        }
         Ok((jobs, end))
     }
 
-    async fn all_finished(self, jobs: &mut [Ran], on_state: &OnState<'_>) -> Result<()> {
+    /// `ran`: whether all that LAVA announces of a job which runs is waited for, too.
+    async fn all_finished(self, jobs: &mut [Ran], on_state: &OnState<'_>, ran: bool) -> Result<(), Stop> {
         let is_group = jobs.len() > 1;
         let each = jobs.iter_mut().map(|job| async move {
             if job.details.is_none() {
-                let finished = self.finished(&job.id, &mut job.hearing, is_group, on_state).await?;
+                let finished = self.finished(&job.id, &mut job.hearing, is_group, on_state, ran).await?;
                 job.details = Some(finished.raw);
             }
-            Ok(())
+            Ok::<(), Stop>(())
         });
         try_join_all(each).await.map(|_| ())
     }
@@ -144,26 +168,36 @@ impl Watch<'_> {
         hearing: &mut Hearing,
         is_group: bool,
         on_state: &OnState<'_>,
-    ) -> Result<Job> {
+        ran: bool,
+    ) -> Result<Job, Stop> {
         let mut tick = tokio::time::interval(POLL_BLIND);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tick.tick().await;
         let mut asked = Instant::now();
+        // The scheduler gives no job to a device that is unfit; one that has begun there goes on.
+        let mut waits = ran;
+        let mut doubts = 0;
         loop {
             let state = tokio::select! {
                 heard = hearing.next() => match heard {
                     Heard::State(state) => state,
-                    Heard::Gap => self.api.job(id).await?.state,
+                    Heard::Gap => self.ask(id, hearing, waits).await?,
+                    Heard::Unfit => {
+                        doubts = DOUBTS;
+                        continue;
+                    }
                     Heard::Other => continue,
                 },
                 _ = tick.tick() => {
-                    if self.events.link().is_ok() && asked.elapsed() < POLL {
+                    if doubts == 0 && self.events.link().is_ok() && asked.elapsed() < POLL {
                         continue;
                     }
+                    doubts = doubts.saturating_sub(1);
                     asked = Instant::now();
-                    self.api.job(id).await?.state
+                    self.ask(id, hearing, waits).await?
                 }
             };
+            waits &= state == JobState::Submitted;
             let ended = state == JobState::Finished;
             (on_state.lock().unwrap_or_else(PoisonError::into_inner))(id, state);
             if ended {
@@ -173,10 +207,26 @@ impl Watch<'_> {
                     hearing.announced.devices = job.actual_device.iter().cloned().collect();
                 }
                 // What is missing then is missing in the verdict.
-                let _ = tokio::time::timeout(LAST_EVENTS, hearing.whole()).await;
+                if ran {
+                    let _ = tokio::time::timeout(LAST_EVENTS, hearing.whole()).await;
+                }
                 return Ok(job);
             }
         }
+    }
+
+    /// The state of a job, and while it waits whether its devices are fit for it: an event may be lost.
+    async fn ask(self, id: &str, hearing: &Hearing, waits: bool) -> Result<JobState, Stop> {
+        let state = self.api.job(id).await?.state;
+        if waits && state == JobState::Submitted {
+            for device in &hearing.announced.devices {
+                let health = self.api.device(device).await?.health;
+                if is_unfit(&health) {
+                    return Err(Stop::Unfit(device.clone(), health));
+                }
+            }
+        }
+        Ok(state)
     }
 
     /// Waits until LAVA's database says what its event said: the event goes out
@@ -236,10 +286,17 @@ pub struct Hearing {
     announced: Announced,
 }
 
+/// Whether LAVA gives no job to a device of this health, until a person says otherwise.
+fn is_unfit(health: &DeviceHealth) -> bool {
+    matches!(health, DeviceHealth::Bad | DeviceHealth::Maintenance | DeviceHealth::Retired)
+}
+
 /// What was heard.
 enum Heard {
     /// The job's state.
     State(JobState),
+    /// One of its devices is not fit for jobs, or was not before: the database knows.
+    Unfit,
     /// Something may have been missed.
     Gap,
     /// Something else.
@@ -265,6 +322,11 @@ impl Hearing {
                 self.announced.take(&self.id, &told);
                 match &told.subject {
                     Subject::Job(event) if event.job == self.id => Heard::State(event.state.clone()),
+                    Subject::Device(event)
+                        if is_unfit(&event.health) && self.announced.devices.contains(&event.device) =>
+                    {
+                        Heard::Unfit
+                    }
                     _ => Heard::Other,
                 }
             }

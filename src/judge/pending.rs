@@ -84,8 +84,8 @@ fn refuse_otherwise<'a>(matrix: &Matrix, texts: impl Iterator<Item = (&'a Id, &'
         return Ok(());
     }
     Err(Error::Usage(format!(
-        "nothing was accepted. If this is what is to be expected, say so by `ends` in the scenario.yaml; else \
-         `meta-lava review --reject` forgets it:\n  {}",
+        "nothing was accepted. If this is what is to be expected, say so by `ends` in the scenario.yaml (with some \
+         LAVAs only: `ends: {{incomplete: \">=2026.07\"}}`); else `meta-lava review --reject` forgets it:\n  {}",
         refused.join("\n  ")
     )))
 }

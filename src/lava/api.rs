@@ -476,6 +476,16 @@ impl Api {
         typed(what, self.list(what, "devices/").await?)
     }
 
+    /// A device.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when it could not be had.
+    pub async fn device(&self, name: &str) -> Result<Device> {
+        let what = format!("look at device {name}");
+        let mut found: Vec<Device> = typed(&what, vec![self.get(&what, &format!("devices/{name}/")).await?])?;
+        found.pop().ok_or_else(|| Error::Infrastructure(format!("could not {what}")))
+    }
+
     /// Calls a device good again, whatever LAVA made of its last job.
     ///
     /// # Errors

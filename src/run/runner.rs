@@ -246,6 +246,14 @@ impl One {
                 }
                 self.judge.judge(scenario, self.answers(vec![evidence]), seconds)
             }
+            End::Never { device, health } => {
+                let kind = self.ready.rendered.devices.iter().find(|one| one.hostname == device);
+                let kind = kind.map_or("", |one| one.device_type.as_str());
+                let why = self.stack.why_unfit(&device, kind).await;
+                let reason = format!("LAVA can never run it: it calls device {device} {health}; {why}");
+                let answers = self.answers(found);
+                self.judge.give_up(scenario, answers, seconds, Verdict::Error, reason)
+            }
             End::TimedOut => {
                 let reason = format!("the job did not end within {} s", scenario.timeout.as_secs());
                 let answers = self.answers(found);

@@ -8,6 +8,7 @@ pub mod provision;
 pub mod ready;
 pub mod server_kind;
 pub mod sweep;
+pub mod templates;
 pub mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,6 +61,8 @@ const DEATH_NOTICE: Duration = Duration::from_secs(5);
 
 /// What lava-worker has to say, in its container.
 const WORKER_LOG: &str = "/var/log/lava-dispatcher/lava-worker.log";
+/// The same of lava-scheduler, in the server's.
+const SCHEDULER_LOG: &str = "/var/log/lava-server/lava-scheduler.log";
 /// The same of lava-publisher.
 const PUBLISHER_LOG: &str = "/var/log/lava-server/lava-publisher.log";
 
@@ -537,6 +540,20 @@ impl Stack {
         ))
     }
 
+    /// Why LAVA will never give a job to `device`, in its scheduler's words, and the nearest names where
+    /// it has no template of the device's type.
+    pub async fn why_unfit(&self, device: &str, device_type: &str) -> String {
+        let Ok(server) = self.server_container() else { return String::new() };
+        let search = ["grep", "-F", "-w", "-h", "--", device, SCHEDULER_LOG];
+        let said = match self.engine.exec(server, &search, None).await {
+            Ok(output) => scheduler_words(&String::from_utf8_lossy(&output.stdout)),
+            Err(error) => vec![error.brief()],
+        };
+        let known = templates::in_container(&self.engine, server).await.unwrap_or_default();
+        let missing = if known.is_empty() { None } else { templates::missing(device_type, &known) };
+        said.into_iter().chain(missing).collect::<Vec<_>>().join("; ")
+    }
+
     /// LAVA's REST API, as administrator.
     #[must_use]
     pub fn api(&self) -> &Api {
@@ -629,6 +646,22 @@ impl Stack {
             .map(|manifest| Artifacts::from_manifest(&manifest))
             .map_err(|error| Error::Infrastructure(format!("{MANIFEST} of the world's image: {error}")))
     }
+}
+
+/// What lava-scheduler's log says in errors, and of devices that changed their health; each once.
+fn scheduler_words(log: &str) -> Vec<String> {
+    const MOST: usize = 3;
+    let mut words: Vec<String> = Vec::new();
+    for line in log.lines() {
+        // `2026-11-26 00:01:02,345   ERROR message`
+        let mut parts = line.split_ascii_whitespace().skip(2);
+        let level = parts.next().unwrap_or_default();
+        let message = printable(&parts.collect::<Vec<_>>().join(" "));
+        if (matches!(level, "ERROR" | "CRITICAL") || message.contains('→')) && !words.contains(&message) {
+            words.push(message);
+        }
+    }
+    words.split_off(words.len().saturating_sub(MOST))
 }
 
 /// Removes all that a run has made, also what a failed or interrupted
@@ -842,6 +875,21 @@ fn is_of_the_image(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_the_schedulers_log_errors_and_changes_of_health_are_told_once() {
+        let log = "2026-11-26 00:01:02,345   DEBUG  -> x-01 (Idle, Good)\n\
+                   2026-11-26 00:01:02,346   ERROR Error validating device configuration for x-01: Empty\n\
+                   2026-11-26 00:01:02,347   DEBUG Good → Bad (Invalid device configuration for x-01)\n\
+                   2026-11-26 00:01:03,346   ERROR Error validating device configuration for x-01: Empty\n\nx\n";
+        assert_eq!(
+            scheduler_words(log),
+            [
+                "Error validating device configuration for x-01: Empty",
+                "Good → Bad (Invalid device configuration for x-01)",
+            ]
+        );
+    }
 
     fn lab(count: usize) -> Lab {
         let name = |number: usize| format!("b-{number}");

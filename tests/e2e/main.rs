@@ -8,6 +8,7 @@
 
 mod broken_files;
 mod certificates;
+mod endings;
 mod engine;
 mod faults_in_a_stack;
 mod faults_of_the_engine;
@@ -21,5 +22,6 @@ mod report;
 mod repository;
 mod self_test;
 mod shells;
+mod templates;
 mod tls;
 mod tool;

@@ -35,6 +35,13 @@ impl Report {
         found.unwrap_or_else(|| panic!("{scenario} is not in the report"))["verdict"].as_str().unwrap()
     }
 
+    /// How long a scenario took, in seconds.
+    #[track_caller]
+    pub fn seconds(&self, scenario: &str) -> f64 {
+        let scenarios = self.0["scenarios"].as_array().unwrap();
+        scenarios.iter().find(|found| found["name"] == scenario).unwrap()["seconds"].as_f64().unwrap()
+    }
+
     /// All verdicts.
     pub fn verdicts(&self) -> Vec<&str> {
         let scenarios = self.0["scenarios"].as_array().unwrap();

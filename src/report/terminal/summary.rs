@@ -19,6 +19,8 @@ const END: usize = 8;
 const ROOMY: usize = 30;
 /// Lines of a screen that has no room for causes.
 const SMALL: usize = 24;
+/// So many rows each has of what is said in whole sentences, on a screen that has room.
+const ROWS: usize = 3;
 /// So many of a scenario's jobs that did not complete are told at most.
 const ENDINGS: usize = 3;
 /// So many causes are told at most; the page has all.
@@ -160,16 +162,22 @@ fn details(row: &Row, run: &Run, outcome: &Outcome, look: Look) -> String {
     if let Some(job) = &row.job {
         let _ = write!(head, " (job {})", printable(job));
     }
+    let small = look.height < ROOMY;
+    let rows = if small { 1 } else { ROWS };
     if let Some(reason) = &outcome.reason {
         let _ = write!(head, ": {}", printable(reason));
     }
-    let _ = writeln!(text, "{}", truncate_str(&head, look.width, "…"));
+    for row in wrapped(&head, look.width.saturating_sub(2), rows) {
+        let _ = writeln!(text, "{row}");
+    }
     let width = look.width.saturating_sub(14).max(20);
-    let small = look.height < ROOMY;
     for ending in outcome.ended.iter().take(if small { 1 } else { ENDINGS }) {
-        let _ = writeln!(text, "  {:<10}{}", "LAVA:", truncate_str(&ending.words(), width, "…"));
-        if let Some(wait) = &ending.wait {
-            let _ = writeln!(text, "  {:<10}{}", "waited:", truncate_str(&wait.to_string(), width, "…"));
+        let wait = ending.wait.as_ref().map(|wait| ("waited:", wait.to_string()));
+        for (mut title, words) in std::iter::once(("LAVA:", ending.words())).chain(wait) {
+            for row in wrapped(&words, width, rows) {
+                let _ = writeln!(text, "  {title:<10}{}", row.trim_start());
+                title = "";
+            }
         }
     }
     if let Some(difference) = &outcome.first_difference {
@@ -201,6 +209,25 @@ fn details(row: &Row, run: &Run, outcome: &Outcome, look: Look) -> String {
     }
     let _ = writeln!(text, "  alone:    {}", printable(&run.alone(row)));
     text
+}
+
+/// `text` in at most so many rows of so many columns, broken between words; those after the first
+/// are indented. What does not fit is cut.
+fn wrapped(text: &str, width: usize, most: usize) -> Vec<String> {
+    let mut rows = vec![String::new()];
+    for word in text.split(' ') {
+        let room = width.saturating_sub(rows.last().map_or(0, |row| measure_text_width(row)));
+        let last = rows.len() - 1;
+        if rows[last].trim().is_empty() || measure_text_width(word) < room || rows.len() == most {
+            if !rows[last].trim().is_empty() {
+                rows[last].push(' ');
+            }
+            rows[last].push_str(word);
+        } else {
+            rows.push(format!("  {word}"));
+        }
+    }
+    rows.iter().map(|row| truncate_str(row, width, "…").into_owned()).collect()
 }
 
 /// The two lines that part, around the place where they do: it is reversed, or pointed at
@@ -295,6 +322,14 @@ mod tests {
           expected:   0_smoke: pass (x x x x x x x x x x x …
           found:    (nothing more)
         ");
+    }
+
+    #[test]
+    fn sentences_are_wrapped_between_words_and_cut_where_there_is_no_room() {
+        assert_eq!(wrapped("one two three", 9, 3), ["one two", "  three"]);
+        assert_eq!(wrapped("one two three", 9, 1), ["one two …"]);
+        assert_eq!(wrapped("aaaaaaaaaaaa b", 6, 3), ["aaaaa…", "  b"]);
+        assert_eq!(wrapped("", 6, 3), [""]);
     }
 
     #[test]

@@ -142,7 +142,48 @@ pub struct LavaArgs {
     lava_source: Option<PathBuf>,
 }
 
+impl Lava {
+    /// The one of Debian's that is of `series`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when there is none, [`Error::Infrastructure`] when that can't be found out.
+    pub async fn of_series(root: &Path, series: Series) -> Result<Self> {
+        let cache = crate::root::cache(root);
+        let progress = |line: String| crate::print::err(&format!("{line}\n"));
+        let found = Archive::new(&cache, false, &progress).lavas(&SUITES).await?;
+        let is_of = |package: &&Package| Series::of(&package.version).is_ok_and(|of| of == series);
+        let package = found.iter().flatten().find(is_of).cloned().ok_or_else(|| {
+            Error::Usage(format!(
+                "Debian has no LAVA {series} in any of {}; name another one, such as --lava debian:sid",
+                SUITES.join(", ")
+            ))
+        })?;
+        Ok(Self { name: format!("debian:{}", package.suite), origin: Origin::Debian(package), source: None })
+    }
+
+    /// The series of Debian's packages; of what is laid over them, or of images, only a server knows.
+    #[must_use]
+    pub fn series(&self) -> Option<Series> {
+        match &self.origin {
+            Origin::Debian(package) if self.source.is_none() => Series::of(&package.version).ok(),
+            _ => None,
+        }
+    }
+}
+
 impl LavaArgs {
+    /// These that name one LAVA, or none.
+    #[must_use]
+    pub fn of(which: Option<Which>) -> Self {
+        Self { lava: which.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Whether they say anything.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        !self.lava.is_empty() || self.refresh || self.server_image.is_some() || self.lava_source.is_some()
+    }
+
     /// The names that were given.
     #[must_use]
     pub fn names(&self) -> Vec<String> {

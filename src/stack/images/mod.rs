@@ -21,7 +21,7 @@ use crate::stack::server_kind::{self, ServerKind};
 
 use base::Debian;
 use debian::{Archive, Package};
-pub use lava::{Lava, LavaArgs, Origin};
+pub use lava::{Lava, LavaArgs, Origin, Which};
 use lock::Lock;
 use recipe::{Base, Content, File, Recipe, read_file, read_folder};
 
@@ -143,6 +143,29 @@ impl Recipes {
 /// [`Error::Infrastructure`] with the end of the build that failed;
 /// [`Error::Usage`] when a given image has no LAVA that is known how to start.
 pub async fn ensure(engine: &Engine, root: &Path, lava: &Lava, events: &EventSender) -> Result<Images> {
+    ensure_some(engine, root, lava, events, false).await
+}
+
+/// Finds or builds the image of the server only; gives its name.
+///
+/// # Errors
+/// As [`ensure`].
+pub async fn ensure_server(
+    engine: &Engine,
+    root: &Path,
+    lava: &Lava,
+    events: &EventSender,
+) -> Result<String> {
+    ensure_some(engine, root, lava, events, true).await.map(|images| images.server)
+}
+
+async fn ensure_some(
+    engine: &Engine,
+    root: &Path,
+    lava: &Lava,
+    events: &EventSender,
+    only_server: bool,
+) -> Result<Images> {
     let (grounds, server_kind) = match &lava.origin {
         Origin::Debian(package) => (Grounds::Debian(package.clone()), &server_kind::own::KIND),
         Origin::Images { server, worker } => {
@@ -153,8 +176,12 @@ pub async fn ensure(engine: &Engine, root: &Path, lava: &Lava, events: &EventSen
             (grounds, server_kind::of_image(server, &engine.image_entrypoint(server).await?)?)
         }
     };
-    let recipes =
+    let mut recipes =
         read(engine, root, grounds, lava.source.as_ref().map(|source| source.folder().to_owned())).await?;
+    if only_server {
+        recipes.worker.recipes.clear();
+        recipes.world.recipes.clear();
+    }
     if !present(engine, &recipes).await? {
         // Two runs that build the same at once would both succeed, each
         // wasting half of the machine; the second waits instead.
