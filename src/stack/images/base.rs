@@ -210,6 +210,8 @@ async fn apt_proxy() -> Option<String> {
         .then(|| proxy.to_owned())
 }
 
+/// Installs packages on this machine. Where another program is installing at the same time,
+/// apt waits for its lock: up to five minutes, rather than fail at once.
 async fn install(packages: &[&str]) -> Result<()> {
     let run = |arguments: Vec<String>| async move {
         Command::new("apt-get")
@@ -221,11 +223,12 @@ async fn install(packages: &[&str]) -> Result<()> {
             .await
             .map_err(|error| Error::Infrastructure(format!("could not start apt-get: {error}")))
     };
-    let install: Vec<String> = ["install", "--yes", "--no-install-recommends"]
-        .iter()
-        .chain(packages)
-        .map(|word| (*word).to_owned())
-        .collect();
+    let install: Vec<String> =
+        ["-o", "DPkg::Lock::Timeout=300", "install", "--yes", "--no-install-recommends"]
+            .iter()
+            .chain(packages)
+            .map(|word| (*word).to_owned())
+            .collect();
     if run(install.clone()).await?.status.success() {
         return Ok(());
     }
