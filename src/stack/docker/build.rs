@@ -110,6 +110,7 @@ impl Engine {
                     drop(stream);
                     return self.build_by_command(build, progress).await;
                 }
+                Err(error) if is_torn_end(&error) => break,
                 Err(error) => {
                     let error = fault(&format!("build image {}", build.tag), &error);
                     let tail = lines.tail();
@@ -187,6 +188,9 @@ impl Engine {
         let pulled = tokio::time::timeout(deadline, async {
             let mut stream = Box::pin(self.docker.create_image(Some(options), None, None));
             while let Some(info) = stream.next().await {
+                if info.as_ref().is_err_and(is_torn_end) {
+                    break;
+                }
                 let info = info.map_err(|error| fault(&format!("pull image {image}"), &error))?;
                 if let Some(message) = info.error_detail.and_then(|detail| detail.message) {
                     return Err(Error::Infrastructure(format!("could not pull image {image}: {message}")));
@@ -231,6 +235,9 @@ impl Engine {
         let body = bollard::body_try_stream(tar);
         let mut stream = Box::pin(self.docker.create_image(Some(options), Some(body), None));
         while let Some(info) = stream.next().await {
+            if info.as_ref().is_err_and(is_torn_end) {
+                break;
+            }
             let info = info.map_err(|error| fault(&format!("import image {repository}:{tag}"), &error))?;
             if let Some(message) = info.error_detail.and_then(|detail| detail.message) {
                 return Err(Error::Infrastructure(format!(
@@ -238,8 +245,20 @@ impl Engine {
                 )));
             }
         }
+        // A tag may stand in the name already.
+        let name = if tag.is_empty() { repository.to_owned() } else { format!("{repository}:{tag}") };
+        if self.image_id(&name).await?.is_none() {
+            return Err(Error::Infrastructure(format!("the import of image {name} ended without an image")));
+        }
         Ok(())
     }
+}
+
+/// Whether all that an engine had to say was read, but for a line's end: bollard's decoder of JSON
+/// lines (`read.rs`) takes a line as soon as it is whole, and calls what is left of its `\r\n` an
+/// error when that comes by itself at the end. Whether the image is there is asked afterwards.
+fn is_torn_end(error: &bollard::errors::Error) -> bool {
+    matches!(error, bollard::errors::Error::IOError { err } if err.to_string() == "bytes remaining on stream")
 }
 
 /// Whether an engine refused to build because it has no classic builder.
@@ -258,6 +277,14 @@ fn wants_buildkit(error: &bollard::errors::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+
+    #[test]
+    fn what_is_left_of_a_line_end_is_no_error_and_a_broken_connection_is_one() {
+        let error = |err: std::io::Error| bollard::errors::Error::IOError { err };
+        assert!(is_torn_end(&error(std::io::Error::other("bytes remaining on stream"))));
+        assert!(!is_torn_end(&error(std::io::ErrorKind::ConnectionReset.into())));
+        assert!(!is_torn_end(&bollard::errors::Error::RequestTimeoutError));
+    }
 
     use super::*;
 
