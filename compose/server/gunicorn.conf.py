@@ -10,4 +10,7 @@ worker_tmp_dir = "/dev/shm"
 loglevel = "info"
 errorlog = "/var/log/lava-server/gunicorn.log"
 preload_app = True
-
+# LAVA's log senders keep their connections and post every few seconds. With gunicorn's two
+# seconds one may post just when its connection is closed; it then tries again five seconds later,
+# and LAVA writes that into the job's failure comment. In a lab Apache stands in between.
+keepalive = 120
