@@ -149,12 +149,16 @@ impl Store {
                 self.full(id, &mut texts)?;
             }
             let mut chosen = BTreeMap::new();
-            for (id, file) in compacted(&texts) {
-                after += file.as_ref().map_or(0, |file| file.written(&id).len());
-                chosen.insert(id, file);
+            chosen.extend(compacted(&texts));
+            let were = plan.files.iter().map(|(id, file)| file.written(id).len()).sum::<usize>();
+            let are =
+                chosen.iter().filter_map(|(id, file)| Some(file.as_ref()?.written(id).len())).sum::<usize>();
+            before += were;
+            // What `keep` chose file by file, with each delta's true size at hand, may be better.
+            after += were.min(are);
+            if are < were {
+                files.extend(chosen);
             }
-            before += plan.files.iter().map(|(id, file)| file.written(id).len()).sum::<usize>();
-            files.extend(chosen);
         }
         self.write_all(files)?;
         Ok((before, after))
@@ -394,16 +398,17 @@ fn compacted(texts: &Texts) -> BTreeMap<Id, Option<File>> {
         let id = ids[*at];
         let full = File::Text(texts[id].to_string());
         let Some(base) = bases[*at] else { return full };
-        let based_on = |base: &Id| based(base, &texts[base], &texts[id]);
-        let mut based = based_on(ids[base]);
-        // What it did with an older LAVA, if that is nearer than it seemed.
-        let older = (0..*at).rev().find(|older| ids[*older].is_of_the_same(id));
-        if let Some(older) = older.filter(|older| *older != base && depths[*older] < depths[*at]) {
-            let other = based_on(ids[older]);
-            if other.delta.size() < based.delta.size() {
-                based = other;
-            }
-        }
+        // The costs are estimates: of the few that seem nearest, and of what it did with an
+        // older LAVA, the one that is.
+        let below = |other: &usize| ids[*other].series <= id.series && depths[*other] < depths[*at];
+        let older = (0..*at).rev().find(|older| ids[*older].is_of_the_same(id)).filter(below);
+        let mut nearest: Vec<(usize, usize)> =
+            (0..ids.len()).filter(below).map(|other| (costs(other, *at), other)).collect();
+        nearest.sort_unstable();
+        let tried: BTreeSet<usize> =
+            nearest.iter().take(TRIED).map(|(_, other)| *other).chain(older).chain([base]).collect();
+        let all = tried.into_iter().map(|other| based(ids[other], &texts[ids[other]], &texts[id]));
+        let Some(based) = all.min_by_key(|based| based.delta.size()) else { return full };
         if based.delta.size() + HEADER < texts[id].len() { File::Delta(based) } else { full }
     });
     files.extend(ids.into_iter().cloned().zip(made.into_iter().map(Some)));
