@@ -32,7 +32,9 @@ pub const STUCK: &str = "stuck";
 pub const QUICK: &str = "beaglebone-black";
 
 impl Repository {
-    /// A copy of `compose/`, `boards/`, `jobs/`, `expected/` and `world/`.
+    /// A copy of `compose/`, `boards/`, `jobs/`, `expected/` and `world/`. Of `expected/` only what
+    /// is expected of bookworm's LAVA: that is the default then, and the one whose words and times
+    /// these tests know.
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let copy = Self { folder };
@@ -149,12 +151,21 @@ impl Repository {
     }
 }
 
+/// Whether a folder of `expected/` has what is expected of a newer LAVA.
+fn is_series(name: &str) -> bool {
+    name.starts_with("20")
+        && name.split_once('.').is_some_and(|(year, month)| (year.len(), month.len()) == (4, 2))
+}
+
 fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let name = entry.file_name();
         if entry.file_type().unwrap().is_dir() {
+            if is_series(&name.to_string_lossy()) {
+                continue;
+            }
             copy_folder(&entry.path(), &to.join(name));
         } else if !name.to_string_lossy().ends_with(".snap.new") {
             fs::copy(entry.path(), to.join(name)).unwrap();
