@@ -174,7 +174,15 @@ pub const TABLE: &[Mask] = &[
         pattern: r"(Bytes transferred = |initrd is at 0x[0-9a-f]+-|The bootfile was |Image ramdisk-1 has |initrd at 0x[0-9a-f]+-)(?:0x)?[0-9a-f]+(?: \([0-9a-f]+ hex\))?",
         replacement: "${1}[SIZE]",
     },
-    // U-Boot of such a ramdisk's header, and a hash for each 14 KiB of it.
+    // The last of the lines in which U-Boot prints a hash for each ten packets (net/tftp.c): how
+    // many depends on what the job's overlay makes of the size. A whole line has 65.
+    Mask {
+        name: "progress-uboot",
+        scopes: &[Board],
+        pattern: r"^\\t #{1,64}$",
+        replacement: r"\t [PROGRESS]",
+    },
+    // U-Boot of such a ramdisk's header.
     Mask {
         name: "size-uboot",
         scopes: &[Board],
