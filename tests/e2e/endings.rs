@@ -103,13 +103,15 @@ fn a_job_that_ends_in_another_way_than_its_scenario_says_is_told_with_lavas_reas
         "the job ended Incomplete (Infrastructure: matched a bootloader error message: 'File not found'",
         "and its scenario does not say `ends: incomplete`",
         "LAVA:     Incomplete, Infrastructure: matched a bootloader error message: 'File not found'",
-        "waited:   for `/ \\$`; the board last said `/ #",
         "LAVA can never run it: it calls device no-such-type-01 Bad; ",
         "Invalid device configuration",
         "no template of the device-type `beaglebone-blak`; did you mean beaglebone-black",
     ] {
         assert!(ended.stderr.contains(words), "{words:?} is not in:\n{}", ended.stderr);
     }
+    // The terminal has room for the first of each verdict; JUnit has them all.
+    let junit = std::fs::read_to_string(repository.report().join("junit.xml")).unwrap();
+    assert!(junit.contains("it waited for `/ \\$`; the board last said `/ #"), "{junit}");
     let mut accept = meta_lava(&repository);
     call(accept.args(["accept", "no-such-*"]).env_remove("CI"))
         .failed(2, &["no-such-file", "no-such-prompt"]);
