@@ -20,7 +20,7 @@ const ROOMY: usize = 30;
 /// Lines of a screen that has no room for causes.
 const SMALL: usize = 24;
 /// So many rows each has of what is said in whole sentences, on a screen that has room.
-const ROWS: usize = 3;
+const ROWS: usize = 4;
 /// So many of a scenario's jobs that did not complete are told at most.
 const ENDINGS: usize = 3;
 /// So many causes are told at most; the page has all.
