@@ -34,6 +34,15 @@ const LAVAS_OWN: [&str; 13] = [
     "Login incorrect",
 ];
 
+/// What stands before the patterns that LAVA waits for; since 2026.10 in other words.
+const WAITS: [&str; 5] = [
+    "Wait for prompt ",
+    "Wait for prompts ",
+    "Setting prompt string to ",
+    "Setting prompt expect list to ",
+    "Forcing a shell prompt, looking for ",
+];
+
 /// How many patterns of a wait are told; of more, the first, which is the prompt.
 const PATTERNS: usize = 3;
 /// How much of a console is looked at for what a board said last, in bytes.
@@ -68,12 +77,11 @@ pub fn ending(evidence: &Evidence) -> Option<Ending> {
 
 /// Type and message of the error that LAVA gave the job up after.
 fn last_result(log: &Log) -> (Option<&str>, Option<&str>) {
-    let text = |record: &'_ Record, key: &str| -> Option<String> {
-        record.message.get(key).and_then(Value::as_str).map(str::to_owned)
+    let of_job = |record: &&Record| {
+        let is = |key: &str, value: &str| record.message.get(key).is_some_and(|found| found == value);
+        record.level == "results" && is("definition", "lava") && is("case", "job")
     };
-    let is = |record: &&Record, key: &str, value: &str| text(record, key).as_deref() == Some(value);
-    let of_job = |record: &&Record| is(record, "definition", "lava") && is(record, "case", "job");
-    let last = log.records().filter(|record| record.level == "results").filter(of_job).last();
+    let last = log.records().filter(of_job).last();
     let field = |key: &str| last.and_then(|record| record.message.get(key)).and_then(Value::as_str);
     (field("error_type"), field("error_msg"))
 }
@@ -111,9 +119,7 @@ fn patterns_of(record: &Record) -> Option<Vec<String>> {
         return patterns.iter().map(|pattern| pattern.as_str().map(str::to_owned)).collect();
     }
     let text = record.text()?;
-    let (_, list) = ["Wait for prompt ", "Setting prompt string to ", "Forcing a shell prompt, looking for "]
-        .iter()
-        .find_map(|head| text.split_once(head))?;
+    let (_, list) = WAITS.iter().find_map(|head| text.split_once(head))?;
     let list = list.rsplit_once(" (timeout ").map_or(list, |(list, _)| list);
     Some(if list.starts_with('[') { python_list(list) } else { vec![list.to_owned()] })
 }
@@ -234,6 +240,11 @@ mod tests {
         let few = "Forcing a shell prompt, looking for ['a\\\\d', 'b']";
         assert_eq!(wait(few, why).unwrap(), r"`a\d` or `b`");
         assert_eq!(wait("x", why), None);
+        let newer = [
+            r#"x: Wait for prompts ["it's", 'a\\d', 'b', 'c', 'd'] (timeout 00:00:30)"#,
+            r#"Setting prompt expect list to ["it's", 'a\\d', 'b', 'c', 'd']"#,
+        ];
+        assert_eq!(newer.map(|line| wait(line, why)), [wait(line, why), wait(line, why)], "since 2026.10");
         assert_eq!(wait(few, "lava-test-shell timed out after 9 seconds").unwrap(), "the end of the test");
     }
 
