@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use bollard::models::CreateImageInfo;
 use bollard::query_parameters::{BuildImageOptionsBuilder, CreateImageOptionsBuilder};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -93,7 +94,7 @@ impl Engine {
             .buildargs(&build.arguments)
             .build();
         let body = bollard::body_full(build.context.clone().into());
-        let mut stream = Box::pin(self.docker.build_image(options, None, Some(body)));
+        let mut stream = Box::pin(whole(self.docker.build_image(options, None, Some(body))));
         let mut lines = Lines::new(progress);
         let mut begun = false;
         while let Some(info) = stream.next().await {
@@ -110,7 +111,6 @@ impl Engine {
                     drop(stream);
                     return self.build_by_command(build, progress).await;
                 }
-                Err(error) if is_torn_end(&error) => break,
                 Err(error) => {
                     let error = fault(&format!("build image {}", build.tag), &error);
                     let tail = lines.tail();
@@ -186,17 +186,7 @@ impl Engine {
     pub async fn pull(&self, image: &str, deadline: Duration) -> Result<()> {
         let options = CreateImageOptionsBuilder::default().from_image(image).build();
         let pulled = tokio::time::timeout(deadline, async {
-            let mut stream = Box::pin(self.docker.create_image(Some(options), None, None));
-            while let Some(info) = stream.next().await {
-                if info.as_ref().is_err_and(is_torn_end) {
-                    break;
-                }
-                let info = info.map_err(|error| fault(&format!("pull image {image}"), &error))?;
-                if let Some(message) = info.error_detail.and_then(|detail| detail.message) {
-                    return Err(Error::Infrastructure(format!("could not pull image {image}: {message}")));
-                }
-            }
-            Ok(())
+            created(self.docker.create_image(Some(options), None, None), &format!("pull image {image}")).await
         })
         .await;
         pulled.unwrap_or_else(|_| {
@@ -233,25 +223,37 @@ impl Engine {
             .changes(lines)
             .build();
         let body = bollard::body_try_stream(tar);
-        let mut stream = Box::pin(self.docker.create_image(Some(options), Some(body), None));
-        while let Some(info) = stream.next().await {
-            if info.as_ref().is_err_and(is_torn_end) {
-                break;
-            }
-            let info = info.map_err(|error| fault(&format!("import image {repository}:{tag}"), &error))?;
-            if let Some(message) = info.error_detail.and_then(|detail| detail.message) {
-                return Err(Error::Infrastructure(format!(
-                    "could not import image {repository}:{tag}: {message}"
-                )));
-            }
-        }
         // A tag may stand in the name already.
         let name = if tag.is_empty() { repository.to_owned() } else { format!("{repository}:{tag}") };
+        let stream = self.docker.create_image(Some(options), Some(body), None);
+        created(stream, &format!("import image {name}")).await?;
         if self.image_id(&name).await?.is_none() {
             return Err(Error::Infrastructure(format!("the import of image {name} ended without an image")));
         }
         Ok(())
     }
+}
+
+/// Reads to its end what an engine says of an image that it is to make: to do `what`.
+async fn created(
+    stream: impl Stream<Item = Result<CreateImageInfo, bollard::errors::Error>>,
+    what: &str,
+) -> Result<()> {
+    let mut stream = Box::pin(whole(stream));
+    while let Some(info) = stream.next().await {
+        let info = info.map_err(|error| fault(what, &error))?;
+        if let Some(message) = info.error_detail.and_then(|detail| detail.message) {
+            return Err(Error::Infrastructure(format!("could not {what}: {message}")));
+        }
+    }
+    Ok(())
+}
+
+/// What an engine says, up to an end that is torn.
+fn whole<T>(
+    stream: impl Stream<Item = Result<T, bollard::errors::Error>>,
+) -> impl Stream<Item = Result<T, bollard::errors::Error>> {
+    stream.take_while(|item| std::future::ready(!item.as_ref().is_err_and(is_torn_end)))
 }
 
 /// Whether all that an engine had to say was read, but for a line's end: bollard's decoder of JSON
@@ -278,6 +280,8 @@ fn wants_buildkit(error: &bollard::errors::Error) -> bool {
 mod tests {
     use std::sync::Mutex;
 
+    use super::*;
+
     #[test]
     fn what_is_left_of_a_line_end_is_no_error_and_a_broken_connection_is_one() {
         let error = |err: std::io::Error| bollard::errors::Error::IOError { err };
@@ -285,8 +289,6 @@ mod tests {
         assert!(!is_torn_end(&error(std::io::ErrorKind::ConnectionReset.into())));
         assert!(!is_torn_end(&bollard::errors::Error::RequestTimeoutError));
     }
-
-    use super::*;
 
     #[test]
     fn steps_are_told_the_rest_is_sampled_and_the_end_is_kept() {
