@@ -1,6 +1,7 @@
 # archive.sh MIRROR SUITE...: for each suite of Debian's archive a line: its name, and the
 # version of lava-server in it; `-` where it has none, `?` where the archive has no such suite.
 # Without a MIRROR it is that of apt's own sources; exit code 9 where they have none of Debian's.
+# Without a SUITE it says which mirror that is.
 # What it asks with is apt, with a state folder of its own; signatures are checked.
 set -eu
 mirror=$1
@@ -12,6 +13,10 @@ if [ -z "$mirror" ]; then
         apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep '/debian/*$' || true
     } | sed -n 1p)
     [ -n "$mirror" ] || exit 9
+fi
+if [ $# = 0 ]; then
+    echo "$mirror"
+    exit
 fi
 state=$(mktemp -d)
 trap 'rm -rf "$state"' EXIT
