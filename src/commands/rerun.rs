@@ -1,6 +1,5 @@
 //! `meta-lava rerun`: run what did not pass last time.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::commands::run;
@@ -9,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::event::{Outstanding, Verdict};
 use crate::exit_code::Exit;
 use crate::report::RunFile;
+use crate::report::folder::newest_first;
 use crate::root::{REPORTS, root};
 use crate::scenario::{Matrix, Scenario};
 
@@ -63,22 +63,12 @@ fn count(number: usize) -> String {
 
 /// The report whose `run.json` is the newest.
 fn last(reports: &Path) -> Result<PathBuf> {
-    let none = || {
+    newest_first(reports).into_iter().next().ok_or_else(|| {
         Error::Usage(format!(
             "no report of a run in {}; name the folder of one with --from",
             reports.display()
         ))
-    };
-    let folders = fs::read_dir(reports).map_err(|_| none())?;
-    folders
-        .filter_map(|folder| {
-            let path = folder.ok()?.path();
-            let modified = fs::metadata(path.join("run.json")).ok()?.modified().ok()?;
-            Some((modified, path))
-        })
-        .max()
-        .map(|(_, path)| path)
-        .ok_or_else(none)
+    })
 }
 
 /// What was skipped is left out on purpose, and stays so.
@@ -160,6 +150,8 @@ fn turn<'m>(report: &RunFile, all: &[Outstanding], chosen: &[&'m Scenario], has_
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::report::tests::{run as finished, settings};
     use crate::scenario::tests::folder;

@@ -1,5 +1,5 @@
-//! The folder of a report, before anything is in it: whether there can be one is known before a
-//! run begins, and not when it has ended.
+//! Folders of reports: whether there can be one is known before a run begins, and not when it has
+//! ended; and which there are of earlier runs.
 
 use std::fs;
 use std::io;
@@ -32,6 +32,22 @@ pub fn check(folder: &Path) -> Result<()> {
         let _ = fs::remove_dir(path);
     }
     tried.map_err(|error| unusable(folder, &error))
+}
+
+/// The reports in the folder `reports`, the newest first; none where it can't be read.
+#[must_use]
+pub fn newest_first(reports: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<_> = fs::read_dir(reports)
+        .into_iter()
+        .flatten()
+        .filter_map(|folder| {
+            let path = folder.ok()?.path();
+            let modified = fs::metadata(path.join("run.json")).ok()?.modified().ok()?;
+            Some((modified, path))
+        })
+        .collect();
+    found.sort();
+    found.into_iter().rev().map(|(_, path)| path).collect()
 }
 
 fn unusable(folder: &Path, error: &io::Error) -> Error {

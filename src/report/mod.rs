@@ -409,7 +409,8 @@ struct Reporter {
     terminal: terminal::Terminal,
     flushed: Option<Instant>,
     failed: Vec<Error>,
-    usual: Usual,
+    /// How long phases take as a rule; read when one takes long enough to ask.
+    usual: Option<Usual>,
     /// Since when the phase goes on, what it said last, and whether it was told to take long.
     phase: (Instant, Option<String>, bool),
 }
@@ -423,7 +424,7 @@ impl Reporter {
             terminal,
             flushed: None,
             failed: Vec::new(),
-            usual: Usual::default(),
+            usual: None,
             phase: (Instant::now(), None, false),
         }
     }
@@ -436,9 +437,6 @@ impl Reporter {
             return;
         }
         match &event {
-            Event::Started { scenarios, .. } => {
-                self.usual = Usual::of(&self.settings.root.join(REPORTS), scenarios.len());
-            }
             Event::PhaseStarted(_) => self.phase = (Instant::now(), None, false),
             Event::Progress(_, text) => self.phase.1 = Some(text.clone()),
             _ => {}
@@ -460,14 +458,14 @@ impl Reporter {
     /// Time went by.
     fn tick(&mut self) {
         let (since, said, told) = &self.phase;
-        let found = self
-            .run
-            .phase
-            .filter(|_| !told)
-            .and_then(|phase| self.usual.too_long(phase, since.elapsed(), said.as_deref()));
-        if let Some(line) = found {
-            self.phase.2 = true;
-            self.take(Event::Warning(line));
+        let so_far = since.elapsed();
+        if let Some(phase) = self.run.phase.filter(|_| !told && so_far >= usual::LEAST) {
+            let reports = self.settings.root.join(REPORTS);
+            let usual = self.usual.get_or_insert_with(|| Usual::of(&reports, self.run.rows.len()));
+            if let Some(line) = usual.too_long(phase, so_far, said.as_deref()) {
+                self.phase.2 = true;
+                self.take(Event::Warning(line));
+            }
         }
         self.terminal.tick(&self.run);
     }

@@ -2,40 +2,30 @@
 //! hangs is told while it hangs, also to who wants to hear little.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use super::RunFile;
+use super::folder::newest_first;
 use crate::event::Phase;
 
 /// So many times as long is worth a line.
 const TIMES: u32 = 10;
 /// No line before that, however short a phase is as a rule.
-const LEAST: Duration = Duration::from_secs(20);
+pub(super) const LEAST: Duration = Duration::from_secs(20);
 /// So many of the last reports are asked.
 const REPORTS: usize = 15;
 
 /// How long each phase takes as a rule, as far as that is known.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Usual(BTreeMap<Phase, Duration>);
 
 impl Usual {
     /// What the reports in the folder `reports` say, for a run of so many scenarios; and where
     /// there are none, what a stack takes on a machine of two cores.
     pub(super) fn of(reports: &Path, scenarios: usize) -> Self {
-        let mut found: Vec<_> = fs::read_dir(reports)
-            .into_iter()
-            .flatten()
-            .filter_map(|folder| {
-                let path = folder.ok()?.path();
-                let modified = fs::metadata(path.join("run.json")).ok()?.modified().ok()?;
-                Some((modified, path))
-            })
-            .collect();
-        found.sort();
         let mut seconds: BTreeMap<Phase, Vec<f64>> = BTreeMap::new();
-        for (_, path) in found.into_iter().rev().take(REPORTS) {
+        for path in newest_first(reports).into_iter().take(REPORTS) {
             // Of another form, or of a run that has only begun.
             let Ok(file) = RunFile::read(&path) else { continue };
             for (phase, took) in file.phases {
