@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::commands::{matrix, print};
+use crate::commands::{matrix, print, server_image};
 use crate::error::{Error, Result};
 use crate::exit_code::Exit;
 use crate::lava::series::Range;
@@ -13,7 +13,7 @@ use crate::root::root;
 use crate::scenario::filter::FilterArgs;
 use crate::scenario::{Matrix, Role, Scenario};
 use crate::stack::docker::Engine;
-use crate::stack::images::{self, LavaArgs};
+use crate::stack::images::LavaArgs;
 use crate::stack::templates;
 
 /// Options of `list`.
@@ -123,13 +123,17 @@ pub async fn run(args: Args) -> Result<Exit> {
     match args.format {
         Format::Json => {
             let listed: Vec<Listed> = chosen.into_iter().map(Listed::from).collect();
-            let text = serde_json::to_string_pretty(&listed)
-                .map_err(|error| Error::Usage(format!("could not write the list: {error}")))?;
-            print(&format!("{text}\n"));
+            print(&json(&listed)?);
         }
         Format::Text => print(&table(&chosen)),
     }
     Ok(Exit::Ok)
+}
+
+fn json(list: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(list)
+        .map_err(|error| Error::Usage(format!("could not write the list: {error}")))?;
+    Ok(text + "\n")
 }
 
 /// Prints the device-types of a LAVA.
@@ -137,18 +141,11 @@ async fn types(args: &Args, matrix: &Matrix) -> Result<Exit> {
     let root = root()?;
     let lava = args.lava.lava(&root).await?;
     let engine = Engine::connect().await?;
-    let (events, told) = crate::report::lines();
-    let image = images::ensure_server(&engine, &root, &lava, &events).await;
-    drop(events);
-    let _ = told.await;
-    let known = templates::in_image(&engine, &image?).await?;
+    let image = server_image(&engine, &root, &lava).await?;
+    let known = templates::in_image(&engine, &image).await?;
     let all = covered(matrix, &known);
     match args.format {
-        Format::Json => {
-            let text = serde_json::to_string_pretty(&all)
-                .map_err(|error| Error::Usage(format!("could not write the list: {error}")))?;
-            print(&format!("{text}\n"));
-        }
+        Format::Json => print(&json(&all)?),
         Format::Text => print(&types_table(&all, &lava.name)),
     }
     Ok(Exit::Ok)

@@ -17,12 +17,25 @@ pub mod self_test;
 pub mod show;
 pub mod up;
 
+use std::path::Path;
+
 use crate::error::Result;
 pub(crate) use crate::print::out as print;
 use crate::root::root;
 use crate::scenario::Matrix;
+use crate::stack::docker::Engine;
+use crate::stack::images::{self, Lava};
 
 /// All scenarios.
 pub(crate) fn matrix() -> Result<Matrix> {
     Matrix::load(&root()?)
+}
+
+/// The image of `lava`'s server, built if need be; who waits is told.
+async fn server_image(engine: &Engine, root: &Path, lava: &Lava) -> Result<String> {
+    let (events, told) = crate::report::lines();
+    let image = images::ensure_server(engine, root, lava, &events).await;
+    drop(events);
+    let _ = told.await;
+    image
 }

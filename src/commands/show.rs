@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 
-use crate::commands::{matrix, print};
+use crate::commands::{matrix, print, server_image};
 use crate::error::{Error, Result};
 use crate::exit_code::Exit;
 use crate::judge::snapshot::{Expected, File, Id, Kind, Store};
@@ -14,7 +14,7 @@ use crate::root::root;
 use crate::scenario::filter::FilterArgs;
 use crate::scenario::{Matrix, Rendered, Scenario};
 use crate::stack::docker::Engine;
-use crate::stack::images::{self, Lava, LavaArgs, Which};
+use crate::stack::images::{Lava, LavaArgs, Which};
 use crate::stack::provision::DeviceSpec;
 use crate::stack::templates;
 
@@ -81,7 +81,7 @@ impl Of {
     async fn lava(this: Option<Self>, root: &Path) -> Result<Lava> {
         match this {
             Some(Self::Series(series)) => Lava::of_series(root, series).await,
-            Some(Self::Lava(which)) => LavaArgs::of(Some(which)).lava(root).await,
+            Some(Self::Lava(which)) => LavaArgs::of(which).lava(root).await,
             None => LavaArgs::default().lava(root).await,
         }
     }
@@ -91,7 +91,7 @@ impl Of {
             Self::Series(series) => Ok(series),
             Self::Lava(which) => {
                 let name = which.to_string();
-                LavaArgs::of(Some(which)).lava(root).await?.series().ok_or_else(|| {
+                LavaArgs::of(which).lava(root).await?.series().ok_or_else(|| {
                     Error::Usage(format!("of {name} only its server knows which series it is; name a series"))
                 })
             }
@@ -142,11 +142,8 @@ async fn device(matrix: &Matrix, scenario: &Scenario, lava: &Lava, root: &Path) 
     let series = lava.series().unwrap_or(Series::OLDEST);
     let rendered = matrix.render(scenario, series).map_err(|problem| Error::Usage(problem.to_string()))?;
     let engine = Engine::connect().await?;
-    let (events, told) = crate::report::lines();
-    let image = images::ensure_server(&engine, root, lava, &events).await;
-    drop(events);
-    let _ = told.await;
-    let image = image?;
+    let image = server_image(&engine, root, lava).await?;
+    let known = templates::in_image(&engine, &image).await?;
     let context = context(&rendered.job);
     let mut text = String::new();
     for device in &rendered.devices {
@@ -157,7 +154,6 @@ async fn device(matrix: &Matrix, scenario: &Scenario, lava: &Lava, root: &Path) 
             tags: Vec::new(),
             dictionary: device.dictionary.clone(),
         };
-        let known = templates::in_image(&engine, &image).await?;
         if let Some(missing) = templates::missing(&device.device_type, &known) {
             return Err(Error::NoMatch(missing));
         }

@@ -172,10 +172,10 @@ impl Lava {
 }
 
 impl LavaArgs {
-    /// These that name one LAVA, or none.
+    /// These that name one LAVA.
     #[must_use]
-    pub fn of(which: Option<Which>) -> Self {
-        Self { lava: which.into_iter().collect(), ..Self::default() }
+    pub fn of(which: Which) -> Self {
+        Self { lava: vec![which], ..Self::default() }
     }
 
     /// Whether they say anything.
