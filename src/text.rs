@@ -1,5 +1,6 @@
 //! Untrusted text made fit for one line of a snapshot or a terminal.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// Longest line of a snapshot, in characters. Real ones are below 1000.
@@ -55,9 +56,8 @@ pub fn quoted_if_unclear(text: &str) -> String {
 pub fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     const MOST: usize = 3;
     const LIKENESS: f32 = 0.6;
-    let mut known: Vec<&str> = known.into_iter().collect();
-    known.sort_unstable();
-    known.dedup();
+    let known: BTreeSet<&str> = known.into_iter().collect();
+    let known: Vec<&str> = known.into_iter().collect();
     let lower: Vec<String> = known.iter().map(|name| name.to_lowercase()).collect();
     let all: Vec<&str> = lower.iter().map(String::as_str).collect();
     let near = similar::get_close_matches(found.to_lowercase().as_str(), &all, MOST, LIKENESS);
@@ -70,14 +70,12 @@ pub fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Vec
 #[must_use]
 pub fn did_you_mean<'a>(found: &str, known: impl IntoIterator<Item = &'a str>, else_say: &str) -> String {
     const FEW: usize = 12;
-    let mut known: Vec<&str> = known.into_iter().collect();
-    known.sort_unstable();
-    known.dedup();
+    let known: BTreeSet<&str> = known.into_iter().collect();
     let near = nearest(found, known.iter().copied());
     if !near.is_empty() {
         format!("did you mean {}?", near.join(" or "))
     } else if (1..=FEW).contains(&known.len()) {
-        format!("there is {}", known.join(", "))
+        format!("there is {}", known.into_iter().collect::<Vec<_>>().join(", "))
     } else {
         else_say.to_owned()
     }

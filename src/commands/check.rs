@@ -56,8 +56,8 @@ pub async fn run(_args: Args) -> Result<Exit> {
 /// `strict`: a scenario without snapshots is a problem, as its verdict `new` is one in CI.
 fn check(root: &Path, strict: bool) -> Checked {
     let (matrix, mut problems) = Matrix::load_with_problems(root);
-    // A mistake in a family's template shows in each of its scenarios; once is enough.
     let world = World::load(root).map_err(|found| problems.extend(found)).ok();
+    // A mistake in a family's template shows in each of its scenarios; once is enough.
     let mut of_families = BTreeMap::new();
     for scenario in &matrix.scenarios {
         match matrix.render(scenario, Series::OLDEST) {

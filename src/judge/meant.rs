@@ -32,17 +32,11 @@ struct Told {
 pub fn meant(scenario: &Scenario, series: Series, results: &str) -> Meant {
     let told = told(results);
     let wanted = scenario.ends_on(series);
-    let otherwise = told.ends.filter(|ends| *ends != wanted).map(|ends| match (ends, wanted) {
-        (ends, Ends::Complete) => {
-            let words = told.words.clone().unwrap_or_default();
-            format!("the job ended {words}, and its scenario does not say `ends: {ends}`")
-        }
-        (Ends::Complete, wanted) => {
-            format!("the job ended Complete, and its scenario says `ends: {wanted}`")
-        }
-        (_, wanted) => {
-            let words = told.words.clone().unwrap_or_default();
-            format!("the job ended {words}, and its scenario says `ends: {wanted}`")
+    let otherwise = told.ends.filter(|ends| *ends != wanted).map(|ends| {
+        let words = told.words.as_deref().unwrap_or("Complete");
+        match wanted {
+            Ends::Complete => format!("the job ended {words}, and its scenario does not say `ends: {ends}`"),
+            _ => format!("the job ended {words}, and its scenario says `ends: {wanted}`"),
         }
     });
     let is_meant = |name: &str| {

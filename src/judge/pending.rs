@@ -48,9 +48,7 @@ pub fn accept(store: &Store, matrix: &Matrix, pending: &[Pending]) -> Result<Kep
     for one in pending {
         changes.insert(one.id.clone(), Some(found(one)?));
     }
-    let found = changes.iter().filter_map(|(id, text)| Some((id, text.as_deref()?)));
-    refuse_otherwise(matrix, found)?;
-    let kept = store.keep(changes)?;
+    let kept = keep(store, matrix, changes)?;
     reject(store, pending)?;
     Ok(kept)
 }
@@ -75,13 +73,15 @@ pub fn otherwise(matrix: &Matrix, id: &Id, text: &str) -> Option<String> {
     meant(scenario, id.series, text).otherwise
 }
 
-/// No results of a job that ended in another way than its scenario says become what is expected.
-fn refuse_otherwise<'a>(matrix: &Matrix, texts: impl Iterator<Item = (&'a Id, &'a str)>) -> Result<()> {
-    let refused: Vec<String> = texts
-        .filter_map(|(id, text)| Some(format!("{}: {}", id.scenario(), otherwise(matrix, id, text)?)))
-        .collect();
+/// Makes these texts what is expected, but for results of a job that ended in another way than its
+/// scenario says: these refuse all.
+fn keep(store: &Store, matrix: &Matrix, changes: BTreeMap<Id, Option<String>>) -> Result<Kept> {
+    let why = |(id, text): (&Id, &Option<String>)| {
+        Some(format!("{}: {}", id.scenario(), otherwise(matrix, id, text.as_deref()?)?))
+    };
+    let refused: Vec<String> = changes.iter().filter_map(why).collect();
     if refused.is_empty() {
-        return Ok(());
+        return store.keep(changes);
     }
     Err(Error::Usage(format!(
         "nothing was accepted. If this is what is to be expected, say so by `ends` in the scenario.yaml (with some \
@@ -118,14 +118,10 @@ pub fn decide(
     questions: &Questions,
 ) -> Result<()> {
     let decisions: Vec<_> = differences.iter().zip(questions.decisions()).collect();
-    let accepted = decisions
-        .iter()
-        .filter_map(|(difference, decision)| Some((&difference.id, decision.as_ref()?.expected.as_deref()?)));
-    refuse_otherwise(matrix, accepted)?;
     let expected = decisions.iter().filter_map(|(difference, decision)| {
         Some((difference.id.clone(), Some(decision.as_ref()?.expected.clone()?)))
     });
-    store.keep(expected.collect())?;
+    keep(store, matrix, expected.collect())?;
     for (difference, decision) in &decisions {
         match decision {
             Some(Decision { pending: Some(text), .. }) => {

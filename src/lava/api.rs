@@ -473,7 +473,7 @@ impl Api {
     /// [`Error::Infrastructure`] when they could not be had.
     pub async fn devices(&self) -> Result<Vec<Device>> {
         let what = "list LAVA's devices";
-        typed(what, self.list(what, "devices/").await?)
+        typed(what, self.list(what, "devices/").await?.into())
     }
 
     /// A device.
@@ -482,8 +482,7 @@ impl Api {
     /// [`Error::Infrastructure`] when it could not be had.
     pub async fn device(&self, name: &str) -> Result<Device> {
         let what = format!("look at device {name}");
-        let mut found: Vec<Device> = typed(&what, vec![self.get(&what, &format!("devices/{name}/")).await?])?;
-        found.pop().ok_or_else(|| Error::Infrastructure(format!("could not {what}")))
+        typed(&what, self.get(&what, &format!("devices/{name}/")).await?)
     }
 
     /// Calls a device good again, whatever LAVA made of its last job.
@@ -503,7 +502,7 @@ impl Api {
     /// [`Error::Infrastructure`] when they could not be had.
     pub async fn workers(&self) -> Result<Vec<Worker>> {
         let what = "list LAVA's workers";
-        typed(what, self.list(what, "workers/").await?)
+        typed(what, self.list(what, "workers/").await?.into())
     }
 
     /// Posts XML to `/RPC2`.
@@ -519,14 +518,9 @@ impl Api {
     }
 }
 
-fn typed<T: DeserializeOwned>(what: &str, values: Vec<Value>) -> Result<Vec<T>> {
-    values
-        .into_iter()
-        .map(|value| {
-            serde_json::from_value(value)
-                .map_err(|error| Error::Infrastructure(format!("could not {what}: LAVA's answer: {error}")))
-        })
-        .collect()
+fn typed<T: DeserializeOwned>(what: &str, value: Value) -> Result<T> {
+    serde_json::from_value(value)
+        .map_err(|error| Error::Infrastructure(format!("could not {what}: LAVA's answer: {error}")))
 }
 
 /// Reads an answer to the request to do `what`.

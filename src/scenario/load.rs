@@ -28,6 +28,7 @@ use super::problem::{Problem, key_position, path_position, refuse, relative};
 use super::{Ends, EndsOn, JobSource, Role, Scenario, Skip};
 use crate::error::Result;
 use crate::lava::series::Range;
+use crate::text::nearest;
 
 /// The folder of `jobs/` that is no suite.
 const FAMILIES: &str = "families";
@@ -627,8 +628,7 @@ impl Loader<'_> {
             // Said already, of the board's own file.
             Some(None) => return None,
             None => {
-                let known: Vec<&str> = boards.keys().map(String::as_str).collect();
-                let near = similar::get_close_matches(file.board.as_str(), &known, 3, 0.6);
+                let near = nearest(&file.board, boards.keys().map(String::as_str));
                 let hint = if near.is_empty() {
                     format!("boards/{}.yaml would be its file", file.board)
                 } else {

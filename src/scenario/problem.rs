@@ -238,7 +238,7 @@ mod tests {
         #[derive(Debug, serde::Deserialize)]
         #[serde(deny_unknown_fields)]
         struct File {
-            #[allow(dead_code)]
+            #[allow(dead_code, reason = "what is read of it are its mistakes")]
             about: Option<String>,
         }
         let error = serde_yaml::from_str::<File>("about: x\nabuot: y\n").unwrap_err();
@@ -252,7 +252,7 @@ mod tests {
     fn what_a_parser_says_is_told_in_the_words_of_who_writes() {
         #[derive(Debug, Default, serde::Deserialize)]
         #[serde(default)]
-        #[allow(dead_code)]
+        #[allow(dead_code, reason = "what is read of it are its mistakes")]
         struct File {
             timeout: u64,
             skip: String,

@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::stack::docker::Engine;
 use crate::stack::provision::DeviceSpec;
+use crate::text::{nearest, printable};
 
 /// Where LAVA looks for them (`DEVICE_TYPES_PATHS` in `lava_server/settings/common.py`).
 const LIST: [&str; 3] = [
@@ -16,9 +17,6 @@ const LIST: [&str; 3] = [
 
 /// `Device.load_configuration` of `lava_scheduler_app/models.py`, without a database.
 const RENDER: &str = include_str!("render_device.py");
-
-/// The most names that are proposed.
-const NEAR: usize = 3;
 
 /// The names of the device-types that the LAVA in `container`, of its server, has a template of.
 ///
@@ -52,7 +50,7 @@ pub async fn render(engine: &Engine, image: &str, device: &DeviceSpec, context: 
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("nothing").trim();
-    Err(Error::Usage(format!("LAVA can't render device {hostname}: {}", crate::text::printable(last))))
+    Err(Error::Usage(format!("LAVA can't render device {hostname}: {}", printable(last))))
 }
 
 /// The names among files; what other templates are made of is none.
@@ -70,8 +68,7 @@ pub fn missing(device_type: &str, known: &[String]) -> Option<String> {
     if known.iter().any(|name| name == device_type) {
         return None;
     }
-    let names: Vec<&str> = known.iter().map(String::as_str).collect();
-    let near = similar::get_close_matches(device_type, &names, NEAR, 0.6);
+    let near = nearest(device_type, known.iter().map(String::as_str));
     let hint = if near.is_empty() {
         "`meta-lava list --types` has those that there are".to_owned()
     } else {

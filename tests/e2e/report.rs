@@ -30,16 +30,20 @@ impl Report {
     /// The verdict on a scenario.
     #[track_caller]
     pub fn verdict(&self, scenario: &str) -> &str {
-        let scenarios = self.0["scenarios"].as_array().unwrap();
-        let found = scenarios.iter().find(|found| found["name"] == scenario);
-        found.unwrap_or_else(|| panic!("{scenario} is not in the report"))["verdict"].as_str().unwrap()
+        self.entry(scenario)["verdict"].as_str().unwrap()
     }
 
     /// How long a scenario took, in seconds.
     #[track_caller]
     pub fn seconds(&self, scenario: &str) -> f64 {
+        self.entry(scenario)["seconds"].as_f64().unwrap()
+    }
+
+    #[track_caller]
+    fn entry(&self, scenario: &str) -> &serde_json::Value {
         let scenarios = self.0["scenarios"].as_array().unwrap();
-        scenarios.iter().find(|found| found["name"] == scenario).unwrap()["seconds"].as_f64().unwrap()
+        let found = scenarios.iter().find(|found| found["name"] == scenario);
+        found.unwrap_or_else(|| panic!("{scenario} is not in the report"))
     }
 
     /// All verdicts.

@@ -148,8 +148,7 @@ impl Store {
             for id in plan.files.keys() {
                 self.full(id, &mut texts)?;
             }
-            let mut chosen = BTreeMap::new();
-            chosen.extend(compacted(&texts));
+            let chosen = compacted(&texts);
             let were = plan.files.iter().map(|(id, file)| file.written(id).len()).sum::<usize>();
             let are =
                 chosen.iter().filter_map(|(id, file)| Some(file.as_ref()?.written(id).len())).sum::<usize>();
