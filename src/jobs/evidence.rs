@@ -23,6 +23,9 @@ pub struct Evidence {
     pub suites: Vec<(String, Vec<serde_json::Value>)>,
     /// `GET jobs/ID/metadata/`.
     pub metadata: serde_json::Value,
+    /// What lava-worker's own log says of the job, a line each; asked for only where LAVA has
+    /// no log of it.
+    pub worker: Vec<String>,
     /// What LAVA's event stream told meanwhile.
     pub announced: Announced,
     /// Board name to its ledger.

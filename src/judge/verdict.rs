@@ -239,9 +239,12 @@ fn broken_job(evidence: &Evidence) -> Option<String> {
     }
     if evidence.log.lines().is_empty() {
         let comment = evidence.details.get("failure_comment").and_then(Value::as_str).unwrap_or_default();
-        return Some(
-            format!("job {job} has no log: it never ran. {}", printable(comment)).trim_end().to_owned(),
-        );
+        let mut reason = format!("job {job} has no log: it never ran. {}", printable(comment));
+        if !evidence.worker.is_empty() {
+            reason.truncate(reason.trim_end().len());
+            reason.push_str(&format!(" lava-worker's log says: {}", evidence.worker.join("; ")));
+        }
+        return Some(reason.trim_end().to_owned());
     }
     let why = evidence.announced.gap.as_ref()?;
     Some(format!("LAVA's event stream broke off while job {job} ran: {}", printable(why)))
@@ -302,6 +305,7 @@ pub mod tests {
         ];
         let overlay = format!("echo /lava-{job}/bin\n").into_bytes();
         Evidence {
+            worker: Vec::new(),
             announced: crate::jobs::announced::Announced::default(),
             blobs: [(meta_lava_formats::sha256(&overlay), overlay)].into(),
             job: Some(job.into()),

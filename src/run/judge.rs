@@ -248,6 +248,15 @@ mod tests {
             "job 12 is Running in LAVA, not Finished"
         );
         assert_eq!(verdict(&|e| e.log = Vec::new().into()), "job 12 has no log: it never ran.");
+        let lost = verdict(&|e| {
+            e.log = Vec::new().into();
+            e.worker = vec!["03:00:00,100 Starting job".into(), "03:00:00,140 running -> finished".into()];
+        });
+        assert_eq!(
+            lost,
+            "job 12 has no log: it never ran. lava-worker's log says: \
+             03:00:00,100 Starting job; 03:00:00,140 running -> finished"
+        );
         assert_eq!(verdict(&|e| e.ledgers.clear()), "the ghost bbb-01 has no ledger");
         assert!(!folder.path().join("expected").exists());
     }

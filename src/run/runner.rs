@@ -318,6 +318,11 @@ impl One {
         let gather =
             jobs.into_iter().map(|(id, details)| async move { self.watch().gather(&id, details).await });
         let mut found = try_join_all(gather).await?;
+        for evidence in &mut found {
+            if let Some(job) = evidence.job.as_deref().filter(|_| evidence.log.lines().is_empty()) {
+                evidence.worker = self.stack.worker_words(&self.ready.worker.name, job).await;
+            }
+        }
         for board in &self.ready.rendered.boards {
             let at = self.job_on(&found, &board.name);
             if let Some(evidence) = found.get_mut(at) {

@@ -554,6 +554,17 @@ impl Stack {
         said.into_iter().chain(missing).collect::<Vec<_>>().join("; ")
     }
 
+    /// What lava-worker's log says of a job, a line each: of one that has no log of its own
+    /// nothing else tells what became of it.
+    pub async fn worker_words(&self, worker: &str, job: &str) -> Vec<String> {
+        let Ok(container) = self.worker_container(worker) else { return Vec::new() };
+        let search = ["grep", "-F", "-h", "--", &format!("[{job}] "), WORKER_LOG];
+        match self.engine.exec(container, &search, None).await {
+            Ok(output) => worker_words(&String::from_utf8_lossy(&output.stdout), job),
+            Err(error) => vec![error.brief()],
+        }
+    }
+
     /// LAVA's REST API, as administrator.
     #[must_use]
     pub fn api(&self) -> &Api {
@@ -662,6 +673,25 @@ fn scheduler_words(log: &str) -> Vec<String> {
         }
     }
     words.split_off(words.len().saturating_sub(MOST))
+}
+
+/// What lava-worker's log says of a job, with the time of day; the first lines, which tell how
+/// it began, and the last.
+fn worker_words(log: &str, job: &str) -> Vec<String> {
+    const MOST: usize = 6;
+    let mark = format!("[{job}] ");
+    let mut words: Vec<String> = log
+        .lines()
+        // `2026-11-26 00:01:02,345    INFO [7] message`
+        .filter_map(|line| {
+            let time = line.split_ascii_whitespace().nth(1)?;
+            Some(printable(&format!("{time} {}", line.split_once(&mark)?.1)))
+        })
+        .collect();
+    if words.len() > MOST {
+        words.drain(MOST / 2..words.len() - MOST / 2);
+    }
+    words
 }
 
 /// Removes all that a run has made, also what a failed or interrupted
@@ -912,6 +942,23 @@ mod tests {
                 })
                 .collect(),
         }
+    }
+
+    #[test]
+    fn of_a_lost_job_the_worker_tells_how_it_began_and_how_it_ended() {
+        let log = "2026-11-26 00:00:01,001    INFO [7] server => START\n\
+                   2026-11-26 00:00:01,050    INFO [7] Starting job\n\
+                   2026-11-26 00:00:01,090    INFO [7] running -> finished\n";
+        let told =
+            ["00:00:01,001 server => START", "00:00:01,050 Starting job", "00:00:01,090 running -> finished"];
+        assert_eq!(worker_words(log, "7"), told);
+        let many: String =
+            (0..20).map(|number| format!("2026-11-26 00:00:{number:02},000    INFO [7] line\n")).collect();
+        let words = worker_words(&many, "7");
+        assert_eq!(
+            (words.len(), words[2].as_str(), words[3].as_str()),
+            (6, "00:00:02,000 line", "00:00:17,000 line")
+        );
     }
 
     #[test]
