@@ -27,6 +27,9 @@ pub struct BoardFile<F> {
     /// is typed faster is noted as a violation.
     #[serde(default)]
     pub typing_ms: u64,
+    /// What becomes of its serial ports when its power goes.
+    #[serde(default)]
+    pub port: PortPower,
     /// What is wrong with it, on purpose.
     #[serde(default)]
     pub faults: Faults,
@@ -34,6 +37,20 @@ pub struct BoardFile<F> {
 
 fn one() -> usize {
     1
+}
+
+/// What becomes of a board's serial ports, as the worker has them, when its power goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum PortPower {
+    /// They are a serial adapter's, which has power of its own: who has one open keeps it, and
+    /// hears nothing.
+    #[default]
+    #[serde(rename = "outlives power")]
+    Outlives,
+    /// They are the board's own, as a USB gadget's are: connections end, and there are none
+    /// until the power is back.
+    #[serde(rename = "vanishes with power")]
+    Vanishes,
 }
 
 /// Where RAM lies.
@@ -79,6 +96,7 @@ pub struct Board {
     pub uarts: usize,
     pub kernel: KernelLog,
     pub typing_ms: u64,
+    pub port: PortPower,
     pub faults: Faults,
 }
 
@@ -107,9 +125,9 @@ pub enum BoardError {
 /// [`BoardError::Schema`], with line and column.
 pub fn parse<F: DeserializeOwned>(name: &str, text: &str) -> Result<(Board, F), BoardError> {
     let file: BoardFile<F> = serde_yaml::from_str(text)?;
-    let BoardFile { model, firmware, memory, uarts, kernel, typing_ms, faults } = file;
+    let BoardFile { model, firmware, memory, uarts, kernel, typing_ms, port, faults } = file;
     let name = name.to_owned();
-    let board = Board { name, model, memory, uarts, kernel, typing_ms, faults };
+    let board = Board { name, model, memory, uarts, kernel, typing_ms, port, faults };
     Ok((board, firmware))
 }
 
@@ -124,6 +142,7 @@ fn at_least_one<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<usi
 mod tests {
     use proptest::prelude::*;
 
+    use super::PortPower;
     use crate::firmware::{KINDS, load};
 
     /// Pieces of board files, one a line.
@@ -135,6 +154,19 @@ mod tests {
             ".{0,20}",
         ];
         prop::collection::vec(line, 0..12).prop_map(|lines| lines.join("\n"))
+    }
+
+    #[test]
+    fn a_port_outlives_power_unless_its_board_says_otherwise() {
+        let port = |line: &str| {
+            let text = format!("model: x\nfirmware: {{kind: minimal}}\n{line}\n");
+            super::parse::<serde_yaml::Value>("b", &text).map(|(board, _)| board.port)
+        };
+        assert_eq!(port("").unwrap(), PortPower::Outlives);
+        assert_eq!(port("port: outlives power").unwrap(), PortPower::Outlives);
+        assert_eq!(port("port: vanishes with power").unwrap(), PortPower::Vanishes);
+        let error = port("port: vanishes").unwrap_err().to_string();
+        assert!(error.contains("`outlives power` or `vanishes with power`"), "{error}");
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! A serial port of a board: on TCP with telnet, or on the terminal of a tool.
 //!
-//! The port outlives power cycles and resets, as a USB serial adapter does.
+//! The port outlives resets, and power cycles too as a USB serial adapter does, or it vanishes
+//! with the power as a USB gadget does: the board says which ([`PortPower`]).
 //! Whoever has it open hears the board from then on; what is printed while
 //! nobody listens is lost, and what is typed while nobody reads waits in a FIFO
 //! of limited depth.
@@ -22,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::board::PortPower;
 use crate::ledger::{Event, Ledger, Stage};
 use crate::patience::{PATIENCE, after_failed_accept};
 
@@ -73,6 +75,9 @@ struct Port {
     input: mpsc::Sender<Vec<u8>>,
     /// The least time for a character that is typed, in milliseconds.
     typing_ms: u64,
+    power: PortPower,
+    /// Whether telnet clients find a port: one that vanishes is not there without power.
+    is_there: AtomicBool,
 }
 
 /// The outer end of a serial port: where LAVA's connections arrive.
@@ -98,7 +103,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Makes a serial port: the end for connections, and the board's.
 ///
 /// `transcript` takes what the board prints, for humans. What is typed with less than
-/// `typing_ms` milliseconds for each character is a violation.
+/// `typing_ms` milliseconds for each character is a violation. One that vanishes with the
+/// power, as `power` says, is not there yet.
 #[must_use]
 pub fn port(
     uart: usize,
@@ -106,6 +112,7 @@ pub fn port(
     transcript: Option<File>,
     pace: Option<Pace>,
     typing_ms: u64,
+    power: PortPower,
 ) -> (Socket, Console) {
     let (input_in, input_out) = mpsc::channel(FIFO_CHUNKS);
     let port = Arc::new(Port {
@@ -119,6 +126,8 @@ pub fn port(
         marks: watch::Sender::new(0),
         input: input_in,
         typing_ms,
+        power,
+        is_there: AtomicBool::new(power == PortPower::Outlives),
     });
     let console = Console {
         port: Arc::clone(&port),
@@ -134,6 +143,11 @@ impl Socket {
     /// Waits until somebody has the port open.
     pub async fn connected(&self) {
         let _ = self.port.open.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// Whether the board has no power.
+    pub fn is_off(&self) -> bool {
+        *lock(&self.port.stage) == Stage::Off
     }
 
     /// Forgets what the board has printed so far.
@@ -178,7 +192,8 @@ impl Socket {
         }
     }
 
-    /// Takes connections of telnet clients, for ever.
+    /// Takes connections of telnet clients, for ever. Where a port has vanished they end as they
+    /// begin: so does a port server of a lab's that can't open the device any more.
     pub async fn listen(self, listener: TcpListener) {
         let mut number = 0;
         loop {
@@ -252,6 +267,10 @@ impl Socket {
             return false;
         }
         let mut slot = self.port.writer.lock().await;
+        // With the writer in hand: `Console::power_off` takes it after it has made the port vanish.
+        if telnet && !self.port.is_there.load(Ordering::SeqCst) {
+            return false;
+        }
         *slot = Some(writer);
         self.port.telnet.store(telnet, Ordering::Relaxed);
         self.port.open.send_replace(Some(number));
@@ -347,7 +366,7 @@ impl Console {
     /// reads is what the board prints.
     #[must_use]
     pub fn pipe(ledger: Ledger) -> (Self, tokio::io::DuplexStream) {
-        let (socket, console) = port(0, ledger, None, None, 0);
+        let (socket, console) = port(0, ledger, None, None, 0, PortPower::Outlives);
         let (ours, theirs) = tokio::io::duplex(1 << 20);
         let (read, write) = tokio::io::split(ours);
         tokio::spawn(socket.attach(read, write));
@@ -359,15 +378,33 @@ impl Console {
         let _ = self.port.open.subscribe().wait_for(Option::is_some).await;
     }
 
-    /// Ends the connection, as a board does whose power goes off, and waits until
+    /// Follows the board's power on: a port that vanishes with it is back.
+    pub fn power_on(&self) {
+        self.port.is_there.store(true, Ordering::SeqCst);
+    }
+
+    /// Follows the board's power off: ends the connection of a port that vanishes, and that of
+    /// the tool that was the board; any other one stays, and hears nothing.
+    pub async fn power_off(&mut self) {
+        let vanishes = self.port.power == PortPower::Vanishes;
+        if vanishes {
+            self.port.is_there.store(false, Ordering::SeqCst);
+        }
+        if vanishes || *self.port.open.borrow() == Some(RAW) {
+            self.hang_up().await;
+        }
+    }
+
+    /// Ends the connection, whatever the port is, and waits until
     /// the other side has ended it too: LAVA reads its end of the line right after
     /// the power command, and finds it open or closed, as the race would have it.
     pub async fn hang_up(&mut self) {
         let mut open = self.port.open.subscribe();
-        if end(&self.port).await {
-            let _ = tokio::time::timeout(PATIENCE, open.wait_for(Option::is_none)).await;
+        if end(&self.port).await
+            && tokio::time::timeout(PATIENCE, open.wait_for(Option::is_none)).await.is_err()
+        {
+            self.port.open.send_replace(None);
         }
-        self.port.open.send_replace(None);
     }
 
     /// Forgets what was typed and not read; a reset does that. The ledger keeps it.
@@ -687,7 +724,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_printed_while_nobody_listens_is_lost() {
         let (_dir, ledger) = ledger();
-        let (socket, mut console) = port(0, ledger, None, None, 0);
+        let (socket, mut console) = port(0, ledger, None, None, 0, PortPower::Outlives);
         console.print("lost\n").await;
         let (ours, mut theirs) = tokio::io::duplex(64);
         let (read, write) = tokio::io::split(ours);
@@ -703,7 +740,7 @@ mod tests {
     /// A client that has the port open and reads nothing, and a board that prints for ever.
     async fn a_flood_that_nobody_reads() -> (tempfile::TempDir, Socket, tokio::io::DuplexStream) {
         let (dir, ledger) = ledger();
-        let (socket, mut console) = port(0, ledger, None, None, 0);
+        let (socket, mut console) = port(0, ledger, None, None, 0, PortPower::Outlives);
         let (ours, theirs) = tokio::io::duplex(64);
         let (read, write) = tokio::io::split(ours);
         tokio::spawn(socket.clone().attach(read, write));
@@ -787,7 +824,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_typed_before_a_mark_has_arrived_when_it_is_answered() {
         let (_dir, ledger) = ledger();
-        let (socket, mut console) = port(0, ledger, None, None, 0);
+        let (socket, mut console) = port(0, ledger, None, None, 0, PortPower::Outlives);
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(socket.clone().listen(listener));

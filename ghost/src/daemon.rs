@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::board::PortPower;
 use crate::console::{self, Pace, Socket};
 use crate::control::{Reply, Request};
 use crate::firmware::{self, Firmware, Next};
@@ -25,7 +26,7 @@ use crate::patience::after_failed_accept;
 /// Longest request on the control socket, in bytes.
 const REQUEST_LIMIT: u64 = 1 << 20;
 
-/// Longest wait for a listener before power is switched on.
+/// Longest wait for a listener before a board that is switched on says anything.
 const SLOW_START: Duration = Duration::from_secs(10);
 
 /// Which boards a worker has: `lab.json`.
@@ -46,6 +47,11 @@ pub struct LabBoard {
     pub name: String,
     /// TCP ports of its serial ports, in order.
     pub consoles: Vec<u16>,
+    /// Whether it is switched off only when its job ends. Its ports are then hung up with the
+    /// power, whatever they are: LAVA listens for a second to a port that is still open at the
+    /// end of a job (`lava_dispatcher/power.py`, `ReadFeedback`), and closes it then itself.
+    #[serde(default)]
+    pub off_is_the_end: bool,
 }
 
 /// What a daemon needs to know.
@@ -92,6 +98,8 @@ struct Order {
 
 /// The daemon's hold on a board.
 struct Handle {
+    port: PortPower,
+    off_is_the_end: bool,
     orders: mpsc::Sender<Order>,
     ledger: Ledger,
     sockets: Vec<Socket>,
@@ -103,9 +111,13 @@ struct Handle {
 impl Handle {
     /// Waits a moment for somebody on the first serial port. LAVA starts its
     /// `telnet` and switches power without waiting for either; a real board's
-    /// relay and boot ROM are slower than a connection, a ghost is not.
-    async fn listened_to(&self) {
-        if let Some(socket) = self.sockets.first() {
+    /// relay and boot ROM are slower than a connection, a ghost is not. That holds for
+    /// `off`, too, where it begins a power cycle: it finds the board off already.
+    async fn listened_to(&self, action: PowerAction) {
+        let Some(socket) = self.sockets.first() else { return };
+        let begins = action != PowerAction::Off || (!self.off_is_the_end && socket.is_off());
+        // One that vanishes is opened when there is power: `play` waits for that.
+        if begins && self.port == PortPower::Outlives {
             let _ = tokio::time::timeout(SLOW_START, socket.connected()).await;
         }
     }
@@ -161,7 +173,7 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
             let transcript = File::options().create(true).append(true).open(&path).map_err(at(&path))?;
             let pace = settings.pace.or(lab.pace);
             let (socket, console) =
-                console::port(uart, ledger.clone(), Some(transcript), pace, board.typing_ms);
+                console::port(uart, ledger.clone(), Some(transcript), pace, board.typing_ms, board.port);
             if let Some(&port) = entry.consoles.get(uart) {
                 let listener = TcpListener::bind(("127.0.0.1", port))
                     .await
@@ -173,11 +185,19 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
         }
         let (orders, inbox) = mpsc::channel(8);
         let lease = Lease::new(&entry.name, settings.server);
+        let port = board.port;
         let machine = Machine::new(Arc::new(board), lease, consoles, ledger.clone());
-        tokio::spawn(play(machine, firmware, inbox));
+        tokio::spawn(play(machine, firmware, inbox, entry.off_is_the_end));
         handles.insert(
             entry.name.clone(),
-            Handle { orders, ledger, sockets, attached: tokio::sync::Mutex::new(()) },
+            Handle {
+                port,
+                off_is_the_end: entry.off_is_the_end,
+                orders,
+                ledger,
+                sockets,
+                attached: tokio::sync::Mutex::new(()),
+            },
         );
     }
 
@@ -223,9 +243,7 @@ async fn answer(handles: &BTreeMap<String, Handle>, stream: UnixStream) -> io::R
         Ok(Request::Power { board, action }) => match find(&board) {
             Err(error) => Some(error),
             Ok(handle) => {
-                if action != PowerAction::Off {
-                    handle.listened_to().await;
-                }
+                handle.listened_to(action).await;
                 for socket in &handle.sockets {
                     socket.settle().await;
                 }
@@ -303,20 +321,33 @@ fn flash(ledger: &Ledger, board: &str, part: &str, file: &Path) -> Result<(), St
 
 /// One board's life: waits for power, runs what it has, and starts anew at each
 /// reset, in the middle of anything.
-async fn play(mut machine: Machine, firmware: Box<dyn Firmware>, mut inbox: mpsc::Receiver<Order>) {
+async fn play(
+    mut machine: Machine,
+    firmware: Box<dyn Firmware>,
+    mut inbox: mpsc::Receiver<Order>,
+    off_is_the_end: bool,
+) {
     while let Some(order) = inbox.recv().await {
         if order.action == PowerAction::Off {
-            off(&mut machine, order.renew).await;
-            let _ = order.done.send(());
+            ordered_off(&mut machine, order, off_is_the_end).await;
             continue;
         }
         let mut powered_by = order;
+        for console in &machine.consoles {
+            console.power_on();
+        }
         // Powered, until an order says otherwise.
         loop {
             machine.reset(powered_by.invocation.take());
             let _ = powered_by.done.send(());
             let next = {
-                let cpu = cpu(&mut machine, firmware.as_ref());
+                let cpu = async {
+                    // Nobody could listen before, and who is about to should miss nothing.
+                    if machine.board.port == PortPower::Vanishes {
+                        let _ = tokio::time::timeout(SLOW_START, machine.console().connected()).await;
+                    }
+                    cpu(&mut machine, firmware.as_ref()).await;
+                };
                 tokio::pin!(cpu);
                 loop {
                     tokio::select! {
@@ -336,8 +367,7 @@ async fn play(mut machine: Machine, firmware: Box<dyn Firmware>, mut inbox: mpsc
             match next {
                 Some(order) if order.action == PowerAction::Reset => powered_by = order,
                 Some(order) => {
-                    off(&mut machine, order.renew).await;
-                    let _ = order.done.send(());
+                    ordered_off(&mut machine, order, off_is_the_end).await;
                     break;
                 }
                 // It switched itself off.
@@ -350,13 +380,22 @@ async fn play(mut machine: Machine, firmware: Box<dyn Firmware>, mut inbox: mpsc
     }
 }
 
-async fn off(machine: &mut Machine, renew: bool) {
-    if renew {
+async fn ordered_off(machine: &mut Machine, order: Order, off_is_the_end: bool) {
+    if order.renew {
         machine.renew();
     }
+    off(machine, order.renew || off_is_the_end).await;
+    let _ = order.done.send(());
+}
+
+/// Without power, and with nobody on its ports where these are hung up.
+async fn off(machine: &mut Machine, hang_up: bool) {
     machine.enter(Stage::Off);
     for console in &mut machine.consoles {
-        console.hang_up().await;
+        console.power_off().await;
+        if hang_up {
+            console.hang_up().await;
+        }
         console.drain();
     }
 }
@@ -383,5 +422,144 @@ async fn cpu(machine: &mut Machine, firmware: &dyn Firmware) {
             std::future::pending::<()>().await;
         }
         machine.reset(machine.invocation.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::control;
+
+    const HELLO: &str = "U-Boot\r\nhere I am";
+
+    /// A daemon with one board, and a client's view of it.
+    struct Bench {
+        dir: tempfile::TempDir,
+        port: u16,
+    }
+
+    impl Bench {
+        /// A board with `board` in its file and `lab` in the lab's.
+        async fn start(board: &str, lab: &str) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+            fs::create_dir(dir.path().join("boards")).unwrap();
+            let text = format!(
+                "{{model: PC, {board} firmware: {{kind: script, steps: [{{print: {HELLO:?}}}, {{expect: {{prompt: '> ', line: never}}}}]}}}}"
+            );
+            fs::write(dir.path().join("boards/b.yaml"), text).unwrap();
+            let lab = format!(r#"{{"boards": [{{"name": "b", {lab} "consoles": [{port}]}}]}}"#);
+            fs::write(dir.path().join("lab.json"), lab).unwrap();
+            let settings = Settings {
+                lab: dir.path().into(),
+                state: dir.path().join("state"),
+                socket: dir.path().join("socket"),
+                server: [127, 0, 0, 1].into(),
+                pace: None,
+            };
+            let bench = Self { dir, port };
+            let daemon = tokio::spawn(async move { run(&settings).await.unwrap() });
+            while UnixStream::connect(bench.dir.path().join("socket")).await.is_err() {
+                assert!(!daemon.is_finished(), "the daemon has ended");
+                tokio::task::yield_now().await;
+            }
+            bench
+        }
+
+        async fn power(&self, action: PowerAction) {
+            let socket = self.dir.path().join("socket");
+            let request = Request::Power { board: "b".into(), action };
+            tokio::task::spawn_blocking(move || control::ask(&socket, &request)).await.unwrap().unwrap();
+        }
+
+        async fn connect(&self) -> Client {
+            Client { stream: TcpStream::connect(("127.0.0.1", self.port)).await.unwrap(), heard: Vec::new() }
+        }
+
+        /// What the ledger says, without what is said at any time.
+        fn ledger(&self) -> Vec<String> {
+            let text = fs::read_to_string(self.dir.path().join("state/b/ledger.jsonl")).unwrap();
+            let event = |line| match serde_json::from_str::<crate::ledger::Entry>(line).unwrap().event {
+                Event::Power { action } => format!("{action:?}"),
+                Event::Connected { .. } => "opened".into(),
+                Event::Disconnected { .. } => "closed".into(),
+                other => format!("{other:?}"),
+            };
+            text.lines().map(event).filter(|event| !event.starts_with("Stage")).collect()
+        }
+    }
+
+    /// One that has the port open, and answers timing marks as `telnet` does.
+    struct Client {
+        stream: TcpStream,
+        heard: Vec<u8>,
+    }
+
+    impl Client {
+        /// Reads until `until` was heard once more, or the port is closed; whether it is open.
+        async fn hears(&mut self, until: &str) -> bool {
+            self.heard.clear();
+            let mut buffer = [0; 256];
+            while !String::from_utf8_lossy(&self.heard).contains(until) {
+                let size = self.stream.read(&mut buffer).await.unwrap_or(0);
+                if size == 0 {
+                    return false;
+                }
+                self.heard.extend(&buffer[..size]);
+                if buffer[..size].ends_with(&[255, 253, 6]) {
+                    self.stream.write_all(&[255, 251, 6]).await.unwrap();
+                }
+            }
+            true
+        }
+    }
+
+    /// A power cycle as labs write it, and whether the port was open all the while.
+    async fn cycle(bench: &Bench, client: &mut Client) -> bool {
+        let commands = async {
+            bench.power(PowerAction::Off).await;
+            bench.power(PowerAction::On).await;
+        };
+        tokio::join!(commands, client.hears(HELLO)).1
+    }
+
+    /// Switches the board off, and tells whether that ended the connection; the client's end is
+    /// let go at once, as `telnet` lets it.
+    async fn is_hung_up_by_off(bench: &Bench, mut client: Client) -> bool {
+        let end = async move { !client.hears(HELLO).await };
+        tokio::join!(end, bench.power(PowerAction::Off)).0
+    }
+
+    #[tokio::test]
+    async fn a_port_stays_open_over_power_cycles() {
+        let bench = Bench::start("", "").await;
+        let mut client = bench.connect().await;
+        assert!(cycle(&bench, &mut client).await, "of a board that was off");
+        assert!(cycle(&bench, &mut client).await, "of a board that was on");
+        assert_eq!(bench.ledger(), ["opened", "Off", "On", "Off", "On"]);
+    }
+
+    #[tokio::test]
+    async fn a_port_that_vanishes_is_closed_with_the_power_and_there_again_with_it() {
+        let bench = Bench::start("port: vanishes with power,", "").await;
+        assert!(!bench.connect().await.hears(HELLO).await, "without power there is no port");
+        bench.power(PowerAction::On).await;
+        let mut client = bench.connect().await;
+        assert!(client.hears(HELLO).await, "the board waits until somebody listens");
+        assert!(is_hung_up_by_off(&bench, client).await);
+        assert!(!bench.connect().await.hears(HELLO).await);
+        assert_eq!(bench.ledger(), ["On", "opened", "Off", "closed"]);
+    }
+
+    #[tokio::test]
+    async fn where_off_is_the_end_the_port_is_hung_up_with_the_power() {
+        let bench = Bench::start("", r#""off_is_the_end": true,"#).await;
+        let mut client = bench.connect().await;
+        let (open, ()) = tokio::join!(client.hears(HELLO), bench.power(PowerAction::Reset));
+        assert!(open);
+        assert!(is_hung_up_by_off(&bench, client).await);
+        assert_eq!(bench.ledger(), ["opened", "Reset", "Off", "closed"]);
     }
 }

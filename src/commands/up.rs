@@ -58,7 +58,12 @@ pub async fn run(args: Args) -> Result<Exit> {
     let matrix = matrix()?;
     let workers = usize::from(args.workers);
     let wanted = args.filter.select(&matrix)?;
-    let lab = |series| lab(&matrix, &wanted, series, workers);
+    let lab = |series| {
+        let mut lab = lab(&matrix, &wanted, series, workers)?;
+        // By hand a board is switched off whenever one likes.
+        lab.boards.iter_mut().for_each(|board| board.off_is_the_end = false);
+        Ok(lab)
+    };
     lab(Series::OLDEST)?.check(&worker_names(workers))?;
     let lava = args.lava.lava(&root).await?;
     let run = sweep::new_run_name();

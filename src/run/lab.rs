@@ -21,6 +21,7 @@ pub fn lab(matrix: &Matrix, scenarios: &[&Scenario], series: Series, workers: us
             name: board.name,
             text: board.ghost,
             consoles: board.ports,
+            off_is_the_end: board.off_is_the_end,
         }));
         lab.devices.extend(rendered.devices.into_iter().map(|device| DeviceSpec {
             hostname: device.hostname,

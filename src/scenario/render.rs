@@ -29,6 +29,8 @@ pub struct Board {
     pub name: String,
     /// TCP ports of its serial ports, in order.
     pub ports: Vec<u16>,
+    /// Whether it is switched off only when its job ends.
+    pub off_is_the_end: bool,
     /// Kind of its firmware.
     pub firmware: String,
     /// What it is, as its ghost reads it.
@@ -72,6 +74,7 @@ impl Matrix {
     /// # Errors
     /// What is wrong with the scenario, a board or the family, and where.
     pub fn render(&self, scenario: &Scenario, series: Series) -> Result<Rendered, Problem> {
+        let job = self.job(scenario, &context(scenario))?;
         let mut next_port = self.first_port(scenario);
         let (mut boards, mut devices) = (Vec::new(), Vec::new());
         for role in &scenario.roles {
@@ -84,17 +87,19 @@ impl Matrix {
                     next_port = next_port.saturating_add(1);
                     next_port - 1
                 });
-                let board = Board {
+                let mut board = Board {
                     name: name.clone(),
                     ports: ports.collect(),
+                    off_is_the_end: false,
                     firmware: ghost.firmware.clone(),
                     ghost: ghost.text.clone(),
                 };
-                devices.push(self.device(scenario, role, series, &board)?);
+                let device = self.device(scenario, role, series, &board)?;
+                board.off_is_the_end = is_off_the_end(&device.dictionary, &job);
+                devices.push(device);
                 boards.push(board);
             }
         }
-        let job = self.job(scenario, &context(scenario))?;
         Ok(Rendered { job, boards, devices })
     }
 
@@ -252,6 +257,20 @@ fn generated(board: &Board) -> Mapping {
         _ => {}
     }
     variables
+}
+
+/// Whether a board with this dictionary is switched off only at the end of this job. When in
+/// doubt it is not: that costs a second at the end of the job, and the other mistake the job.
+fn is_off_the_end(dictionary: &str, job: &str) -> bool {
+    // Where LAVA has a board switched off in the middle of a job: `actions/commands.py`,
+    // `boot/recovery.py`, `boot/grub.py`, `boot/uuu.py` and `deploy/mps.py` of lava_dispatcher.
+    const IN_THE_MIDDLE: [&str; 5] = ["power_off", "recovery", "boot_finished", "uuu", "mps"];
+    let elsewhere = |line: &str| {
+        // A placeholder of flashing commands, which come before the boot unless there are two.
+        let placeholder = line.contains("POWER_OFF_COMMAND") && job.matches("deploy:").count() > 1;
+        line.contains("power off") && !line.starts_with("{% set power_off_command ") || placeholder
+    };
+    !dictionary.lines().any(elsewhere) && !IN_THE_MIDDLE.iter().any(|word| job.contains(word))
 }
 
 /// The tag by which a role's jobs find its boards, and no others: a board's own name, or,

@@ -118,8 +118,13 @@ fn a_family_gives_its_scenarios_the_job_and_a_board_its_dictionary() {
     tags:
     - bbb-01
     ");
-    let board =
-        Board { name: "bbb-01".into(), ports: vec![21000], firmware: "u-boot".into(), ghost: GHOST.into() };
+    let board = Board {
+        name: "bbb-01".into(),
+        ports: vec![21000],
+        off_is_the_end: true,
+        firmware: "u-boot".into(),
+        ghost: GHOST.into(),
+    };
     assert_eq!(rendered.boards, [board]);
     assert_eq!(rendered.devices[0].tags, ["bbb-01"]);
     insta::assert_snapshot!(rendered.devices[0].dictionary, @"
@@ -132,6 +137,22 @@ fn a_family_gives_its_scenarios_the_job_and_a_board_its_dictionary() {
     {% set test_character_delay = 0 %}
     {% set bootloader_prompt = '=>' %}
     ");
+}
+
+#[test]
+fn switching_off_is_the_end_of_a_job_where_nothing_else_does_it() {
+    let scenario = "jobs/lab/whole/scenario.yaml";
+    let is_the_end = |dictionary: &str, job: &str| {
+        let folder = folder();
+        write(folder.path(), scenario, &format!("board: bbb\ndictionary:\n  {dictionary}\n"));
+        write(folder.path(), "jobs/lab/whole/job.yaml", &WHOLE_JOB.replace("[]", job));
+        let matrix = Matrix::load(folder.path()).unwrap();
+        matrix.render(get(&matrix, "whole"), Series::OLDEST).unwrap().boards[0].off_is_the_end
+    };
+    assert!(is_the_end("power_off_command: ['ghost power off {{ board }}']", "[]"));
+    assert!(!is_the_end("hard_reset_command: ['ghost power off {{ board }}', 'sleep 1']", "[]"));
+    assert!(is_the_end("usb: 1", "[command: {name: power_on}]"));
+    assert!(!is_the_end("usb: 1", "[command: {name: power_off}]"));
 }
 
 #[test]
@@ -185,10 +206,11 @@ fn every_mistake_is_shown_where_it_was_made() {
 fn a_board_that_is_none_is_shown_where_it_went_wrong() {
     let bbb = "boards/bbb.yaml";
     let firmware = &GHOST[GHOST.find("firmware").unwrap()..];
-    insta::assert_snapshot!(problems(bbb, &format!("model: x\nmodl: y\n{firmware}")), @"boards/bbb.yaml:2:1: unknown field `modl`, expected one of `model`, `firmware`, `memory`, `uarts`, `kernel`, `typing_ms`, `faults`");
+    insta::assert_snapshot!(problems(bbb, &format!("model: x\nmodl: y\n{firmware}")), @"boards/bbb.yaml:2:1: unknown field `modl`, expected one of `model`, `firmware`, `memory`, `uarts`, `kernel`, `typing_ms`, `port`, `faults`");
     insta::assert_snapshot!(problems(bbb, "device_type: juno\nmodel: x\nfirmware:\n  kind: u-bot\n"), @r#"boards/bbb.yaml:4:3: firmware.kind: no firmware is called "u-bot"; there are barebox, depthcharge, grub-efi, grub, ipxe, minimal, qemu, script, u-boot, uefi, uefi-menu"#);
     insta::assert_snapshot!(problems(bbb, &format!("dictionary:\n  a-b: 1\n{GHOST}")), @"boards/bbb.yaml:2:3: dictionary: `a-b` is no name of a variable");
     insta::assert_snapshot!(problems(bbb, &format!("dictionary: [a]\n{GHOST}")), @"boards/bbb.yaml:1:13: dictionary: expected a mapping, found a list");
+    insta::assert_snapshot!(problems(bbb, &format!("port: vanishes\n{GHOST}")), @"boards/bbb.yaml:1:7: port: unknown variant `vanishes`, expected `outlives power` or `vanishes with power`");
     insta::assert_snapshot!(problems(bbb, "model: [\n"), @"boards/bbb.yaml:2:1: a value is missing here");
 }
 

@@ -22,6 +22,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use meta_lava_ghost::console::Pace;
+use meta_lava_ghost::daemon::{self, LabBoard};
 
 use self::provision::DeviceSpec;
 use self::sweep::{Purpose, RUN};
@@ -104,6 +105,8 @@ pub struct BoardFile {
     pub text: String,
     /// TCP port of each serial console, on its worker.
     pub consoles: Vec<u16>,
+    /// Whether it is switched off only when its job ends.
+    pub off_is_the_end: bool,
 }
 
 /// What is in the lab: LAVA's side and the boards' side.
@@ -378,9 +381,12 @@ impl Stack {
         let boards = lab.boards_of(worker);
         let mut archive = Archive::new();
         let owner = Owner::default();
-        let list: Vec<_> =
-            boards.iter().map(|board| json!({ "name": board.name, "consoles": board.consoles })).collect();
-        let text = format!("{:#}\n", json!({ "boards": list, "pace": lab.pace }));
+        let list = boards.iter().map(|board| LabBoard {
+            name: board.name.clone(),
+            consoles: board.consoles.clone(),
+            off_is_the_end: board.off_is_the_end,
+        });
+        let text = format!("{:#}\n", json!(daemon::Lab { boards: list.collect(), pace: lab.pace }));
         archive.folder("boards", 0o755, owner)?;
         archive.file("lab.json", 0o644, owner, text.as_bytes())?;
         for board in boards {
@@ -939,6 +945,7 @@ mod tests {
                     name: name(number),
                     text: String::new(),
                     consoles: vec![20000 + u16::try_from(number).unwrap()],
+                    off_is_the_end: true,
                 })
                 .collect(),
         }
