@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write as _;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -72,6 +72,8 @@ struct Port {
     open: watch::Sender<Option<u64>>,
     /// How many timing marks were answered.
     marks: watch::Sender<u64>,
+    /// How many bytes were typed.
+    typed: AtomicU64,
     input: mpsc::Sender<Vec<u8>>,
     /// The least time for a character that is typed, in milliseconds.
     typing_ms: u64,
@@ -124,6 +126,7 @@ pub fn port(
         telnet: AtomicBool::new(false),
         open: watch::Sender::new(None),
         marks: watch::Sender::new(0),
+        typed: AtomicU64::new(0),
         input: input_in,
         typing_ms,
         power,
@@ -167,28 +170,45 @@ impl Socket {
     /// Waits until all has arrived that was typed into a telnet client before now.
     /// What LAVA types just before it switches power would else overtake, or be
     /// overtaken by, the power command: one goes through `telnet`, the other not.
-    /// RFC 860: a client answers the mark after what it was given before it.
+    ///
+    /// RFC 860: a client answers a mark after what it was given before it. But telnet takes one
+    /// line at a time from its terminal, and looks at the network in between, so a mark
+    /// only tells of one line. Marks are sent until nothing comes between the answers of two.
     pub async fn settle(&self) {
+        let settled = async {
+            let mut before = None;
+            loop {
+                if !self.mark_answered().await {
+                    return;
+                }
+                let typed = self.port.typed.load(Ordering::Relaxed);
+                if before.replace(typed) == Some(typed) {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(PATIENCE, settled).await.is_err() {
+            tracing::warn!(uart = self.port.uart, "a console's client does not answer timing marks");
+        }
+    }
+
+    /// Sends a timing mark and waits for the answer; whether there is a client that gave one.
+    async fn mark_answered(&self) -> bool {
         const DO_MARK: [u8; 3] = [op_command::IAC, op_command::DO, op_option::TM];
         let (mut marks, mut open) = (self.port.marks.subscribe(), self.port.open.subscribe());
         let seen = *marks.borrow_and_update();
-        let answered = async {
-            // Behind what the board prints, which waits itself for a client that does not read.
-            match self.port.writer.lock().await.as_mut() {
-                Some(writer) if self.port.telnet.load(Ordering::Relaxed) => {
-                    if writer.write_all(&DO_MARK).await.is_err() {
-                        return;
-                    }
+        // Behind what the board prints, which waits itself for a client that does not read.
+        match self.port.writer.lock().await.as_mut() {
+            Some(writer) if self.port.telnet.load(Ordering::Relaxed) => {
+                if writer.write_all(&DO_MARK).await.is_err() {
+                    return false;
                 }
-                _ => return,
             }
-            tokio::select! {
-                _ = marks.wait_for(|count| *count > seen) => {}
-                _ = open.wait_for(Option::is_none) => {}
-            }
-        };
-        if tokio::time::timeout(PATIENCE, answered).await.is_err() {
-            tracing::warn!(uart = self.port.uart, "a console's client does not answer timing marks");
+            _ => return false,
+        }
+        tokio::select! {
+            _ = marks.wait_for(|count| *count > seen) => true,
+            _ = open.wait_for(Option::is_none) => false,
         }
     }
 
@@ -306,6 +326,7 @@ impl Socket {
                 let detail = format!("a line came with less than {each} ms for each character");
                 self.port.ledger.violation("typed-too-fast", detail);
             }
+            self.port.typed.fetch_add(data.len() as u64, Ordering::Relaxed);
             if !data.is_empty() && self.port.input.try_send(data).is_err() {
                 self.port.ledger.violation("input-overrun", "typed faster than the board reads");
             }
@@ -822,7 +843,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_typed_before_a_mark_has_arrived_when_it_is_answered() {
+    async fn all_lines_that_were_typed_have_arrived_though_a_client_sends_one_for_each_mark() {
         let (_dir, ledger) = ledger();
         let (socket, mut console) = port(0, ledger, None, None, 0, PortPower::Outlives);
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -831,18 +852,25 @@ mod tests {
         let client = tokio::net::TcpStream::connect(address).await.unwrap();
         let (mut read, mut write) = client.into_split();
         socket.connected().await;
-        let answers = async move {
+        let answers = tokio::spawn(async move {
+            let mut lines = [&b"first\r"[..], b"second\r", b"third"].into_iter();
             let mut heard = Vec::new();
-            while !heard.ends_with(&[255, 253, 6]) {
-                heard.push(read.read_u8().await.unwrap());
+            while let Ok(byte) = read.read_u8().await {
+                heard.push(byte);
+                if heard.ends_with(&[255, 253, 6]) {
+                    for bytes in [lines.next().unwrap_or_default(), &[255, 251, 6]] {
+                        write.write_all(bytes).await.unwrap();
+                    }
+                }
             }
-            for bytes in [&b"typed"[..], &[255, 251, 6]] {
-                write.write_all(bytes).await.unwrap();
-            }
-            (read, write)
-        };
-        let (_open, ()) = tokio::join!(answers, socket.settle());
-        assert_eq!(console.recv().await, b"typed");
+        });
+        tokio::time::timeout(PATIENCE, socket.settle()).await.unwrap();
+        let mut typed = Vec::new();
+        while let Ok(chunk) = tokio::time::timeout(Duration::ZERO, console.recv()).await {
+            typed.extend(chunk);
+        }
+        assert_eq!(typed, b"first\rsecond\rthird");
+        answers.abort();
     }
 
     #[test]
