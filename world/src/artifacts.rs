@@ -292,7 +292,11 @@ impl Builder<'_> {
                 let bytes = device_tree(model, compatible).to_bytes()?;
                 Ok(Built { bytes, ..Built::default() })
             }
-            Artifact::Fit(fit) => Ok(Built { bytes: self.fit(fit)?, ..Built::default() }),
+            Artifact::Fit(fit) => {
+                let ramdisk = fit.ramdisk.as_deref().map(|path| self.part(path)).transpose()?;
+                let tree = ramdisk.and_then(|ramdisk| ramdisk.tree);
+                Ok(Built { bytes: self.fit(fit)?, tree, ..Built::default() })
+            }
             Artifact::Rootfs { pack, compress, login, uimage } => {
                 let name = if *login { "login" } else { "rootfs" };
                 if !self.trees.contains_key(name) {
@@ -327,13 +331,13 @@ impl Builder<'_> {
         Ok(Built { bytes, tree: Some(name), ..Built::default() }.unpacked(compress, content))
     }
 
-    /// The bytes of another artifact, which is no FIT image itself.
-    fn part(&mut self, path: &str) -> anyhow::Result<Vec<u8>> {
+    /// Another artifact, which is no FIT image itself.
+    fn part(&mut self, path: &str) -> anyhow::Result<Built> {
         let list = self.list;
         match list.artifacts.get(path) {
             None => bail!("no artifact {path}"),
             Some(Artifact::Fit(_)) => bail!("{path} is a fit image itself"),
-            Some(artifact) => Ok(self.build(path, artifact)?.bytes),
+            Some(artifact) => self.build(path, artifact),
         }
     }
 
@@ -351,7 +355,7 @@ impl Builder<'_> {
                 compression: "none".into(),
                 load: address,
                 entry: address,
-                data: self.part(path)?,
+                data: self.part(path)?.bytes,
                 hashes: Vec::new(),
             };
             image.add_hash("crc32")?;
@@ -497,9 +501,12 @@ mod tests {
         let (dir, manifest) = built();
         for (path, entry) in manifest.artifacts.iter().filter(|(_, entry)| entry.tree.is_some()) {
             let bytes = store(&dir, path);
-            let data = uimage::parse(&bytes).map_or(&*bytes, |image| image.data);
+            let fit = fit::parse(&bytes).ok();
+            let ramdisk = fit.iter().flat_map(|fit| &fit.images).find(|image| image.image_type == "ramdisk");
+            let whole = ramdisk.map_or(&*bytes, |image| image.data.as_slice());
+            let data = uimage::parse(whole).map_or(whole, |image| image.data);
             let archive = compress::decompress(data, MAX_KERNEL).unwrap();
-            let tree = if path.contains("cpio") {
+            let tree = if path.contains("cpio") || ramdisk.is_some() {
                 cpio::parse(&archive).unwrap()
             } else {
                 tar::read(&archive).unwrap()

@@ -37,7 +37,7 @@ pub struct Entry {
     /// What is inside of a compression or a header of U-Boot, when there is any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unpacked: Option<Content>,
-    /// What an archive unpacks to, see [`Manifest::trees`].
+    /// What an archive, or the ramdisk of a FIT image, unpacks to, see [`Manifest::trees`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tree: Option<String>,
 }

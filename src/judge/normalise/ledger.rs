@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use meta_lava_formats::tree::TreeEntry;
 use meta_lava_ghost::ledger::{Event, PowerAction, Protocol, Stage};
+use serde_json::Value;
 
 use super::Normaliser;
 use super::artifacts::Artifacts;
@@ -34,7 +35,8 @@ pub fn normalise(evidence: &Evidence, artifacts: &Artifacts, normaliser: Normali
                 trees.insert(source.as_str(), position);
             }
         }
-        let writer = Writer { artifacts, normaliser, blobs: &evidence.blobs, trees };
+        let definition = evidence.details.get("definition").and_then(Value::as_str).unwrap_or_default();
+        let writer = Writer { artifacts, normaliser, blobs: &evidence.blobs, trees, definition };
         rows.push(format!("board {}", writer.line(board)));
         if entries.is_empty() {
             rows.push("  nothing happened to it");
@@ -55,6 +57,8 @@ struct Writer<'a> {
     blobs: &'a BTreeMap<String, Vec<u8>>,
     /// What was unpacked, and when last.
     trees: BTreeMap<&'a str, usize>,
+    /// The job's, which names what LAVA was to serve.
+    definition: &'a str,
 }
 
 impl Writer<'_> {
@@ -178,22 +182,26 @@ impl Writer<'_> {
         };
         let starts =
             |entry: &TreeEntry| matches!(entry.path.as_str(), "init" | "sbin/init" | "bin/sh" | "usr/bin/sh");
-        let base = self
-            .artifacts
-            .trees()
+        // Several archives hold the same: the job tells which of them was served. Without one
+        // that it names, the first by name is meant.
+        let mut trees: Vec<_> = self.artifacts.trees().collect();
+        trees.sort_by_key(|(path, _)| (!names(self.definition, path), *path));
+        let base = trees
+            .iter()
             // A root file system can start something; modules may have more files, but can't.
-            .map(|(path, tree)| ((tree.iter().any(starts), same(tree)), path, tree))
+            .map(|(path, tree)| ((tree.iter().any(starts), same(tree)), *path, *tree))
             .filter(|((_, same), ..)| *same > 0)
-            // Of equally good ones the first by name.
-            .max_by(|(a, path, _), (b, other, _)| a.cmp(b).then_with(|| other.cmp(path)));
+            // Of equally good ones the first.
+            .rev()
+            .max_by_key(|(good, ..)| *good);
         let mut known: BTreeMap<&str, &TreeEntry> = BTreeMap::new();
-        let mut names = Vec::new();
+        let mut held = Vec::new();
         if let Some((_, path, tree)) = base {
             known.extend(tree.iter().map(|entry| (entry.path.as_str(), entry)));
-            names.push(format!("artifact {}", self.line(path)));
+            held.push(format!("artifact {}", self.line(path)));
         }
         // Whole archives that were unpacked over it: modules.
-        for (path, tree) in self.artifacts.trees() {
+        for (path, tree) in trees {
             let is_new = tree
                 .iter()
                 .any(|entry| entry.kind != "directory" && !known.contains_key(entry.path.as_str()));
@@ -205,10 +213,10 @@ impl Writer<'_> {
                 for entry in tree {
                     known.entry(entry.path.as_str()).or_insert(entry);
                 }
-                names.push(format!("artifact {}", self.line(path)));
+                held.push(format!("artifact {}", self.line(path)));
             }
         }
-        let what = if names.is_empty() { "nothing known".to_owned() } else { names.join(" + ") };
+        let what = if held.is_empty() { "nothing known".to_owned() } else { held.join(" + ") };
         add(format!("tree {} = {what}", self.line(root)));
         let paths: BTreeSet<&str> = known.keys().chain(found.keys()).copied().collect();
         for path in paths {
@@ -251,6 +259,14 @@ impl Writer<'_> {
             Err(_) => meta_lava_formats::sha256(blob),
         }
     }
+}
+
+/// Whether a job's definition has a URL that ends with `path`.
+fn names(definition: &str, path: &str) -> bool {
+    let is_longer = |rest: &str| rest.starts_with(|c: char| c.is_ascii_alphanumeric() || "._-/".contains(c));
+    definition
+        .match_indices(path)
+        .any(|(at, _)| definition[..at].ends_with('/') && !is_longer(&definition[at + path.len()..]))
 }
 
 /// The script `lava-group` lists the jobs by their ids taken as texts, in which 10 comes
@@ -343,6 +359,38 @@ pub mod tests {
         artifacts.add("rootfs.cpio.gz", "bb", Some(rootfs()));
         artifacts.add("modules.tar.gz", "cc", Some(modules()));
         artifacts
+    }
+
+    #[test]
+    fn of_archives_that_hold_the_same_the_one_is_named_that_the_job_asks_for() {
+        let mut artifacts = artifacts();
+        artifacts.add("nfs/rootfs.tar", "b1", Some(rootfs()));
+        artifacts.add("nfs/rootfs.tar.xz", "b2", Some(rootfs()));
+        artifacts.add("modules.tar.xz", "c1", Some(modules()));
+        let mut entries = rootfs();
+        entries.extend(modules());
+        let event = Event::Tree { root: "nfsroot".into(), source: "d1".into(), entries };
+        let tree = |definition: &str| {
+            let evidence = Evidence {
+                details: serde_json::json!({ "definition": definition }),
+                ledgers: [("bbb-01".to_owned(), vec![Entry { time_us: 0, event: event.clone() }])].into(),
+                ..Evidence::default()
+            };
+            let (masks, context) = (Masks::new(), Context::new(Some("12")));
+            let rows = normalise(&evidence, &artifacts, Normaliser { masks: &masks, context: &context });
+            rows.text().lines().nth(1).unwrap().trim().to_owned()
+        };
+        assert_eq!(
+            tree(
+                "nfsrootfs: {url: 'http://world/nfs/rootfs.tar.xz'}\nmodules: {url: http://world/modules.tar.xz}"
+            ),
+            "tree nfsroot = artifact nfs/rootfs.tar.xz + artifact modules.tar.xz"
+        );
+        assert_eq!(
+            tree("url: http://world/rootfs.cpio.gz"),
+            "tree nfsroot = artifact rootfs.cpio.gz + artifact modules.tar.gz"
+        );
+        assert_eq!(tree(""), "tree nfsroot = artifact nfs/rootfs.tar + artifact modules.tar.gz");
     }
 
     fn ledger(events: Vec<Event>, blobs: &[&[u8]]) -> String {
