@@ -229,12 +229,31 @@ impl Engine {
         Ok(objects)
     }
 
-    /// Removes one thing, running or not; that it is already gone is no error.
+    /// Removes one thing, running or not; that it is already gone is no error. What the engine is
+    /// removing already, or keeps for a container that it is removing, is waited for: two runs
+    /// may find what a third one left.
     ///
     /// # Errors
     /// [`Error::Infrastructure`] when the engine refuses.
     pub async fn remove(&self, object: &Object) -> Result<()> {
-        let removed = match object.kind {
+        /// How long another one's removal of a container may take.
+        const ANOTHER: Duration = Duration::from_secs(10);
+        let deadline = tokio::time::Instant::now() + ANOTHER;
+        // The engine tells of no removal that is under way: all there is is to ask again.
+        let mut tick = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            tick.tick().await;
+            match self.try_to_remove(object).await {
+                Ok(()) => return Ok(()),
+                Err(error) if is_missing(&error) => return Ok(()),
+                Err(error) if is_being_removed(&error) && tokio::time::Instant::now() < deadline => {}
+                Err(error) => return Err(fault(&format!("remove {} {}", object.kind, object.name), &error)),
+            }
+        }
+    }
+
+    async fn try_to_remove(&self, object: &Object) -> std::result::Result<(), bollard::errors::Error> {
+        match object.kind {
             Kind::Container => {
                 let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
                 self.docker.remove_container(&object.id, Some(options)).await
@@ -248,17 +267,6 @@ impl Engine {
                 let options = RemoveImageOptionsBuilder::default().build();
                 self.docker.remove_image(&object.id, Some(options), None).await.map(|_| ())
             }
-        };
-        match removed {
-            Ok(()) => Ok(()),
-            Err(error) if is_missing(&error) => Ok(()),
-            // Another process removes it at this moment.
-            Err(bollard::errors::Error::DockerResponseServerError { status_code: 409, message })
-                if message.contains("already in progress") =>
-            {
-                Ok(())
-            }
-            Err(error) => Err(fault(&format!("remove {} {}", object.kind, object.name), &error)),
         }
     }
 
@@ -428,6 +436,19 @@ pub fn tail(text: &str, count: usize) -> String {
     last.iter().map(|line| printable(line.trim_end())).collect::<Vec<_>>().join("\n")
 }
 
+/// Whether the engine refused a removal for one that is under way (moby's `daemon/delete.go`), or
+/// for a container that still holds on to the thing (`libnetwork/network.go`, `volume/service`).
+fn is_being_removed(error: &bollard::errors::Error) -> bool {
+    let bollard::errors::Error::DockerResponseServerError { status_code, message } = error else {
+        return false;
+    };
+    match status_code {
+        409 => message.contains("already in progress") || message.contains("volume is in use"),
+        403 => message.contains("has active endpoints"),
+        _ => false,
+    }
+}
+
 /// Says [`Error::Infrastructure`] for several failures at once.
 ///
 /// # Errors
@@ -441,6 +462,21 @@ pub fn all(results: impl IntoIterator<Item = Result<()>>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_another_one_is_removing_is_asked_for_again_and_what_is_refused_is_not() {
+        let refused = |status_code, message: &str| {
+            is_being_removed(&bollard::errors::Error::DockerResponseServerError {
+                status_code,
+                message: message.into(),
+            })
+        };
+        assert!(refused(409, "removal of container 1a is already in progress"));
+        assert!(refused(409, "remove v: volume is in use - [1a]"));
+        assert!(refused(403, "error while removing network: network n has active endpoints (name:\"s\")"));
+        assert!(!refused(403, "authorization denied by plugin"));
+        assert!(!refused(500, "removal of container 1a is already in progress"));
+    }
 
     #[test]
     fn a_tail_is_the_last_lines_that_say_something() {
