@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{NaiveTime, TimeDelta};
 use meta_lava_ghost::ledger::Entry;
+use serde_json::Value;
 
 use crate::jobs::announced::Announced;
 use crate::lava::log::Log;
@@ -13,16 +15,16 @@ pub struct Evidence {
     /// LAVA's job id, `None` when LAVA refused the job.
     pub job: Option<String>,
     /// `GET jobs/ID/` as JSON.
-    pub details: serde_json::Value,
+    pub details: Value,
     /// `GET jobs/ID/logs/`: LAVA's log.
     pub log: Log,
     /// `GET /scheduler/job/ID/description`: the pipeline that LAVA made of the job, YAML
     /// as it was sent; empty where LAVA has none.
     pub pipeline: Vec<u8>,
     /// `GET jobs/ID/suites/` and `jobs/ID/tests/`: suite name to tests, JSON as it was sent.
-    pub suites: Vec<(String, Vec<serde_json::Value>)>,
+    pub suites: Vec<(String, Vec<Value>)>,
     /// `GET jobs/ID/metadata/`.
-    pub metadata: serde_json::Value,
+    pub metadata: Value,
     /// What lava-worker's own log says of the job, a line each; asked for only where LAVA has
     /// no log of it.
     pub worker: Vec<String>,
@@ -34,4 +36,57 @@ pub struct Evidence {
     pub blobs: BTreeMap<String, Vec<u8>>,
     /// Board name to what its first serial port printed, for humans.
     pub consoles: BTreeMap<String, Vec<u8>>,
+}
+
+/// A `lava-run` imports for longer before it does anything.
+const BEGINS: TimeDelta = TimeDelta::milliseconds(300);
+
+impl Evidence {
+    /// Whether LAVA's worker took the job for ended as it began (docs/findings.md): LAVA has
+    /// neither a log nor a comment of it, and by lava-worker's own log it was over before it can
+    /// have begun.
+    #[must_use]
+    pub fn was_lost(&self) -> bool {
+        let detail = |key: &str| self.details.get(key).and_then(Value::as_str).unwrap_or_default();
+        let time = |message: &str| {
+            let line = self.worker.iter().find(|line| line.ends_with(message))?;
+            NaiveTime::parse_from_str(line.split_ascii_whitespace().next()?, "%H:%M:%S,%3f").ok()
+        };
+        let took = || Some(time(" running -> finished")? - time(" Starting job")?);
+        self.log.lines().is_empty()
+            && detail("health") == "Incomplete"
+            && detail("failure_comment").is_empty()
+            && took().is_some_and(|took| took >= TimeDelta::zero() && took < BEGINS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_job_was_lost_if_it_was_over_before_it_can_have_begun() {
+        let lost = Evidence {
+            details: json!({ "health": "Incomplete", "failure_comment": null }),
+            worker: vec![
+                "05:03:14,393 server => START".into(),
+                "05:03:14,414 Starting job".into(),
+                "05:03:14,442 running -> finished".into(),
+            ],
+            ..Evidence::default()
+        };
+        assert!(lost.was_lost());
+        let but = |change: &dyn Fn(&mut Evidence)| {
+            let mut evidence = lost.clone();
+            change(&mut evidence);
+            evidence.was_lost()
+        };
+        assert!(!but(&|e| e.details["failure_comment"] = "lava-run crashed".into()));
+        assert!(!but(&|e| e.details["health"] = "Complete".into()));
+        assert!(!but(&|e| e.worker[2] = "05:03:15,442 running -> finished".into()));
+        assert!(!but(&|e| e.worker.truncate(2)));
+        assert!(!but(&|e| e.log = b"- {dt: 2026-11-26T05:03:15, lvl: info, msg: x}\n".to_vec().into()));
+    }
 }
