@@ -66,9 +66,11 @@ fn echoed_once(console: &str) -> Vec<&str> {
     for line in console.lines().map(|line| line.trim_end_matches('\r')).filter(|line| !line.trim().is_empty())
     {
         let ends = ["# ", "> ", "$ "].iter().filter_map(|end| line.rfind(end).map(|at| at + end.len())).max();
-        let (prompt, typed) = line.split_at(ends.unwrap_or(0));
         let mut line = line;
-        if typed.len() >= ECHO {
+        // A line without a prompt is nobody's echo: a board may print it twice.
+        if let Some((prompt, typed)) = ends.map(|end| line.split_at(end))
+            && typed.len() >= ECHO
+        {
             if prompt.starts_with(typed) {
                 line = &line[typed.len()..];
             }
@@ -318,6 +320,8 @@ mod tests {
         assert_eq!(echoed_once("boot\r\nrun it/ # run it\r\n\r\ndone"), once);
         assert_eq!(echoed_once("boot\r\nrun it\r\n/ # run it\r\ndone"), once);
         assert_eq!(echoed_once("/ # run it\r\nrun it"), ["/ # run it", "run it"]);
+        let twice = ["Model: Rock64", "Model: Rock64"];
+        assert_eq!(echoed_once("Model: Rock64\r\nModel: Rock64"), twice, "what nobody typed");
     }
 
     #[test]
