@@ -239,12 +239,13 @@ fn broken_job(evidence: &Evidence) -> Option<String> {
     }
     if evidence.log.lines().is_empty() {
         let comment = evidence.details.get("failure_comment").and_then(Value::as_str).unwrap_or_default();
-        let mut reason = format!("job {job} has no log: it never ran. {}", printable(comment));
+        let comment = printable(comment).trim_end().to_owned();
+        let mut reason = vec![format!("job {job} has no log: it never ran."), comment];
         if !evidence.worker.is_empty() {
-            reason.truncate(reason.trim_end().len());
-            reason.push_str(&format!(" lava-worker's log says: {}", evidence.worker.join("; ")));
+            reason.push(format!("lava-worker's log says: {}", evidence.worker.join("; ")));
         }
-        return Some(reason.trim_end().to_owned());
+        reason.retain(|sentence| !sentence.is_empty());
+        return Some(reason.join(" "));
     }
     let why = evidence.announced.gap.as_ref()?;
     Some(format!("LAVA's event stream broke off while job {job} ran: {}", printable(why)))

@@ -38,6 +38,23 @@ pub struct Ready {
     pub worker: Worker,
 }
 
+impl Ready {
+    /// Makes its boards, and its devices in LAVA, such as if they had run nothing yet: LAVA doubts
+    /// a device after some failures.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when LAVA or a worker is gone.
+    pub async fn renew(&self, stack: &Stack) -> Result<()> {
+        for device in &self.rendered.devices {
+            stack.api().set_good(&device.hostname).await?;
+        }
+        for board in &self.rendered.boards {
+            self.worker.collector.renew(&board.name).await?;
+        }
+        Ok(())
+    }
+}
+
 /// Makes `scenarios` ready to run on a stack that has their boards.
 ///
 /// # Errors
@@ -238,17 +255,6 @@ impl One {
         Ok((found, end))
     }
 
-    /// Makes the boards and LAVA's devices as they were before a job that never ran.
-    async fn anew(&self) -> Result<()> {
-        for device in &self.ready.rendered.devices {
-            self.stack.api().set_good(&device.hostname).await?;
-        }
-        for board in &self.ready.rendered.boards {
-            self.ready.worker.collector.renew(&board.name).await?;
-        }
-        Ok(())
-    }
-
     async fn job(&self, begun: Instant, submitted: &mut Vec<String>) -> Result<Outcome> {
         let scenario = &self.ready.scenario;
         let (mut found, mut end) = self.attempt(submitted).await?;
@@ -259,7 +265,7 @@ impl One {
                  (docs/findings.md); the scenario is run once more",
                 scenario.name
             )));
-            self.stack.guard(self.anew()).await?;
+            self.stack.guard(self.ready.renew(&self.stack)).await?;
             submitted.clear();
             (found, end) = self.attempt(submitted).await?;
         }

@@ -176,14 +176,7 @@ impl Scheduler {
             for device in self.devices.iter().filter(|d| hostnames.contains(d.hostname.as_str())) {
                 self.overlay.tell(device, trial.sabotage.as_deref()).await?;
             }
-            // LAVA doubts a device after some failures.
-            for hostname in &hostnames {
-                self.stack.api().set_good(hostname).await?;
-            }
-            for board in &ready.rendered.boards {
-                ready.worker.collector.renew(&board.name).await?;
-            }
-            Ok(())
+            ready.renew(&self.stack).await
         };
         self.interrupt.or(self.stack.guard(lay)).await?;
         let report = self.report.join(trial.folder());

@@ -485,6 +485,13 @@ impl Stack {
         log_end(&String::from_utf8_lossy(&log), 10)
     }
 
+    /// The lines of a daemon's log file that have `text`, found by grep with these options.
+    async fn said_of(&self, container: &str, options: &[&str], text: &str, file: &str) -> Result<String> {
+        let command = [&["grep", "-F", "-h"][..], options, &["--", text, file]].concat();
+        let found = self.engine.exec(container, &command, None).await?;
+        Ok(String::from_utf8_lossy(&found.stdout).into_owned())
+    }
+
     /// All devices are as they were meant to be: idle and good.
     async fn check_devices(&self, specs: &[DeviceSpec]) -> Result<()> {
         let found = self.api.devices().await?;
@@ -550,11 +557,8 @@ impl Stack {
     /// it has no template of the device's type.
     pub async fn why_unfit(&self, device: &str, device_type: &str) -> String {
         let Ok(server) = self.server_container() else { return String::new() };
-        let search = ["grep", "-F", "-w", "-h", "--", device, SCHEDULER_LOG];
-        let said = match self.engine.exec(server, &search, None).await {
-            Ok(output) => scheduler_words(&String::from_utf8_lossy(&output.stdout)),
-            Err(error) => vec![error.brief()],
-        };
+        let said = self.said_of(server, &["-w"], device, SCHEDULER_LOG).await;
+        let said = said.map_or_else(|error| vec![error.brief()], |log| scheduler_words(&log));
         let known = templates::in_container(&self.engine, server).await.unwrap_or_default();
         let missing = if known.is_empty() { None } else { templates::missing(device_type, &known) };
         said.into_iter().chain(missing).collect::<Vec<_>>().join("; ")
@@ -564,11 +568,8 @@ impl Stack {
     /// nothing else tells what became of it.
     pub async fn worker_words(&self, worker: &str, job: &str) -> Vec<String> {
         let Ok(container) = self.worker_container(worker) else { return Vec::new() };
-        let search = ["grep", "-F", "-h", "--", &format!("[{job}] "), WORKER_LOG];
-        match self.engine.exec(container, &search, None).await {
-            Ok(output) => worker_words(&String::from_utf8_lossy(&output.stdout), job),
-            Err(error) => vec![error.brief()],
-        }
+        let said = self.said_of(container, &[], &format!("[{job}] "), WORKER_LOG).await;
+        said.map_or_else(|error| vec![error.brief()], |log| worker_words(&log, job))
     }
 
     /// LAVA's REST API, as administrator.

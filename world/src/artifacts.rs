@@ -292,11 +292,7 @@ impl Builder<'_> {
                 let bytes = device_tree(model, compatible).to_bytes()?;
                 Ok(Built { bytes, ..Built::default() })
             }
-            Artifact::Fit(fit) => {
-                let ramdisk = fit.ramdisk.as_deref().map(|path| self.part(path)).transpose()?;
-                let tree = ramdisk.and_then(|ramdisk| ramdisk.tree);
-                Ok(Built { bytes: self.fit(fit)?, tree, ..Built::default() })
-            }
+            Artifact::Fit(fit) => self.fit(fit),
             Artifact::Rootfs { pack, compress, login, uimage } => {
                 let name = if *login { "login" } else { "rootfs" };
                 if !self.trees.contains_key(name) {
@@ -341,11 +337,15 @@ impl Builder<'_> {
         }
     }
 
-    fn fit(&mut self, parts: &Fit) -> anyhow::Result<Vec<u8>> {
+    fn fit(&mut self, parts: &Fit) -> anyhow::Result<Built> {
         let mut images = Vec::new();
+        // The ramdisk's: nothing else in it has one.
+        let mut tree = None;
         let mut add = |path: Option<&str>, image_type: &str, name: &str| -> anyhow::Result<Option<String>> {
             let Some(path) = path else { return Ok(None) };
             let address = (image_type == "kernel").then_some(parts.load.into());
+            let part = self.part(path)?;
+            tree = tree.or(part.tree);
             let mut image = fit::Image {
                 name: name.into(),
                 description: path.into(),
@@ -355,7 +355,7 @@ impl Builder<'_> {
                 compression: "none".into(),
                 load: address,
                 entry: address,
-                data: self.part(path)?.bytes,
+                data: part.bytes,
                 hashes: Vec::new(),
             };
             image.add_hash("crc32")?;
@@ -378,7 +378,7 @@ impl Builder<'_> {
             default: Some(configuration.name.clone()),
             configurations: vec![configuration],
         };
-        Ok(fit.to_bytes()?)
+        Ok(Built { bytes: fit.to_bytes()?, tree, ..Built::default() })
     }
 }
 

@@ -26,6 +26,9 @@ const DIGITS: usize = 16;
 /// The ledgers as lines that are equal from run to run.
 #[must_use]
 pub fn normalise(evidence: &Evidence, artifacts: &Artifacts, normaliser: Normaliser<'_>) -> Rows {
+    let definition = evidence.details.get("definition").and_then(Value::as_str).unwrap_or_default();
+    let mut archives: Vec<_> = artifacts.trees().collect();
+    archives.sort_by_key(|(path, _)| (!asks_for(definition, path), *path));
     let mut rows = Rows::default();
     for (board, entries) in &evidence.ledgers {
         // Of equal ones the last.
@@ -35,8 +38,7 @@ pub fn normalise(evidence: &Evidence, artifacts: &Artifacts, normaliser: Normali
                 trees.insert(source.as_str(), position);
             }
         }
-        let definition = evidence.details.get("definition").and_then(Value::as_str).unwrap_or_default();
-        let writer = Writer { artifacts, normaliser, blobs: &evidence.blobs, trees, definition };
+        let writer = Writer { artifacts, archives: &archives, normaliser, blobs: &evidence.blobs, trees };
         rows.push(format!("board {}", writer.line(board)));
         if entries.is_empty() {
             rows.push("  nothing happened to it");
@@ -53,12 +55,13 @@ pub fn normalise(evidence: &Evidence, artifacts: &Artifacts, normaliser: Normali
 
 struct Writer<'a> {
     artifacts: &'a Artifacts,
+    /// What archives hold, by path. Several hold the same: first come those that the job asks
+    /// for, since they were served; then by name.
+    archives: &'a [(&'a str, &'a [TreeEntry])],
     normaliser: Normaliser<'a>,
     blobs: &'a BTreeMap<String, Vec<u8>>,
     /// What was unpacked, and when last.
     trees: BTreeMap<&'a str, usize>,
-    /// The job's, which names what LAVA was to serve.
-    definition: &'a str,
 }
 
 impl Writer<'_> {
@@ -182,11 +185,8 @@ impl Writer<'_> {
         };
         let starts =
             |entry: &TreeEntry| matches!(entry.path.as_str(), "init" | "sbin/init" | "bin/sh" | "usr/bin/sh");
-        // Several archives hold the same: the job tells which of them was served. Without one
-        // that it names, the first by name is meant.
-        let mut trees: Vec<_> = self.artifacts.trees().collect();
-        trees.sort_by_key(|(path, _)| (!names(self.definition, path), *path));
-        let base = trees
+        let base = self
+            .archives
             .iter()
             // A root file system can start something; modules may have more files, but can't.
             .map(|(path, tree)| ((tree.iter().any(starts), same(tree)), *path, *tree))
@@ -195,13 +195,13 @@ impl Writer<'_> {
             .rev()
             .max_by_key(|(good, ..)| *good);
         let mut known: BTreeMap<&str, &TreeEntry> = BTreeMap::new();
-        let mut held = Vec::new();
+        let mut names = Vec::new();
         if let Some((_, path, tree)) = base {
             known.extend(tree.iter().map(|entry| (entry.path.as_str(), entry)));
-            held.push(format!("artifact {}", self.line(path)));
+            names.push(format!("artifact {}", self.line(path)));
         }
         // Whole archives that were unpacked over it: modules.
-        for (path, tree) in trees {
+        for &(path, tree) in self.archives {
             let is_new = tree
                 .iter()
                 .any(|entry| entry.kind != "directory" && !known.contains_key(entry.path.as_str()));
@@ -213,10 +213,10 @@ impl Writer<'_> {
                 for entry in tree {
                     known.entry(entry.path.as_str()).or_insert(entry);
                 }
-                held.push(format!("artifact {}", self.line(path)));
+                names.push(format!("artifact {}", self.line(path)));
             }
         }
-        let what = if held.is_empty() { "nothing known".to_owned() } else { held.join(" + ") };
+        let what = if names.is_empty() { "nothing known".to_owned() } else { names.join(" + ") };
         add(format!("tree {} = {what}", self.line(root)));
         let paths: BTreeSet<&str> = known.keys().chain(found.keys()).copied().collect();
         for path in paths {
@@ -262,7 +262,7 @@ impl Writer<'_> {
 }
 
 /// Whether a job's definition has a URL that ends with `path`.
-fn names(definition: &str, path: &str) -> bool {
+fn asks_for(definition: &str, path: &str) -> bool {
     let is_longer = |rest: &str| rest.starts_with(|c: char| c.is_ascii_alphanumeric() || "._-/".contains(c));
     definition
         .match_indices(path)
