@@ -52,6 +52,8 @@ enum Command {
     Show(commands::show::Args),
     /// Break LAVA on purpose, and show that it is noticed
     SelfTest(commands::self_test::Args),
+    /// Print a defect of LAVA's as an issue, ready to paste into its tracker
+    Report(commands::report::Args),
     /// Start a stack to poke at
     Up(commands::up::Args),
     /// Take it down
@@ -147,6 +149,7 @@ fn run(command: Command) -> Result<Exit> {
             Command::Check(args) => commands::check::run(args).await,
             Command::Show(args) => commands::show::run(args).await,
             Command::SelfTest(args) => commands::self_test::run(args).await,
+            Command::Report(args) => commands::report::run(args).await,
             Command::Up(args) => commands::up::run(args).await,
             Command::Down(args) => commands::down::run(args).await,
             Command::Doctor(args) => commands::doctor::run(args).await,

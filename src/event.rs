@@ -39,6 +39,8 @@ pub enum Verdict {
     Error,
     /// The job did not end in time.
     Timeout,
+    /// LAVA no longer does what it is known to do wrong.
+    Fixed,
     /// Nothing is expected yet.
     New,
     /// Left out on purpose.
@@ -49,8 +51,16 @@ pub enum Verdict {
 
 impl Verdict {
     /// All of them, in the order of a summary.
-    pub const ALL: [Self; 7] =
-        [Self::Pass, Self::Differs, Self::Timeout, Self::Error, Self::New, Self::Skipped, Self::NotRun];
+    pub const ALL: [Self; 8] = [
+        Self::Pass,
+        Self::Differs,
+        Self::Timeout,
+        Self::Error,
+        Self::Fixed,
+        Self::New,
+        Self::Skipped,
+        Self::NotRun,
+    ];
 
     /// Its name in reports.
     #[must_use]
@@ -60,6 +70,7 @@ impl Verdict {
             Self::Differs => "differs",
             Self::Error => "error",
             Self::Timeout => "timeout",
+            Self::Fixed => "fixed",
             Self::New => "new",
             Self::Skipped => "skipped",
             Self::NotRun => "not-run",
@@ -72,8 +83,14 @@ impl Verdict {
         match self {
             Self::Differs | Self::Timeout | Self::Error => true,
             Self::New => strict,
-            Self::Pass | Self::Skipped | Self::NotRun => false,
+            Self::Pass | Self::Fixed | Self::Skipped | Self::NotRun => false,
         }
+    }
+
+    /// Whether it is as it should be, so that it need not be run once more.
+    #[must_use]
+    pub fn is_good(self) -> bool {
+        matches!(self, Self::Pass | Self::Fixed | Self::Skipped)
     }
 }
 
@@ -89,6 +106,44 @@ pub struct Difference {
     pub expected: Option<String>,
     /// The line found; `None` where what was found ended.
     pub found: Option<String>,
+}
+
+/// A defect of LAVA's that a scenario names; for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// What LAVA does wrong.
+    pub about: String,
+    /// The issue in LAVA's tracker, where there is one.
+    pub upstream: Option<String>,
+    /// The series that are said to have it.
+    pub series: String,
+    /// Whether it is gone: LAVA does right now.
+    pub gone: bool,
+    /// The file that names it.
+    pub file: PathBuf,
+    /// The series that would be left if that of this LAVA were none of them, where there is any.
+    pub rest: Option<String>,
+}
+
+impl Known {
+    /// What stands before it where it is told.
+    #[must_use]
+    pub fn headline(&self) -> &'static str {
+        if self.gone { "no longer a defect of this LAVA" } else { "known defect of LAVA" }
+    }
+
+    /// What to do about one that is gone.
+    #[must_use]
+    pub fn advice(&self) -> String {
+        let file = printable(&self.file.display().to_string());
+        match &self.rest {
+            Some(rest) => {
+                let rest = printable(rest);
+                format!("narrow the `series` of the defect to \"{rest}\" in {file}, or remove it there")
+            }
+            None => format!("remove the defect from {file}"),
+        }
+    }
 }
 
 /// What a change comes to, wherever it shows.
@@ -248,6 +303,8 @@ pub struct Outcome {
     pub ends_otherwise: bool,
     /// All differences, by cause: the first of each stands in the order of the texts.
     pub deviations: Vec<Deviation>,
+    /// What LAVA is known to do wrong here, and what of that it no longer does.
+    pub defects: Vec<Known>,
     /// What the board showed at the first difference, or last.
     pub console: Moment,
     /// When what was done, for people.
@@ -267,6 +324,7 @@ impl Outcome {
             ended: Vec::new(),
             ends_otherwise: false,
             deviations: Vec::new(),
+            defects: Vec::new(),
             console: Moment::default(),
             timeline: Vec::new(),
             seconds,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::event::{Event, Lane, Outcome, Phase, Verdict};
+use crate::event::{Event, Lane, Outcome, Phase};
 
 /// The steps of a job, in order: LAVA's, and the harness's own.
 pub const STEPS: [&str; 9] =
@@ -68,7 +68,7 @@ impl Record {
                 self.jobs.insert(scenario.clone(), job);
             }
             Event::Finished { scenario, outcome } => {
-                self.red += usize::from(!matches!(outcome.verdict, Verdict::Pass | Verdict::Skipped));
+                self.red += usize::from(!outcome.verdict.is_good());
                 if let Some(job) = self.jobs.get_mut(scenario) {
                     job.finished.get_or_insert_with(|| (Instant::now(), outcome.clone()));
                 }
@@ -173,7 +173,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::event::Span;
+    use crate::event::{Span, Verdict};
 
     fn job(submitted: Instant, from: u64, to: u64, deploy: f64) -> Job {
         let mut outcome = Outcome::without_evidence(Verdict::Pass, String::new(), 0.0);

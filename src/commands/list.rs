@@ -11,7 +11,7 @@ use crate::exit_code::Exit;
 use crate::lava::series::Range;
 use crate::root::root;
 use crate::scenario::filter::FilterArgs;
-use crate::scenario::{Matrix, Role, Scenario};
+use crate::scenario::{Defect, Matrix, Role, Scenario};
 use crate::stack::docker::Engine;
 use crate::stack::images::LavaArgs;
 use crate::stack::templates;
@@ -64,7 +64,22 @@ struct Listed<'a> {
     /// Of which LAVAs; of all where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     skip_series: Option<Range>,
+    defects: Vec<ListedDefect<'a>>,
     timeout: u64,
+}
+
+/// What LAVA is known to do wrong, in `--format json`.
+#[derive(Debug, Serialize)]
+struct ListedDefect<'a> {
+    series: Range,
+    about: &'a str,
+    upstream: Option<&'a str>,
+}
+
+impl<'a> From<&'a Defect> for ListedDefect<'a> {
+    fn from(defect: &'a Defect) -> Self {
+        Self { series: defect.series, about: &defect.about, upstream: defect.upstream.as_deref() }
+    }
 }
 
 /// A role in `--format json`.
@@ -102,6 +117,7 @@ impl<'a> From<&'a Scenario> for Listed<'a> {
             tags: &scenario.tags,
             skip: scenario.skip.as_ref().map(|skip| skip.reason.as_str()),
             skip_series: scenario.skip.as_ref().and_then(|skip| skip.series),
+            defects: scenario.defects.iter().map(ListedDefect::from).collect(),
             timeout: scenario.timeout.as_secs(),
         }
     }
@@ -194,6 +210,8 @@ fn table(chosen: &[&Scenario]) -> String {
                 None => format!("skipped: {}", skip.reason),
                 Some(series) => format!("skipped on {series}: {}", skip.reason),
             }));
+            let defects = scenario.defects.iter();
+            notes.extend(defects.map(|defect| format!("defect on {}: {}", defect.series, defect.about)));
             [
                 scenario.id(),
                 scenario.device_types().join(", "),
@@ -221,6 +239,10 @@ fn table(chosen: &[&Scenario]) -> String {
     text.push_str(&format!("{} scenario{}", rows.len(), if rows.len() == 1 { "" } else { "s" }));
     if skipped > 0 {
         text.push_str(&format!(", {skipped} of them skipped"));
+    }
+    let defects: usize = chosen.iter().map(|scenario| scenario.defects.len()).sum();
+    if defects > 0 {
+        text.push_str(&format!(", {defects} known defect{} of LAVA", if defects == 1 { "" } else { "s" }));
     }
     text.push('\n');
     text

@@ -109,7 +109,7 @@ mod tests {
     }
 
     fn two_parts(folder: &Path) -> Args {
-        let parts = vec![part(folder, 0..3), part(folder, 3..7)];
+        let parts = vec![part(folder, 0..3), part(folder, 3..9)];
         Args { parts, report: Some(folder.join("all")), quiet: true }
     }
 
@@ -125,7 +125,7 @@ mod tests {
             let log = all.join("scenarios/health-checks").join(name).join("raw/log.yaml");
             assert_eq!(fs::read_to_string(log).unwrap(), name);
         }
-        assert_eq!(RunFile::read(&all).unwrap().scenarios.len(), 7);
+        assert_eq!(RunFile::read(&all).unwrap().scenarios.len(), 9);
     }
 
     #[tokio::test]

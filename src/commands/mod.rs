@@ -10,6 +10,7 @@ pub mod down;
 pub mod list;
 pub mod man;
 pub mod merge;
+pub mod report;
 pub mod rerun;
 pub mod review;
 pub mod run;
@@ -19,16 +20,29 @@ pub mod up;
 
 use std::path::Path;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 pub(crate) use crate::print::out as print;
 use crate::root::root;
-use crate::scenario::Matrix;
+use crate::scenario::filter::FilterArgs;
+use crate::scenario::{Matrix, Scenario};
 use crate::stack::docker::Engine;
 use crate::stack::images::{self, Lava};
 
 /// All scenarios.
 pub(crate) fn matrix() -> Result<Matrix> {
     Matrix::load(&root()?)
+}
+
+/// The one scenario that is called `name`, or that a glob means.
+fn one<'m>(matrix: &'m Matrix, name: &str) -> Result<&'m Scenario> {
+    let chosen = FilterArgs { names: vec![name.to_owned()], ..FilterArgs::default() }.select(matrix)?;
+    match chosen.as_slice() {
+        [one] => Ok(one),
+        more => {
+            let names: Vec<&str> = more.iter().map(|scenario| scenario.name.as_str()).collect();
+            Err(Error::Usage(format!("{name:?} is more than one scenario: {}", names.join(", "))))
+        }
+    }
 }
 
 /// The image of `lava`'s server, built if need be; who waits is told.

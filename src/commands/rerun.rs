@@ -73,7 +73,7 @@ fn last(reports: &Path) -> Result<PathBuf> {
 
 /// What was skipped is left out on purpose, and stays so.
 fn is_outstanding(verdict: Verdict) -> bool {
-    !matches!(verdict, Verdict::Pass | Verdict::Skipped)
+    !verdict.is_good()
 }
 
 /// What a report leaves to be run: what did not pass in it, and what of earlier runs had no turn.

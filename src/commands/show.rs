@@ -5,13 +5,12 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 
-use crate::commands::{matrix, print, server_image};
+use crate::commands::{matrix, one, print, server_image};
 use crate::error::{Error, Result};
 use crate::exit_code::Exit;
 use crate::judge::snapshot::{Expected, File, Id, Kind, Store};
 use crate::lava::series::Series;
 use crate::root::root;
-use crate::scenario::filter::FilterArgs;
 use crate::scenario::{Matrix, Rendered, Scenario};
 use crate::stack::docker::Engine;
 use crate::stack::images::{Lava, LavaArgs, Which};
@@ -58,7 +57,7 @@ enum Part {
 
 /// A LAVA, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Of {
+pub(super) enum Of {
     Series(Series),
     Lava(Which),
 }
@@ -86,7 +85,7 @@ impl Of {
         }
     }
 
-    async fn series(self, root: &Path) -> Result<Series> {
+    pub(super) async fn series(self, root: &Path) -> Result<Series> {
         match self {
             Self::Series(series) => Ok(series),
             Self::Lava(which) => {
@@ -105,11 +104,7 @@ impl Of {
 /// [`Error::NoMatch`] for an unknown name, [`Error::Usage`] when it can't be rendered.
 pub async fn run(args: Args) -> Result<Exit> {
     let matrix = matrix()?;
-    let chosen = FilterArgs { names: vec![args.name.clone()], ..FilterArgs::default() }.select(&matrix)?;
-    let [scenario] = chosen.as_slice() else {
-        let names: Vec<&str> = chosen.iter().map(|scenario| scenario.name.as_str()).collect();
-        return Err(Error::Usage(format!("{:?} is more than one scenario: {}", args.name, names.join(", "))));
-    };
+    let scenario = one(&matrix, &args.name)?;
     let only = match args.part {
         Part::Results => Some(Kind::Results),
         Part::Ledger => Some(Kind::Ledger),

@@ -3,7 +3,7 @@
 //! Read from the text of the results: of what is expected or pending there is nothing else.
 
 use crate::lava::series::Series;
-use crate::scenario::{Ends, Scenario};
+use crate::scenario::{Defect, Ends, Scenario};
 
 /// What of a scenario's results a person should not overlook.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,6 +14,29 @@ pub struct Meant {
     pub otherwise: Option<String>,
     /// Test cases that fail and are not made to.
     pub failing: Vec<String>,
+    /// What is to be said of the defects that its scenario names.
+    pub defects: Vec<String>,
+}
+
+/// A test case in a text of results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Case<'t> {
+    /// The job's part of the text, as its headline has it; empty where there is only one.
+    pub part: &'t str,
+    /// Its suite.
+    pub suite: &'t str,
+    /// Its name, with that of its set in front.
+    pub name: &'t str,
+    /// `pass`, `fail`, `skip` or `unknown`.
+    pub result: &'t str,
+}
+
+impl Case<'_> {
+    /// Whether a scenario's `fails` mean it by `name`: as it is, or by what stands behind the last `/`.
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
+        name == self.name || name == self.name.rsplit('/').next().unwrap_or(self.name)
+    }
 }
 
 /// What a text of results says of how its jobs ended.
@@ -23,15 +46,13 @@ struct Told {
     ends: Option<Ends>,
     /// How, and why, of the first job that did not complete.
     words: Option<String>,
-    /// Suite and name of each test case that failed.
-    failing: Vec<(String, String)>,
 }
 
-/// What is to be seen in `results` of `scenario` with a LAVA of `series`.
+/// What is to be seen in `results` of `scenario` with a LAVA of `series` that has these `defects`.
 #[must_use]
-pub fn meant(scenario: &Scenario, series: Series, results: &str) -> Meant {
+pub fn meant(scenario: &Scenario, series: Series, defects: &[&Defect], results: &str) -> Meant {
     let told = told(results);
-    let wanted = scenario.ends_on(series);
+    let wanted = scenario.ends_on(series, defects);
     let otherwise = told.ends.filter(|ends| *ends != wanted).map(|ends| {
         let words = told.words.as_deref().unwrap_or("Complete");
         match wanted {
@@ -39,16 +60,42 @@ pub fn meant(scenario: &Scenario, series: Series, results: &str) -> Meant {
             _ => format!("the job ended {words}, and its scenario says `ends: {wanted}`"),
         }
     });
-    let is_meant = |name: &str| {
-        let case = name.rsplit('/').next().unwrap_or(name);
-        scenario.fails.iter().any(|fails| fails == name || fails == case)
-    };
-    let failing = told.failing.into_iter().filter(|(_, name)| !is_meant(name));
+    let by_defect = defects.iter().flat_map(|defect| &defect.fails);
+    let names: Vec<&String> = scenario.fails.iter().chain(by_defect).collect();
+    let is_meant = |case: &Case<'_>| names.iter().any(|name| case.is_called(name));
+    let failing = cases(results).filter(|case| case.suite != "lava" && case.result == "fail");
     Meant {
         ended: told.words,
         otherwise,
-        failing: failing.map(|(suite, name)| format!("{suite} {name}")).collect(),
+        failing: failing
+            .filter(|case| !is_meant(case))
+            .map(|case| format!("{} {}", case.suite, case.name))
+            .collect(),
+        defects: Vec::new(),
     }
+}
+
+/// How the first job that did not complete ended, and why, in LAVA's words.
+#[must_use]
+pub fn ended(results: &str) -> Option<String> {
+    told(results).words
+}
+
+/// All test cases of a text of results.
+pub fn cases(results: &str) -> impl Iterator<Item = Case<'_>> {
+    let (mut part, mut suite) = ("", None);
+    results.lines().filter_map(move |line| {
+        let Some(line) = line.strip_prefix("  ") else {
+            if let Some(name) = line.strip_prefix("=== ") {
+                part = name;
+            }
+            suite = line.strip_prefix("suite ");
+            return None;
+        };
+        let (name, rest) = line.split_once(": ")?;
+        let result = rest.split(' ').next().unwrap_or(rest);
+        Some(Case { part, suite: suite?, name, result })
+    })
 }
 
 impl Meant {
@@ -64,6 +111,7 @@ impl Meant {
         if !self.failing.is_empty() {
             lines.push(format!("not made to fail (`fails:`): {}", self.failing.join(", ")));
         }
+        lines.extend(self.defects.iter().cloned());
         lines
     }
 }
@@ -99,13 +147,7 @@ fn told(results: &str) -> Told {
                     wants_why = told.because(&format!("{kind}{why}"));
                 }
             }
-            Some(suite) => {
-                if let Some((name, rest)) = line.split_once(": fail")
-                    && (rest.is_empty() || rest.starts_with(' '))
-                {
-                    told.failing.push((suite.to_owned(), name.to_owned()));
-                }
-            }
+            Some(_) => {}
         }
     }
     told
@@ -147,7 +189,7 @@ mod tests {
     }
 
     fn of(ends: Option<EndsOn>, results: &str) -> Meant {
-        meant(&scenario(ends), Series::OLDEST, results)
+        meant(&scenario(ends), Series::OLDEST, &[], results)
     }
 
     const fn always(ends: Ends) -> Option<EndsOn> {
@@ -193,7 +235,7 @@ mod tests {
         assert_eq!(found.lines(), ["the job ended Complete, and its scenario says `ends: incomplete`"]);
         let newer = EndsOn { ends: Ends::Incomplete, series: Some(">=2026.07".parse().unwrap()) };
         assert_eq!(of(Some(newer), complete).otherwise, None);
-        let on = meant(&scenario(Some(newer)), "2026.10".parse().unwrap(), &given_up());
+        let on = meant(&scenario(Some(newer)), "2026.10".parse().unwrap(), &[], &given_up());
         assert_eq!(on.otherwise, None);
     }
 

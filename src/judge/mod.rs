@@ -1,6 +1,7 @@
 //! What came back of a job, against what is expected of it.
 
 pub mod change;
+pub mod defect;
 pub mod meant;
 pub mod normalise;
 pub mod pending;

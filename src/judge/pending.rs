@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::judge::change::Names;
+use crate::judge::defect;
 use crate::judge::meant::{Meant, meant};
 use crate::judge::question::{Decision, Questions, Text};
 use crate::judge::snapshot::{self, Id, Kept, Kind, Pending, Store};
@@ -56,37 +57,61 @@ pub fn accept(store: &Store, matrix: &Matrix, pending: &[Pending]) -> Result<Kep
 /// What of the results of each scenario and series in `differences` a person should not overlook.
 #[must_use]
 pub fn remarks(matrix: &Matrix, differences: &[Difference]) -> BTreeMap<(String, Series), Meant> {
-    let results = differences.iter().filter(|one| one.id.kind == Kind::Results);
-    let remark = |one: &Difference| {
-        Some((
-            (one.id.scenario(), one.id.series),
-            meant(scenario(matrix, &one.id)?, one.id.series, &one.found),
-        ))
-    };
-    results.filter_map(remark).collect()
+    let mut remarks: BTreeMap<(String, Series), Meant> = BTreeMap::new();
+    for Difference { id, found, .. } in differences {
+        let Some(scenario) = scenario(matrix, id) else { continue };
+        let not_shown = defect::not_shown(scenario, id.series, id.kind, found);
+        if id.kind == Kind::Results || not_shown.is_some() {
+            let remark = remarks.entry((id.scenario(), id.series)).or_default();
+            let defects: Vec<String> = remark.defects.drain(..).chain(not_shown).collect();
+            if id.kind == Kind::Results {
+                *remark = meant(scenario, id.series, &scenario.defects_on(id.series), found);
+            }
+            remark.defects = defects;
+        }
+    }
+    remarks
 }
 
 /// Whether `text` may become what is expected by the snapshot `id`, or why not.
 #[must_use]
 pub fn otherwise(matrix: &Matrix, id: &Id, text: &str) -> Option<String> {
     let scenario = scenario(matrix, id).filter(|_| id.kind == Kind::Results)?;
-    meant(scenario, id.series, text).otherwise
+    meant(scenario, id.series, &scenario.defects_on(id.series), text).otherwise
+}
+
+/// Why `text` shows that the scenario's `defect` is not true of this LAVA any more, if so.
+#[must_use]
+pub fn not_shown(matrix: &Matrix, id: &Id, text: &str) -> Option<String> {
+    defect::not_shown(scenario(matrix, id)?, id.series, id.kind, text)
 }
 
 /// Makes these texts what is expected, but for results of a job that ended in another way than its
-/// scenario says: these refuse all.
+/// scenario says, and for what does not show a defect that it names: these refuse all.
 fn keep(store: &Store, matrix: &Matrix, changes: BTreeMap<Id, Option<String>>) -> Result<Kept> {
-    let why = |(id, text): (&Id, &Option<String>)| {
-        Some(format!("{}: {}", id.scenario(), otherwise(matrix, id, text.as_deref()?)?))
+    let refused = |why: fn(&Matrix, &Id, &str) -> Option<String>| -> Vec<String> {
+        let of = |(id, text): (&Id, &Option<String>)| {
+            Some(format!("{}: {}", id.scenario(), why(matrix, id, text.as_deref()?)?))
+        };
+        changes.iter().filter_map(of).collect()
     };
-    let refused: Vec<String> = changes.iter().filter_map(why).collect();
-    if refused.is_empty() {
+    // How a job ends may well follow from a defect that is gone; so that is said first.
+    let (gone, ended) = (refused(not_shown), refused(otherwise));
+    if !gone.is_empty() {
+        return Err(Error::Usage(format!(
+            "nothing was accepted. Where a defect is gone its scenario must no longer say that this LAVA has it; \
+             after that, accept again:\n  {}",
+            gone.join("\n  ")
+        )));
+    }
+    if ended.is_empty() {
         return store.keep(changes);
     }
     Err(Error::Usage(format!(
         "nothing was accepted. If this is what is to be expected, say so by `ends` in the scenario.yaml (with some \
-         LAVAs only: `ends: {{incomplete: \">=2026.07\"}}`); else `meta-lava review --reject` forgets it:\n  {}",
-        refused.join("\n  ")
+         LAVAs only: `ends: {{incomplete: \">=2026.07\"}}`; by a defect of LAVA's: `defect`); else `meta-lava \
+         review --reject` forgets it:\n  {}",
+        ended.join("\n  ")
     )))
 }
 

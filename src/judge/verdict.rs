@@ -10,6 +10,7 @@ use crate::jobs::ending::ending;
 use crate::jobs::evidence::Evidence;
 use crate::jobs::timeline::timeline;
 use crate::judge::change::{self, Names};
+use crate::judge::defect;
 use crate::judge::meant::meant;
 use crate::judge::normalise::rows::Rows;
 use crate::judge::normalise::{
@@ -17,7 +18,7 @@ use crate::judge::normalise::{
 };
 use crate::judge::snapshot::{Expected, HEADER, Kind};
 use crate::lava::series::Series;
-use crate::scenario::Scenario;
+use crate::scenario::{Defect, Scenario};
 use crate::text::printable;
 
 /// What came back of one of a scenario's jobs, and what is known of it exactly.
@@ -107,7 +108,8 @@ impl Judged {
     /// Whether it says something of LAVA's behaviour, so that a person may accept it.
     #[must_use]
     pub fn is_of_lava(&self) -> bool {
-        matches!(self.outcome.verdict, Verdict::Pass | Verdict::Differs | Verdict::New)
+        let is_of_lava = [Verdict::Pass, Verdict::Fixed, Verdict::Differs, Verdict::New];
+        is_of_lava.contains(&self.outcome.verdict)
     }
 }
 
@@ -120,6 +122,7 @@ fn compare(case: Case<'_>) -> Judged {
         ended: answers.iter().filter_map(ending_of).collect(),
         ends_otherwise: false,
         deviations: Vec::new(),
+        defects: Vec::new(),
         console: Moment::default(),
         timeline: answers.iter().flat_map(timeline_of).collect(),
         seconds,
@@ -166,16 +169,27 @@ fn compare(case: Case<'_>) -> Judged {
         }
         snapshots.push(Found { kind, text, fits });
     }
-    let results = snapshots.iter().find(|found| found.kind == Kind::Results);
-    let meant = results.map(|found| meant(scenario, series, &found.text)).unwrap_or_default();
-    outcome.ends_otherwise = meant.otherwise.is_some();
+    let found: defect::Texts<'_> = std::array::from_fn(|at| snapshots[at].text.as_str());
+    let known: Vec<&str> = expected.iter().flatten().map(|expected| &*expected.text).collect();
+    let told = defect::told(scenario, series, known.try_into().ok(), found);
+    let meant = meant(scenario, series, &scenario.defects_on(series), found[0]);
     if outcome.first_difference.is_none() {
         let end = |answer: &Answer| moment::end(&first_console(&answer.evidence));
         outcome.console = answers.first().map(end).unwrap_or_default();
     }
-    if !differing.is_empty() {
+    let is = |gone| move |defect: &&Defect| defect::known(scenario, series, defect, gone);
+    outcome.defects = told.shown.iter().map(is(false)).chain(told.gone.iter().map(is(true))).collect();
+    if unknown.is_empty() && !told.gone.is_empty() {
+        // Where it left what is expected it does so for the better.
+        (outcome.first_difference, outcome.deviations) = (None, Vec::new());
+        outcome.verdict = Verdict::Fixed;
+        let gone: Vec<&str> = told.gone.iter().map(|defect| defect.about.as_str()).collect();
+        outcome.reason = Some(format!("LAVA does right now: the defect is gone: {}", gone.join("; ")));
+    } else if !differing.is_empty() {
         outcome.verdict = Verdict::Differs;
-        outcome.reason = Some(format!("{} not as expected", differing.join(", ")));
+        let doubt = told.doubt.map(|doubt| format!("the known defect does not show, but {doubt}"));
+        let reason = format!("{} not as expected", differing.join(", "));
+        outcome.reason = Some(std::iter::once(reason).chain(doubt).collect::<Vec<_>>().join("; "));
     } else if !unknown.is_empty() {
         outcome.verdict = Verdict::New;
         let reason = format!("nothing is expected yet of {}", unknown.join(", "));

@@ -95,6 +95,14 @@ impl Range {
     pub fn contains(&self, series: Series) -> bool {
         self.from.is_none_or(|from| from <= series) && self.before.is_none_or(|before| series < before)
     }
+
+    /// What of it is before `series`; `None` where nothing is that is known.
+    #[must_use]
+    pub fn before(self, series: Series) -> Option<Self> {
+        let before = self.before.map_or(series, |before| before.min(series));
+        let from = self.from.unwrap_or(Series::OLDEST);
+        (from < before).then_some(Self { before: Some(before), ..self })
+    }
 }
 
 impl FromStr for Range {

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::{Row, Run, Settings};
 use crate::error::{Error, Result};
 use crate::event::{
-    About, Deviation, Difference, Ending, Moment, Outcome, Outstanding, Phase, ScenarioInfo, Span, Verdict,
+    About, Deviation, Difference, Ending, Known, Moment, Outcome, Outstanding, Phase, ScenarioInfo, Span,
+    Verdict,
 };
 
 /// Version of the format.
@@ -96,6 +97,9 @@ pub struct ScenarioEntry {
     /// All that differs, by cause; at most [`DEVIATIONS`] of them.
     #[serde(default)]
     pub deviations: Vec<Deviation>,
+    /// What LAVA is known to do wrong here, and what of that it no longer does.
+    #[serde(default)]
+    pub defects: Vec<Known>,
     /// What the board showed at the first difference, or last; for people.
     #[serde(default)]
     pub console: Moment,
@@ -160,6 +164,7 @@ impl RunFile {
                 ends_otherwise: entry.ends_otherwise,
                 first_difference: entry.first_difference,
                 deviations: entry.deviations,
+                defects: entry.defects,
                 console: entry.console,
                 timeline: entry.timeline,
                 seconds: time(entry.seconds).as_secs_f64(),
@@ -236,6 +241,7 @@ pub(super) fn write(run: &Run, _settings: &Settings) -> Result<String, String> {
                 ends_otherwise: row.outcome.as_ref().is_some_and(|outcome| outcome.ends_otherwise),
                 first_difference: row.outcome.as_ref().and_then(|outcome| outcome.first_difference.clone()),
                 deviations: row.outcome.as_ref().map(deviations).unwrap_or_default(),
+                defects: row.outcome.as_ref().map(|outcome| outcome.defects.clone()).unwrap_or_default(),
                 console: row.outcome.as_ref().map(|outcome| outcome.console.clone()).unwrap_or_default(),
                 timeline: row.outcome.as_ref().map(|outcome| outcome.timeline.clone()).unwrap_or_default(),
             })
@@ -288,6 +294,7 @@ mod tests {
             "differs": 1,
             "error": 0,
             "timeout": 0,
+            "fixed": 0,
             "new": 0,
             "skipped": 0,
             "not-run": 0
@@ -315,6 +322,7 @@ mod tests {
               "ends_otherwise": false,
               "first_difference": null,
               "deviations": [],
+              "defects": [],
               "console": {
                 "lines": [],
                 "at": null
@@ -370,6 +378,7 @@ mod tests {
                   }
                 }
               ],
+              "defects": [],
               "console": {
                 "lines": [
                   "=> bootz",

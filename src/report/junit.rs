@@ -1,6 +1,7 @@
 //! `junit.xml`: a suite is a test suite, a scenario is a test case.
 //!
-//! `differs` is a failure; `error` and `timeout` are errors; `skipped` and
+//! `pass` and `fixed` are successes, and say in properties and in their output which defect of LAVA's is
+//! known there; `differs` is a failure; `error` and `timeout` are errors; `skipped` and
 //! `not-run` are skipped; `new` is a failure where it fails the run, else skipped.
 
 use std::time::Duration;
@@ -89,13 +90,13 @@ fn case(row: &Row, run: &Run, groups: &[Group<'_>], strict: bool) -> TestCase {
     let verdict = row.verdict();
     let fails = row.outcome.as_ref().is_some_and(|outcome| outcome.is_failure(strict));
     let mut status = match verdict {
-        Verdict::Pass => TestCaseStatus::success(),
+        Verdict::Pass | Verdict::Fixed => TestCaseStatus::success(),
         Verdict::New if !fails => TestCaseStatus::skipped(),
         Verdict::Differs | Verdict::New => TestCaseStatus::non_success(NonSuccessKind::Failure),
         Verdict::Error | Verdict::Timeout => TestCaseStatus::non_success(NonSuccessKind::Error),
         Verdict::Skipped | Verdict::NotRun => TestCaseStatus::skipped(),
     };
-    if verdict != Verdict::Pass {
+    if !matches!(verdict, Verdict::Pass | Verdict::Fixed) {
         let outcome = row.outcome.as_ref();
         let reason = outcome.and_then(|outcome| outcome.reason.as_deref()).unwrap_or(verdict.name());
         status.set_type(verdict.name());
@@ -122,9 +123,19 @@ fn case(row: &Row, run: &Run, groups: &[Group<'_>], strict: bool) -> TestCase {
     let on = row.lava.as_ref().map(|lava| format!("{lava}.")).unwrap_or_default();
     case.set_classname(format!("{on}{}.{}", row.info.suite, row.info.device_types.join(" ")));
     case.set_time(Duration::from_secs_f64(seconds(row)));
-    if let Some(outcome) = row.outcome.as_ref().filter(|outcome| !outcome.console.lines.is_empty()) {
-        let lines: Vec<String> = outcome.console.lines.iter().map(|line| printable(line)).collect();
-        case.set_system_out(lines.join("\n"));
+    if let Some(outcome) = &row.outcome {
+        let mut lines = Vec::new();
+        for defect in &outcome.defects {
+            let key = if defect.gone { "fixed" } else { "defect" };
+            case.add_property((key, printable(&defect.about).as_str()));
+            lines.push(format!("{}: {}", defect.headline(), printable(&defect.about)));
+            lines.extend(defect.upstream.iter().map(|url| format!("upstream: {}", printable(url))));
+            lines.extend(defect.gone.then(|| defect.advice()));
+        }
+        lines.extend(outcome.console.lines.iter().map(|line| printable(line)));
+        if !lines.is_empty() {
+            case.set_system_out(lines.join("\n"));
+        }
     }
     case
 }

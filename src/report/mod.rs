@@ -8,6 +8,7 @@ mod causes;
 mod diff;
 pub mod folder;
 mod html;
+pub mod issue;
 mod json;
 mod junit;
 pub mod kept;
@@ -494,7 +495,7 @@ impl Reporter {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::event::{Cause, Deviation, Difference, Ending, Lane, Moment, Span, Wait};
+    use crate::event::{Cause, Deviation, Difference, Ending, Known, Lane, Moment, Span, Wait};
 
     fn info(name: &str) -> ScenarioInfo {
         ScenarioInfo {
@@ -512,6 +513,7 @@ pub mod tests {
             ended: Vec::new(),
             ends_otherwise: false,
             deviations: Vec::new(),
+            defects: Vec::new(),
             console: Moment::default(),
             timeline: Vec::new(),
             seconds: 5.25,
@@ -555,15 +557,28 @@ pub mod tests {
                     found: Some("  ping: <script>fail".into()),
                 },
             }],
+            defects: Vec::new(),
             console: Moment { lines: vec!["=> bootz".into(), "Starting kernel ...".into()], at: Some(0) },
             timeline: vec![span(Lane::Lava, "queued", 0.0, 1.5), span(Lane::Board, "firmware", 1.5, 6.5)],
             seconds: 6.5,
         }
     }
 
+    /// A defect that is known, with markup and escapes in its words.
+    pub fn known(gone: bool) -> Known {
+        Known {
+            about: "the menu <script>fails\u{1b}[1m".into(),
+            upstream: Some("https://example.org/issues/7".into()),
+            series: ">=2022.11 <2024.05".into(),
+            gone,
+            file: "jobs/health-checks/known/scenario.yaml".into(),
+            rest: Some(">=2022.11 <2023.01".into()),
+        }
+    }
+
     /// A run with a scenario of every verdict.
     pub fn events(report: &Path) -> Vec<Event> {
-        let names = ["bbb", "juno", "x15", "qemu", "new", "skip", "late"];
+        let names = ["bbb", "juno", "x15", "qemu", "new", "skip", "late", "known", "gone"];
         let finished = |scenario: &str, outcome| Event::Finished { scenario: scenario.into(), outcome };
         let because = |verdict, reason: &str| Outcome { reason: Some(reason.into()), ..outcome(verdict) };
         vec![
@@ -589,6 +604,11 @@ pub mod tests {
             finished("qemu", because(Verdict::Error, "the ghost qemu-01 has no ledger")),
             finished("new", because(Verdict::New, "nothing is expected yet of log")),
             finished("skip", because(Verdict::Skipped, "needs a camera")),
+            finished("known", Outcome { defects: vec![known(false)], ..outcome(Verdict::Pass) }),
+            finished(
+                "gone",
+                Outcome { defects: vec![known(true)], ..because(Verdict::Fixed, "LAVA does right now") },
+            ),
             Event::Warning("mask `uuid` matched nothing".into()),
             Event::PhaseEnded(Phase::Jobs, Duration::from_secs(16)),
             Event::Ended { interrupted: false, elapsed: Duration::from_millis(23_512) },
@@ -636,8 +656,9 @@ pub mod tests {
             let run = Run { rows: rows.collect(), ..Run::default() };
             run.exit(strict)
         };
-        use Verdict::{Differs, Error, New, NotRun, Pass, Skipped, Timeout};
+        use Verdict::{Differs, Error, Fixed, New, NotRun, Pass, Skipped, Timeout};
         assert_eq!(exit(&[Pass, Skipped], true), Exit::Ok);
+        assert_eq!(exit(&[Pass, Fixed], true), Exit::Ok);
         assert_eq!(exit(&[Pass, Differs, Error], true), Exit::Differs);
         assert_eq!(exit(&[Pass, Timeout], true), Exit::Differs);
         assert_eq!(exit(&[Pass, Error], true), Exit::Infrastructure);

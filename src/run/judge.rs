@@ -222,6 +222,64 @@ mod tests {
     }
 
     #[test]
+    fn a_known_defect_passes_and_is_fixed_once_lava_does_right_but_nothing_is_accepted_till_it_is_taken_out()
+    {
+        let (folder, _, judge) = repository();
+        let file = "jobs/health-checks/bbb/scenario.yaml";
+        let defect = "defect: {series: '>=2023.01', about: ping is lost, right: it passes, fails: [ping], shows: \
+                      {results: 'ping: fail'}, would_show: {results: 'ping: pass'}}\n";
+        crate::scenario::tests::write(folder.path(), file, &format!("family: uboot\n{defect}"));
+        let matrix = Matrix::load(folder.path()).unwrap();
+        let bbb = &matrix.scenarios[0];
+        let with = |ping: &str| {
+            let mut evidence = evidence("12");
+            let case =
+                |name: &str, result: &str| serde_json::json!({"id": 2, "name": name, "result": result});
+            evidence.suites.push(("0_smoke".into(), vec![case("ping", ping), case("always", "pass")]));
+            evidence
+        };
+        let judged = |evidence: &Evidence| {
+            judge.judge(bbb, answers(evidence, &Context::new(Some("12"))), 1.0).unwrap()
+        };
+        assert_eq!(judged(&with("fail")).verdict, Verdict::New);
+        accept(folder.path());
+        let known = judged(&with("fail"));
+        assert_eq!((known.verdict, known.defects.len(), known.defects[0].gone), (Verdict::Pass, 1, false));
+
+        let fixed = judged(&with("pass"));
+        assert_eq!((fixed.verdict, fixed.defects[0].gone), (Verdict::Fixed, true));
+        assert_eq!(fixed.first_difference, None);
+        assert_eq!(fixed.defects[0].advice(), format!("remove the defect from {file}"));
+        let store = Store::new(folder.path());
+        let pending = store.pending().unwrap();
+        assert_eq!(pending.len(), 1);
+        let refused = crate::judge::pending::accept(&store, &matrix, &pending).unwrap_err().to_string();
+        assert!(refused.contains("no line of the results has `ping: fail`"), "{refused}");
+
+        // Something else broke as well: that is no progress.
+        let mut broken = with("pass");
+        broken.suites[1].1.pop();
+        let differs = judged(&broken);
+        assert_eq!((differs.verdict, differs.defects.len()), (Verdict::Differs, 0));
+        assert_eq!(
+            differs.reason.as_deref(),
+            Some(
+                "results not as expected; the known defect does not show, but 0_smoke always was pass with it \
+                 and is missing now"
+            )
+        );
+
+        // Taken out of the scenario, and accepted, it is one like any other.
+        judged(&with("pass"));
+        crate::scenario::tests::write(folder.path(), file, "family: uboot\n");
+        accept(folder.path());
+        let matrix = Matrix::load(folder.path()).unwrap();
+        let again = answers(&with("pass"), &Context::new(Some("12")));
+        let outcome = judge.judge(&matrix.scenarios[0], again, 1.0).unwrap();
+        assert_eq!((outcome.verdict, outcome.defects), (Verdict::Pass, Vec::new()));
+    }
+
+    #[test]
     fn ci_never_writes_a_snapshot() {
         let (folder, matrix, mut judge) = repository();
         judge.pend = false;

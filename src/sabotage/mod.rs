@@ -233,7 +233,7 @@ pub mod tests {
 
     #[test]
     fn a_sabotage_is_noticed_by_exactly_those_that_must_and_for_the_right_reason() {
-        use crate::event::Verdict::{Differs, Error, Pass};
+        use crate::event::Verdict::{Differs, Error, Fixed, Pass};
         let folder = crate::scenario::tests::folder();
         let matrix = crate::scenario::Matrix::load(folder.path()).unwrap();
         let scenario = &matrix.scenarios[0];
@@ -245,6 +245,8 @@ pub mod tests {
         assert!(fault("none()", Differs, "firmware> tftp").unwrap().starts_with("a false alarm"));
         assert!(fault("all()", Error, "").unwrap().starts_with("error: "));
         assert!(fault("none()", Error, "").unwrap().starts_with("error: "));
+        // A LAVA that was broken does nothing better.
+        assert!(fault("all()", Fixed, "").unwrap().starts_with("fixed: "));
     }
 
     #[test]

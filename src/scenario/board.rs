@@ -59,6 +59,8 @@ pub struct OfSeries {
 pub struct Ghost {
     /// Text that the ghost's daemon reads.
     pub text: String,
+    /// What people call it.
+    pub model: String,
     /// Kind of its firmware.
     pub firmware: String,
     /// Number of its serial ports.
@@ -238,7 +240,7 @@ fn load(name: &str, text: &str) -> Result<Ghost, Unloaded> {
     };
     let probe: Probe = serde_yaml::from_str(text)
         .map_err(|error| Unloaded { at: None, message: Problem::yaml("", text, &error).message })?;
-    Ok(Ghost { text: text.to_owned(), firmware: probe.firmware.kind, uarts: board.uarts })
+    Ok(Ghost { text: text.to_owned(), model: board.model, firmware: probe.firmware.kind, uarts: board.uarts })
 }
 
 /// Variables that no dictionary can have.

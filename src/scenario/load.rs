@@ -6,7 +6,7 @@
 //! jobs/families/<family>/family.yaml   about, with, fails: what its scenarios share
 //! jobs/families/<other>/…              what the templates of families include or import
 //! jobs/<suite>/suite.yaml              about: one line
-//! jobs/<suite>/<name>/scenario.yaml    family, board (or roles), change, dictionary, with, tags, skip, ends, fails, timeout
+//! jobs/<suite>/<name>/scenario.yaml    family, board (or roles), change, dictionary, with, tags, skip, ends, fails, defect, timeout
 //! jobs/<suite>/<name>/job.yaml         a whole job, instead of a family
 //! ```
 
@@ -24,6 +24,7 @@ use serde::{Deserialize, Deserializer};
 use serde_yaml::Mapping;
 
 use super::board::{Changed, LibraryBoard, check_dictionary, prefixed};
+use super::defect::DefectsFile;
 use super::problem::{Problem, key_position, path_position, refuse, relative};
 use super::{Ends, EndsOn, JobSource, Role, Scenario, Skip};
 use crate::error::Result;
@@ -92,6 +93,7 @@ struct ScenarioFile {
     skip: Option<SkipFile>,
     ends: Option<EndsFile>,
     fails: Vec<String>,
+    defect: DefectsFile,
     timeout: Option<u64>,
 }
 
@@ -566,6 +568,7 @@ impl Loader<'_> {
             skip: file.skip.map(|skip| skip.0),
             ends: file.ends.map(|ends| ends.0),
             fails,
+            defects: file.defect.0,
             timeout: file.timeout.map_or(TIMEOUT, Duration::from_secs),
             roles: roles?,
             folder: relative(self.root, folder),

@@ -4,6 +4,7 @@
 //! Nothing in here needs Docker or LAVA.
 
 pub mod board;
+mod defect;
 mod dictionary;
 pub mod filter;
 mod load;
@@ -12,6 +13,7 @@ mod render;
 mod tag;
 mod world;
 
+pub use defect::{Defect, Sign};
 pub use load::Matrix;
 pub use problem::{Problem, refuse};
 pub use render::Rendered;
@@ -47,6 +49,8 @@ pub struct Scenario {
     pub ends: Option<EndsOn>,
     /// Names of test cases that are made to fail: its family's and its own.
     pub fails: Vec<String>,
+    /// What LAVAs are known to do wrong in it.
+    pub defects: Vec<Defect>,
     /// How long its job may take, from submission.
     pub timeout: Duration,
     /// Who takes part, in the file's order. The usual job has one role, without a name; of
@@ -132,6 +136,12 @@ impl Role {
         &self.ghost.firmware
     }
 
+    /// What people call its boards.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        &self.ghost.model
+    }
+
     /// What its boards are, as text for a ghost.
     #[must_use]
     pub fn ghost(&self) -> &str {
@@ -165,11 +175,25 @@ impl Scenario {
         skip.series.is_none_or(|range| range.contains(series)).then_some(skip.reason.as_str())
     }
 
-    /// How its jobs are meant to end with LAVA of `series`.
+    /// What LAVA of `series` is known to do wrong in it.
     #[must_use]
-    pub fn ends_on(&self, series: Series) -> Ends {
+    pub fn defects_on(&self, series: Series) -> Vec<&Defect> {
+        self.defects.iter().filter(|defect| defect.series.contains(series)).collect()
+    }
+
+    /// How its jobs are meant to end with a LAVA of `series` that has these `defects`: as the first of
+    /// them says that says it, else as the scenario does.
+    #[must_use]
+    pub fn ends_on(&self, series: Series, defects: &[&Defect]) -> Ends {
         let said = self.ends.filter(|said| said.series.is_none_or(|range| range.contains(series)));
-        said.map(|said| said.ends).unwrap_or_default()
+        let by_defect = defects.iter().find_map(|defect| defect.ends);
+        by_defect.or(said.map(|said| said.ends)).unwrap_or_default()
+    }
+
+    /// Its file.
+    #[must_use]
+    pub fn file(&self) -> PathBuf {
+        self.folder.join("scenario.yaml")
     }
 
     /// The variables of its family's job as `name=value`, to filter by.

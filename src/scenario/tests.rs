@@ -185,7 +185,7 @@ fn a_whole_job_is_submitted_as_it_is_but_for_the_tag() {
 #[test]
 fn every_mistake_is_shown_where_it_was_made() {
     let scenario = "jobs/health-checks/bbb/scenario.yaml";
-    insta::assert_snapshot!(problems(scenario, "famly: uboot\n"), @"jobs/health-checks/bbb/scenario.yaml:1:1: unknown field `famly`, expected one of `family`, `board`, `change`, `dictionary`, `roles`, `with`, `tags`, `skip`, `ends`, `fails`, `timeout`");
+    insta::assert_snapshot!(problems(scenario, "famly: uboot\n"), @"jobs/health-checks/bbb/scenario.yaml:1:1: unknown field `famly`, expected one of `family`, `board`, `change`, `dictionary`, `roles`, `with`, `tags`, `skip`, `ends`, `fails`, `defect`, `timeout`");
     insta::assert_snapshot!(problems(scenario, "family: ubot\n"), @"jobs/health-checks/bbb/scenario.yaml:1:1: no family is called `ubot`; there are uboot");
     insta::assert_snapshot!(problems(scenario, "family: uboot\nwith:\n  dtbb: x\n  name: y\n"), @"
     jobs/health-checks/bbb/scenario.yaml:3:3: with: the job's template looks up no `dtbb`
@@ -593,7 +593,7 @@ fn a_scenario_may_say_how_its_job_ends_and_with_which_lavas() {
         write(folder.path(), "jobs/health-checks/bbb/scenario.yaml", &format!("family: uboot\n{text}\n"));
         let (matrix, problems) = Matrix::load_with_problems(folder.path());
         let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        let on = |series: &str| get(&matrix, "bbb").ends_on(series.parse().unwrap());
+        let on = |series: &str| get(&matrix, "bbb").ends_on(series.parse().unwrap(), &[]);
         if said.is_empty() { Ok([on("2023.01"), on("2026.10")]) } else { Err(said.join("\n")) }
     };
     assert_eq!(ends("with: {}"), Ok([Ends::Complete; 2]));
@@ -634,5 +634,58 @@ fn what_fails_on_purpose_is_listed_for_contributors() {
         for name in scenario.fails.iter().chain(scenario.ends.is_some().then_some(&scenario.name)) {
             assert!(is_listed(name), "{}: {name}", scenario.id());
         }
+    }
+}
+
+/// A sound defect, but for what is said of it besides.
+fn defect(more: &str) -> String {
+    let shown = "shows: {results: 'error_type: Bug'}, would_show: {log: bound}";
+    format!(
+        "family: uboot\ndefect: {{series: '>=2026.09', about: it fails, right: it works, {shown}{more}}}\n"
+    )
+}
+
+#[test]
+fn a_scenario_may_name_what_lavas_do_wrong_and_means_what_they_should_do() {
+    let folder = folder();
+    let file = "jobs/health-checks/bbb/scenario.yaml";
+    write(folder.path(), file, &defect(", ends: incomplete, fails: [ping]"));
+    let matrix = Matrix::load(folder.path()).unwrap();
+    let bbb = get(&matrix, "bbb");
+    assert_eq!(bbb.defects_on(Series::OLDEST), Vec::<&Defect>::new());
+    let newer: Series = "2026.10".parse().unwrap();
+    let known = bbb.defects_on(newer);
+    assert_eq!(known.iter().map(|defect| defect.about.as_str()).collect::<Vec<_>>(), ["it fails"]);
+    assert_eq!((bbb.ends_on(newer, &known), bbb.ends_on(newer, &[])), (Ends::Incomplete, Ends::Complete));
+    assert_eq!((known[0].shows.of("results"), known[0].shows.of("log")), (Some("error_type: Bug"), None));
+    // Several are a list.
+    let one = defect("").replace("defect: ", "defect:\n- ");
+    let two = format!("{one}{}", &one[one.find("- ").unwrap()..]);
+    write(folder.path(), file, &two);
+    assert_eq!(get(&Matrix::load(folder.path()).unwrap(), "bbb").defects.len(), 2);
+}
+
+#[test]
+fn a_defect_that_could_not_be_found_or_told_is_refused() {
+    let file = "jobs/health-checks/bbb/scenario.yaml";
+    let refused = |old: &str, new: &str| problems(file, &defect("").replace(old, new));
+    assert_eq!(refused("x", "x"), "");
+    for (old, new, why) in [
+        ("about: it fails, ", "", "missing field `about`"),
+        ("about: it fails", "about: ' '", "about: say in one line what LAVA does wrong"),
+        ("right: it works", "right: ''", "right: say what LAVA should do instead"),
+        ("{log: bound}", "{}", "would_show: name at least one of"),
+        ("{log: bound}", "{log: ' '}", "would_show: a sign is a part of one line"),
+        ("{log: bound}", "{logs: bound}", "unknown field `logs`"),
+        (
+            "right: it works",
+            "right: it works, upstream: 'javascript:alert(1)'",
+            "upstream: the address of an issue",
+        ),
+        ("defect: {", "defect: [{", "a list in brackets is not closed"),
+        (">=2026.09", "soon", "`soon`"),
+    ] {
+        let said = refused(old, new);
+        assert!(said.contains(why) && said.contains("scenario.yaml:"), "{new}: {said}");
     }
 }

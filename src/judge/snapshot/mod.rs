@@ -316,12 +316,32 @@ impl Store {
             ids.iter().filter_map(|id| self.problem(id, matrix, &mut known)).collect::<Vec<_>>()
         });
         problems.extend(broken.into_iter().flatten());
+        problems.extend(self.defects(matrix, &ids));
         for problem in &mut problems {
             problem.path = self.shown(&problem.path);
         }
         problems.sort();
         // A base that is broken is met again from each that stands on it.
         problems.dedup();
+        problems
+    }
+
+    /// Defects that scenarios name, and that what is expected of a series with them does not show. `ids` are
+    /// all snapshots.
+    fn defects(&self, matrix: &Matrix, ids: &[Id]) -> Vec<Problem> {
+        let all: BTreeSet<Series> = ids.iter().map(|id| id.series).chain([Series::OLDEST]).collect();
+        let mut problems = Vec::new();
+        for scenario in matrix.scenarios.iter().filter(|scenario| !scenario.defects.is_empty()) {
+            for (series, kind) in all.iter().flat_map(|series| Kind::ALL.map(|kind| (*series, kind))) {
+                // What can't be read is told of the snapshot itself.
+                let expected = self.expected(&Id::of(scenario, series, kind));
+                let Ok(Some(expected)) = expected else { continue };
+                let why = super::defect::not_shown(scenario, series, kind, &expected.text);
+                problems.extend(
+                    why.map(|why| Problem::new(scenario.file(), format!("as it is expected, {why}"))),
+                );
+            }
+        }
         problems
     }
 

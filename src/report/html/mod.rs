@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use super::causes::groups;
 use super::diff::{Hunk, Parts, hunks};
 use super::{Row, Run, Settings};
-use crate::event::{About, Difference, Ending, Lane, Moment, Phase, Verdict, lava_folder};
+use crate::event::{About, Difference, Ending, Known, Lane, Moment, Phase, Verdict, lava_folder};
 use crate::judge::snapshot::{self, HEADER, Id, Kind, Store};
 use crate::lava::series::Series;
 use crate::text::printable;
@@ -56,6 +56,8 @@ struct Entry<'a> {
     reason: Option<&'a str>,
     /// What LAVA says of jobs that did not complete, and what it waited for.
     ended: Vec<(String, Option<String>)>,
+    /// What LAVA is known to do wrong, or no longer does.
+    defects: Vec<Defect<'a>>,
     difference: Option<&'a Difference>,
     /// Its two lines, and where they part.
     apart: [Option<Parts>; 2],
@@ -70,6 +72,18 @@ struct Entry<'a> {
     folder: String,
     diffs: Vec<Diff>,
     texts: Vec<Text>,
+}
+
+/// What LAVA is known to do wrong, or no longer does.
+#[derive(Serialize)]
+struct Defect<'a> {
+    headline: &'static str,
+    about: &'a str,
+    series: &'a str,
+    /// An address that a page may link to.
+    upstream: Option<&'a str>,
+    /// What to do about one that is gone.
+    advice: Option<String>,
 }
 
 /// A device-type, with the scenarios that need it.
@@ -147,7 +161,11 @@ struct Text {
 pub(super) fn write(run: &Run, settings: &Settings) -> Result<String, String> {
     let mut left = PAGE;
     let mut order: Vec<usize> = (0..run.rows.len()).collect();
-    order.sort_by_key(|at| !is_red(run.rows[*at].verdict()));
+    // What is fixed is not red, but asks for something to be done.
+    let place = |verdict: Verdict| {
+        usize::from(!is_red(verdict)) + usize::from(verdict.is_good() && verdict != Verdict::Fixed)
+    };
+    order.sort_by_key(|at| place(run.rows[*at].verdict()));
     let longest = run.rows.iter().map(length).fold(0.001, f64::max);
     let entries: Vec<Entry> =
         order.into_iter().map(|at| entry(&run.rows[at], run, settings, longest, &mut left)).collect();
@@ -176,13 +194,15 @@ pub(super) fn write(run: &Run, settings: &Settings) -> Result<String, String> {
     let phases: Vec<(Phase, String)> =
         run.phases.iter().map(|(phase, took)| (*phase, format!("{:.1} s", took.as_secs_f64()))).collect();
     let red = run.rows.iter().filter(|row| is_red(row.verdict())).count();
+    let fixed = run.rows.iter().filter(|row| row.verdict() == Verdict::Fixed).count();
     let title = format!(
-        "{}{}{} scenario{}{}",
+        "{}{}{} scenario{}{}{}",
         if run.interrupted { "Interrupted: " } else { "" },
         if red > 0 { format!("{red} not as expected of ") } else { String::new() },
         run.rows.len(),
         if run.rows.len() == 1 { "" } else { "s" },
-        run.lava().map_or_else(String::new, |lava| format!(" on LAVA {lava}"))
+        run.lava().map_or_else(String::new, |lava| format!(" on LAVA {lava}")),
+        if fixed > 0 { format!(": {fixed} fixed") } else { String::new() }
     );
     template
         .render(context! {
@@ -190,6 +210,7 @@ pub(super) fn write(run: &Run, settings: &Settings) -> Result<String, String> {
             name => &run.name,
             seconds => format!("{:.1}", run.seconds()),
             warnings => &run.warnings,
+            fixed => fixed_rows(run),
             notes => &run.notes,
             totals,
             phases,
@@ -211,6 +232,16 @@ pub(super) fn write(run: &Run, settings: &Settings) -> Result<String, String> {
 fn id(row: &Row) -> String {
     let on = row.lava.as_deref().map(|lava| format!("@{}", lava_folder(lava))).unwrap_or_default();
     format!("{}{on}", row.info.name)
+}
+
+/// Where LAVA no longer does what it is known to do wrong: what links to each, its name, and the defects.
+fn fixed_rows(run: &Run) -> Vec<(String, String, String)> {
+    let fixed = run.rows.iter().filter(|row| row.verdict() == Verdict::Fixed);
+    let about = |row: &Row| {
+        let gone = row.outcome.iter().flat_map(|outcome| &outcome.defects).filter(|known| known.gone);
+        gone.map(|known| known.about.as_str()).collect::<Vec<_>>().join("; ")
+    };
+    fixed.map(|row| (id(row), row.label(), about(row))).collect()
 }
 
 /// What a LAVA is made of, in one line.
@@ -251,7 +282,7 @@ fn across(run: &Run) -> Vec<Across<'_>> {
                 },
             });
             let red = rows.iter().filter(|row| is_red(row.verdict())).count();
-            let green = rows.iter().any(|row| row.verdict() == Verdict::Pass);
+            let green = rows.iter().any(|row| matches!(row.verdict(), Verdict::Pass | Verdict::Fixed));
             Across { name, suite, parts: red > 0 && green, cells: cells.collect() }
         })
         .collect();
@@ -261,7 +292,7 @@ fn across(run: &Run) -> Vec<Across<'_>> {
 
 /// Whether somebody should look at it: what is new is nobody's failure, but waits for a person.
 fn is_red(verdict: Verdict) -> bool {
-    !matches!(verdict, Verdict::Pass | Verdict::Skipped | Verdict::NotRun)
+    !verdict.is_good() && verdict != Verdict::NotRun
 }
 
 /// What differs, by cause, most scenarios first.
@@ -368,6 +399,7 @@ fn entry<'a>(row: &'a Row, run: &'a Run, settings: &Settings, longest: f64, left
         job: row.job.as_deref(),
         reason: outcome.and_then(|outcome| outcome.reason.as_deref()),
         ended: outcome.map(|outcome| outcome.ended.iter().map(ended).collect()).unwrap_or_default(),
+        defects: outcome.map(|outcome| outcome.defects.iter().map(defect).collect()).unwrap_or_default(),
         difference: outcome.and_then(|outcome| outcome.first_difference.as_ref()),
         apart: outcome
             .and_then(|outcome| outcome.first_difference.as_ref())
@@ -383,7 +415,7 @@ fn entry<'a>(row: &'a Row, run: &'a Run, settings: &Settings, longest: f64, left
     };
     let full = run.report.join(&folder);
     let mut mark = None;
-    if matches!(row.verdict(), Verdict::Differs | Verdict::Timeout | Verdict::Error) {
+    if matches!(row.verdict(), Verdict::Differs | Verdict::Timeout | Verdict::Error | Verdict::Fixed) {
         let series =
             run.version_of(row).and_then(|version| Series::of(version).ok()).unwrap_or(Series::OLDEST);
         let store = Store::new(&settings.root);
@@ -424,6 +456,17 @@ fn entry<'a>(row: &'a Row, run: &'a Run, settings: &Settings, longest: f64, left
         }));
     }
     entry
+}
+
+fn defect(known: &Known) -> Defect<'_> {
+    let is_web = |url: &&str| url.starts_with("https://") || url.starts_with("http://");
+    Defect {
+        headline: known.headline(),
+        about: &known.about,
+        series: &known.series,
+        upstream: known.upstream.as_deref().filter(is_web),
+        advice: known.gone.then(|| known.advice()),
+    }
 }
 
 fn ended(ending: &Ending) -> (String, Option<String>) {
@@ -582,7 +625,7 @@ mod tests {
     #[test]
     fn what_is_red_comes_first_and_each_device_type_has_a_tile() {
         let page = page();
-        assert!(page.contains("<title>4 not as expected of 7 scenarios on LAVA 2023.01-2"));
+        assert!(page.contains("<title>4 not as expected of 9 scenarios on LAVA 2023.01-2: 1 fixed"));
         let at = |name: &str| page.find(&format!("<details class=\"scenario\" id=\"{name}\"")).unwrap();
         assert!(at("juno") < at("bbb") && at("new") < at("skip"));
         assert!(page.contains("<b title=\"JUNO\">JUNO</b><a class=\"differs\" href=\"#juno\""));

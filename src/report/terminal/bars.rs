@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn the_jobs_are_counted_by_state() {
-        assert_eq!(states(&run(), Look::default()), "1 running, 2 queued, 4 to come");
+        assert_eq!(states(&run(), Look::default()), "1 running, 2 queued, 6 to come");
     }
 
     #[test]
@@ -232,7 +232,7 @@ mod tests {
             let outcome = crate::event::Outcome::without_evidence(verdict, "interrupted".into(), 1.0);
             run.take(&Event::Finished { scenario: scenario.into(), outcome });
         }
-        assert_eq!(states(&run, Look::default()), "1 queued, 4 to come, 1 not run, 1 not as expected");
+        assert_eq!(states(&run, Look::default()), "1 queued, 6 to come, 1 not run, 1 not as expected");
     }
 
     #[test]

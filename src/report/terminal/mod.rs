@@ -87,6 +87,7 @@ impl Look {
             Verdict::Differs | Verdict::Timeout => Style::new().red().bold(),
             Verdict::Error => Style::new().magenta().bold(),
             Verdict::New => Style::new().yellow(),
+            Verdict::Fixed => Style::new().cyan().bold(),
             Verdict::Skipped | Verdict::NotRun => Style::new().dim(),
         };
         self.paint(style, text)
@@ -232,8 +233,11 @@ fn line(event: &Event, run: &Run, look: Look) -> Option<String> {
             let verdict = look.verdict(outcome.verdict, &format!("{:<8}", outcome.verdict.name()));
             let id = row.map_or_else(|| scenario.clone(), Row::id);
             let mut line = format!("[{done:>width$}/{total}] {verdict} {id} {:.1} s", outcome.seconds);
-            if let Some(reason) = &outcome.reason {
-                let _ = write!(line, ": {}", printable(reason));
+            let known: Vec<String> = outcome.defects.iter().map(|known| printable(&known.about)).collect();
+            match &outcome.reason {
+                Some(reason) => _ = write!(line, ": {}", printable(reason)),
+                None if !known.is_empty() => _ = write!(line, ": known defect of LAVA: {}", known.join("; ")),
+                None => {}
             }
             Some(line)
         }
@@ -293,9 +297,9 @@ mod tests {
         insta::assert_snapshot!(told, @"
         interrupted: cancelling 2 jobs and taking all down; a second time ends at once
         not-run  3 scenarios: interrupted before submission
-        [4/7] not-run  health-checks/bbb 2.0 s: interrupted
-        [5/7] not-run  health-checks/juno 2.0 s: interrupted
-        [6/7] not-run  health-checks/late 2.0 s: interrupted before submission
+        [4/9] not-run  health-checks/bbb 2.0 s: interrupted
+        [5/9] not-run  health-checks/juno 2.0 s: interrupted
+        [6/9] not-run  health-checks/late 2.0 s: interrupted before submission
         ");
     }
 
@@ -303,18 +307,20 @@ mod tests {
     fn without_a_terminal_every_scenario_leaves_a_line() {
         let events = events(Path::new("r"));
         let lines = lines(&events);
-        insta::assert_snapshot!(lines, @"
-        mlv-1: 7 scenarios
+        insta::assert_snapshot!(lines, @r"
+        mlv-1: 9 scenarios
         images: Step 1/9
         images: done in 0.4 s
         LAVA 2023.01-2
         stack: done in 6.3 s
-        [1/7] pass     health-checks/bbb 5.2 s
-        [2/7] differs  health-checks/juno 6.5 s: results, log not as expected
-        [3/7] timeout  health-checks/x15 5.2 s: job 3 is still Running after 180 s
-        [4/7] error    health-checks/qemu 5.2 s: the ghost qemu-01 has no ledger
-        [5/7] new      health-checks/new 5.2 s: nothing is expected yet of log
-        [6/7] skipped  health-checks/skip 5.2 s: needs a camera
+        [1/9] pass     health-checks/bbb 5.2 s
+        [2/9] differs  health-checks/juno 6.5 s: results, log not as expected
+        [3/9] timeout  health-checks/x15 5.2 s: job 3 is still Running after 180 s
+        [4/9] error    health-checks/qemu 5.2 s: the ghost qemu-01 has no ledger
+        [5/9] new      health-checks/new 5.2 s: nothing is expected yet of log
+        [6/9] skipped  health-checks/skip 5.2 s: needs a camera
+        [7/9] pass     health-checks/known 5.2 s: known defect of LAVA: the menu <script>fails\x1b[1m
+        [8/9] fixed    health-checks/gone 5.2 s: LAVA does right now
         warning: mask `uuid` matched nothing
         jobs: done in 16.0 s
         ");

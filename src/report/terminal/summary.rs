@@ -6,7 +6,7 @@ use console::{Style, measure_text_width, truncate_str};
 
 use super::{Look, count, phase_name};
 use crate::error::Error;
-use crate::event::{Difference, Moment, Outcome, Verdict};
+use crate::event::{Difference, Known, Moment, Outcome, Verdict};
 use crate::print;
 use crate::report::causes::groups;
 use crate::report::diff::{Parts, excerpt};
@@ -23,6 +23,8 @@ const SMALL: usize = 24;
 const ROWS: usize = 4;
 /// So many of a scenario's jobs that did not complete are told at most.
 const ENDINGS: usize = 3;
+/// So many defects that are gone are told in full at most, on a screen that has room.
+const FIXED: usize = 5;
 /// So many causes are told at most; the page has all.
 const CAUSES: usize = 6;
 
@@ -48,7 +50,9 @@ pub(super) fn summary(run: &Run, look: Look, strict: bool, failed: &[Error]) -> 
     // then a line each; then a number.
     let causes = causes(run, look);
     text.push_str(&causes);
-    let end = END + usize::from(!run.outstanding.is_empty());
+    // These are below all that is red, where nobody overlooks them.
+    let defects = defects(run, look);
+    let end = END + usize::from(!run.outstanding.is_empty()) + defects.lines().count();
     let mut left = look.height.saturating_sub(end + causes.lines().count());
     let mut shown = 0;
     for row in &red {
@@ -81,6 +85,7 @@ pub(super) fn summary(run: &Run, look: Look, strict: bool, failed: &[Error]) -> 
             let _ = writeln!(text, "… and {} more; see index.html", rest.len() - fit);
         }
     }
+    text.push_str(&defects);
     if !text.is_empty() {
         text.push('\n');
     }
@@ -123,6 +128,51 @@ pub(super) fn summary(run: &Run, look: Look, strict: bool, failed: &[Error]) -> 
     }
     if !run.report.as_os_str().is_empty() && failed.is_empty() {
         let _ = writeln!(text, "  {}", print::path(&run.report.join("index.html")).display());
+    }
+    text
+}
+
+/// What LAVA is known to do wrong and no longer does, with what to do about it; and where it still does.
+fn defects(run: &Run, look: Look) -> String {
+    let of = |gone: bool| -> Vec<(&Row, &Known)> {
+        let all = run.rows.iter().filter_map(|row| Some((row, row.outcome.as_ref()?)));
+        let all = all.flat_map(|(row, outcome)| outcome.defects.iter().map(move |known| (row, known)));
+        all.filter(|(row, known)| known.gone == gone && row.verdict().is_good()).collect()
+    };
+    let mut text = String::new();
+    let fixed = of(true);
+    let most = if look.height < ROOMY { 1 } else { FIXED };
+    for (row, known) in fixed.iter().take(most) {
+        let verdict = look.verdict(Verdict::Fixed, Verdict::Fixed.name());
+        let lava =
+            run.version_of(row).map(|version| format!("LAVA {version}")).unwrap_or_else(|| "LAVA".into());
+        let head = format!(
+            "{verdict} {}: {} no longer does this wrong",
+            look.bold(&printable(&row.id())),
+            printable(&lava)
+        );
+        let lines = [
+            ("defect:", known.about.clone()),
+            ("to do:", format!("{}; then `meta-lava accept {}`", known.advice(), row.info.name)),
+        ];
+        let _ = write!(text, "\n{}\n", truncate_str(&head, look.width, "…"));
+        for (mut title, words) in lines {
+            let width = look.width.saturating_sub(14).max(20);
+            for row in wrapped(&printable(&words), width, ROWS) {
+                let _ = writeln!(text, "  {title:<10}{}", row.trim_start());
+                title = "";
+            }
+        }
+    }
+    if fixed.len() > most {
+        let more = format!("… and {} more fixed; see index.html", fixed.len() - most);
+        let _ = writeln!(text, "{}", look.verdict(Verdict::Fixed, &more));
+    }
+    let known = of(false);
+    if !known.is_empty() && !look.quiet {
+        let names: Vec<String> = known.iter().map(|(row, _)| printable(&row.label())).collect();
+        let line = format!("{} of LAVA as expected: {}", count(known.len(), "known defect"), names.join(" "));
+        let _ = write!(text, "\n{}\n", truncate_str(&line, look.width, "…"));
     }
     text
 }

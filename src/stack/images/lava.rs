@@ -161,6 +161,16 @@ impl Lava {
         Ok(Self { name: format!("debian:{}", package.suite), origin: Origin::Debian(package), source: None })
     }
 
+    /// The name and the version of Debian's LAVA of `series`, as far as its archive has said before; it is not
+    /// asked.
+    #[must_use]
+    pub fn remembered(root: &Path, series: Series) -> Option<(String, String)> {
+        let packages = Archive::new(&crate::root::cache(root), false, &|_| {}).remembered();
+        let is_of = |package: &Package| Series::of(&package.version).is_ok_and(|of| of == series);
+        let package = packages.into_iter().find(is_of)?;
+        Some((format!("debian:{}", package.suite), package.version))
+    }
+
     /// The series of Debian's packages; of what is laid over them, or of images, only a server knows.
     #[must_use]
     pub fn series(&self) -> Option<Series> {
