@@ -1,5 +1,3 @@
-"use strict";
-const at = id => document.getElementById(id);
 const search = at("search"), count = at("count"), red = at("red");
 const all = [...document.querySelectorAll(".scenario")], toggles = [...document.querySelectorAll("button[data-verdict]")];
 const cells = [...document.querySelectorAll(".tile a")], tiles = [...document.querySelectorAll(".tile")];
@@ -145,16 +143,6 @@ function close(scenario) {
   goTo(scenario);
 }
 
-const THEMES = ["", "light", "dark"];
-let theme = 0;
-function paint() {
-  document.documentElement.style.colorScheme = THEMES[theme] || "light dark";
-  at("theme").textContent = "theme: " + (THEMES[theme] || "system");
-  try { localStorage.setItem("meta-lava-theme", THEMES[theme]); } catch { /* Then it is not kept. */ }
-}
-function turn() { theme = (theme + 1) % THEMES.length; paint(); }
-try { theme = Math.max(0, THEMES.indexOf(localStorage.getItem("meta-lava-theme") || "")); } catch { /* As above. */ }
-
 search.addEventListener("input", remember);
 for (const one of toggles) one.addEventListener("click", () => { one.setAttribute("aria-pressed", String(isOff(one))); remember(); });
 if (red) {
@@ -165,7 +153,6 @@ if (red) {
   });
   at("next").addEventListener("click", () => stepRed(1));
 }
-at("theme").addEventListener("click", turn);
 at("wrap").addEventListener("click", wrap);
 for (const one of all) one.addEventListener("toggle", () => one.open && opened(one));
 for (const one of document.querySelectorAll(".panel.text")) one.addEventListener("toggle", () => one.open && one.closest(".scenario").open && number(one));
@@ -208,6 +195,5 @@ addEventListener("keydown", event => {
 });
 addEventListener("hashchange", jump);
 if (narrow.matches) at("matrix").open = false;
-paint();
 filter();
 jump();

@@ -28,6 +28,8 @@ use crate::text::printable;
 const TEMPLATE: &str = include_str!("index.html");
 const STYLE: &str = include_str!("index.css");
 const SCRIPT: &str = include_str!("index.js");
+/// What the scripts of all pages begin with.
+const COMMON: &str = include_str!("page.js");
 
 /// Bytes of texts in a page, all scenarios together. Red ones come first.
 const PAGE: usize = 24 << 20;
@@ -170,21 +172,6 @@ pub(super) fn write(run: &Run, settings: &Settings) -> Result<String, String> {
     let entries: Vec<Entry> =
         order.into_iter().map(|at| entry(&run.rows[at], run, settings, longest, &mut left)).collect();
 
-    let mut environment = Environment::new();
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_auto_escape_callback(|_| AutoEscape::Html);
-    // Control characters and those that turn the text around them are shown, as everywhere.
-    environment.set_formatter(|out, state, value| match value.as_str() {
-        Some(text) if !value.is_safe() => {
-            let lines: Vec<String> = text.split('\n').map(printable).collect();
-            escape_formatter(out, state, &Value::from(lines.join("\n")))
-        }
-        _ => escape_formatter(out, state, value),
-    });
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
-    let template =
-        environment.template_from_named_str("index.html", TEMPLATE).map_err(|error| error.to_string())?;
     let totals: Vec<(&str, usize)> = run
         .totals()
         .into_iter()
@@ -204,8 +191,11 @@ pub(super) fn write(run: &Run, settings: &Settings) -> Result<String, String> {
         run.lava().map_or_else(String::new, |lava| format!(" on LAVA {lava}")),
         if fixed > 0 { format!(": {fixed} fixed") } else { String::new() }
     );
-    template
-        .render(context! {
+    render(
+        "index.html",
+        TEMPLATE,
+        SCRIPT,
+        context! {
             title,
             name => &run.name,
             seconds => format!("{:.1}", run.seconds()),
@@ -221,9 +211,38 @@ pub(super) fn write(run: &Run, settings: &Settings) -> Result<String, String> {
             causes => causes(run),
             causes_left_out => groups(run).len().saturating_sub(CAUSES),
             scenarios => entries,
+        },
+    )
+}
+
+/// A page of a `template` with what is in `context`, the style that pages share, and a `script` of its
+/// own, which is the only one that may run.
+///
+/// # Errors
+/// When the template does not fit its context.
+pub(crate) fn render(name: &str, template: &str, script: &str, context: Value) -> Result<String, String> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|_| AutoEscape::Html);
+    // Control characters and those that turn the text around them are shown, as everywhere.
+    environment.set_formatter(|out, state, value| match value.as_str() {
+        Some(text) if !value.is_safe() => {
+            let lines: Vec<String> = text.split('\n').map(printable).collect();
+            escape_formatter(out, state, &Value::from(lines.join("\n")))
+        }
+        _ => escape_formatter(out, state, value),
+    });
+    environment.set_trim_blocks(true);
+    environment.set_lstrip_blocks(true);
+    let template = environment.template_from_named_str(name, template).map_err(|error| error.to_string())?;
+    let script = [COMMON, script].concat();
+    let script_hash = BASE64_STANDARD.encode(Sha256::digest(&script));
+    template
+        .render(context! {
             style => Value::from_safe_string(STYLE.to_owned()),
-            script => Value::from_safe_string(SCRIPT.to_owned()),
-            script_hash => BASE64_STANDARD.encode(Sha256::digest(SCRIPT)),
+            script => Value::from_safe_string(script),
+            script_hash,
+            ..context
         })
         .map_err(|error| format!("{error:#}"))
 }
