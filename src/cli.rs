@@ -29,6 +29,11 @@ Examples:
   meta-lava run 'imx8*' --lava debian:sid
   meta-lava run --suite health-checks --partition slice:1/4
   meta-lava run -E 'firmware(u-boot) & !suite(failures)'";
+const COMPARE_EXAMPLES: &str = "\
+Examples:
+  meta-lava compare debian:forky debian:sid
+  meta-lava compare debian debian:sid juno 'imx8*' --fail-on results
+  meta-lava compare last-month/ this-month/";
 const LIST_EXAMPLES: &str = "\
 Examples:
   meta-lava list -E 'type(=juno) | tag(feature)'
@@ -43,6 +48,9 @@ enum Command {
     Rerun(commands::rerun::Args),
     /// Make one report of those of the parts of a partition
     Merge(commands::merge::Args),
+    /// Compare two LAVAs, or two reports
+    #[command(after_help = COMPARE_EXAMPLES)]
+    Compare(commands::compare::Args),
     /// List the scenarios
     #[command(after_help = LIST_EXAMPLES)]
     List(commands::list::Args),
@@ -145,6 +153,7 @@ fn run(command: Command) -> Result<Exit> {
             Command::Run(args) => commands::run::run(args).await,
             Command::Rerun(args) => commands::rerun::run(args).await,
             Command::Merge(args) => commands::merge::run(args).await,
+            Command::Compare(args) => commands::compare::run(args).await,
             Command::List(args) => commands::list::run(args).await,
             Command::Check(args) => commands::check::run(args).await,
             Command::Show(args) => commands::show::run(args).await,
@@ -216,9 +225,14 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let matrix = Matrix::load(root).unwrap();
         let mut texts = Vec::new();
-        for file in
-            ["README.md", "CONTRIBUTING.md", "docs/commands.md", "docs/other-lavas.md", "docs/report.md"]
-        {
+        for file in [
+            "README.md",
+            "CONTRIBUTING.md",
+            "docs/commands.md",
+            "docs/compare.md",
+            "docs/other-lavas.md",
+            "docs/report.md",
+        ] {
             texts.push(std::fs::read_to_string(root.join(file)).unwrap());
         }
         let program = command();
@@ -236,6 +250,7 @@ mod tests {
             tried += 1;
             let filter: FilterArgs = match cli.command {
                 Command::Run(args) => args.filter,
+                Command::Compare(args) if args.filter.is_given() => args.filter,
                 Command::List(args) => args.filter,
                 _ => continue,
             };

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 mod bench;
 mod cli;
 mod commands;
+mod compare;
 mod error;
 mod event;
 mod exit_code;

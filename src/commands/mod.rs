@@ -4,6 +4,7 @@ pub mod accept;
 pub mod bench;
 pub mod check;
 pub mod clean;
+pub mod compare;
 pub mod completions;
 pub mod doctor;
 pub mod down;

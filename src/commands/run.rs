@@ -57,6 +57,23 @@ pub struct Args {
 }
 
 impl Args {
+    /// Those of a run on LAVAs that another command asks for, with nothing changed besides.
+    pub(super) fn of(filter: FilterArgs, stack: StackArgs, workers: u16, quiet: bool, verbose: bool) -> Self {
+        Self {
+            filter,
+            stack,
+            workers,
+            keep: false,
+            accept: false,
+            pace: None,
+            shuffle: None,
+            max_fail: None,
+            seed: 1,
+            quiet,
+            verbose,
+        }
+    }
+
     /// Whether the options name a LAVA.
     pub(super) fn has_lavas(&self) -> bool {
         self.stack.has_lavas()

@@ -34,6 +34,9 @@ pub struct Change {
     pub found: Range<usize>,
     /// What it comes to.
     pub cause: Cause,
+    /// Whether it is one line that changed in some words, which are the cause; else the cause is
+    /// whole lines.
+    pub in_words: bool,
 }
 
 /// A scenario's own names and what stands for them in a [`Cause`].
@@ -58,7 +61,8 @@ impl Names {
     }
 
     /// `line` with placeholders for the names that stand in it as words of their own.
-    fn hide(&self, line: &str) -> String {
+    #[must_use]
+    pub fn hide(&self, line: &str) -> String {
         let mut text = line.to_owned();
         for (name, placeholder) in &self.0 {
             let mut rest = text.as_str();
@@ -157,7 +161,7 @@ impl Changes<'_> {
     /// A line that changed.
     fn pair(&mut self, old: usize, new: usize) {
         let (expected, found) = words_that_changed(&self.old[old], &self.new[new]);
-        self.push(old..old + 1, new..new + 1, expected, found);
+        self.push(old..old + 1, new..new + 1, [expected, found], true);
     }
 
     /// Lines that only one text has; where both ranges have some, they have little in common.
@@ -171,13 +175,14 @@ impl Changes<'_> {
         };
         if !old.is_empty() || !new.is_empty() {
             let (expected, found) = (some(&self.old[old.clone()]), some(&self.new[new.clone()]));
-            self.push(old, new, expected, found);
+            self.push(old, new, [expected, found], false);
         }
     }
 
-    fn push(&mut self, old: Range<usize>, new: Range<usize>, expected: Vec<String>, found: Vec<String>) {
+    fn push(&mut self, old: Range<usize>, new: Range<usize>, words: [Vec<String>; 2], in_words: bool) {
+        let [expected, found] = words;
         let cause = Cause { snapshot: self.snapshot.to_owned(), expected, found };
-        self.list.push(Change { expected: old, found: new, cause });
+        self.list.push(Change { expected: old, found: new, cause, in_words });
     }
 
     /// Two blocks, one in the place of the other: the lines in them that are much alike

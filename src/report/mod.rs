@@ -7,7 +7,7 @@
 mod causes;
 mod diff;
 pub mod folder;
-mod html;
+pub(crate) mod html;
 pub mod issue;
 mod json;
 mod junit;
@@ -34,7 +34,7 @@ use crate::lava::series::Series;
 use crate::lava::words::JobState;
 use crate::root::REPORTS;
 
-pub use diff::{Hunk, Line, LineKind, Parts, hunks};
+pub use diff::{Hunk, Line, LineKind, Parts, excerpt, hunks};
 pub use json::RunFile;
 pub use merge::merge;
 pub use terminal::{Look, colours};

@@ -15,7 +15,7 @@ use crate::report;
 use crate::root::REPORTS;
 use crate::stack::compose::{self, Compose};
 use crate::stack::docker::Engine;
-use crate::stack::images::{self, Lava, LavaArgs};
+use crate::stack::images::{self, Lava, LavaArgs, Which};
 use crate::stack::sweep::{self, Purpose};
 use crate::stack::{self, Lab, Spec, Stack, ready};
 
@@ -37,6 +37,12 @@ pub struct StackArgs {
 }
 
 impl StackArgs {
+    /// Those that name LAVAs, with the report in a folder of their own.
+    #[must_use]
+    pub fn of(lavas: Vec<Which>, refresh: bool, jobs: Option<u16>, report: PathBuf) -> Self {
+        Self { lava: LavaArgs::of_all(lavas, refresh), jobs, report: Some(report) }
+    }
+
     /// How many jobs at once, on an engine with so many processors.
     #[must_use]
     pub fn at_once(&self, cpus: usize) -> usize {

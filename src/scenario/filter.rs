@@ -41,6 +41,15 @@ pub struct FilterArgs {
 }
 
 impl FilterArgs {
+    /// Whether they choose anything.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        !self.names.is_empty()
+            || !self.expressions.is_empty()
+            || !self.suites.is_empty()
+            || self.partition.is_some()
+    }
+
     /// The scenarios of `matrix` that are chosen, in its order. Names are OR-ed, so
     /// are expressions and suites; a scenario has to match one of each that was given.
     /// A part of a partition may be empty.

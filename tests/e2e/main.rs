@@ -8,6 +8,7 @@
 
 mod broken_files;
 mod certificates;
+mod compare;
 mod endings;
 mod engine;
 mod faults_in_a_stack;

@@ -188,6 +188,12 @@ impl LavaArgs {
         Self { lava: vec![which], ..Self::default() }
     }
 
+    /// These that name several. `refresh`: see the option.
+    #[must_use]
+    pub fn of_all(lavas: Vec<Which>, refresh: bool) -> Self {
+        Self { lava: lavas, refresh, ..Self::default() }
+    }
+
     /// Whether they say anything.
     #[must_use]
     pub fn is_given(&self) -> bool {
