@@ -43,7 +43,7 @@ def main():
     ]
 
     if ganesha() >= (5,):
-        jobs_on_a_volume()
+        jobs_that_can_be_exported()
     for folder in (FILES, Path(WORKER_LOG).parent, Path("/var/lib/ghost/boards")):
         folder.mkdir(parents=True, exist_ok=True)
     for hook in sorted(HOOKS.rglob("*.sh")):
@@ -151,12 +151,28 @@ def ganesha_conf():
     return path
 
 
-def jobs_on_a_volume():
-    """The jobs' folders on the volume of the ghosts: newer ganeshas do not export a tmpfs."""
-    store = Path("/var/lib/ghost/jobs")
-    for folder in (store, FILES):
-        folder.mkdir(parents=True, exist_ok=True)
-    run("mount", "--bind", store, FILES)
+def jobs_that_can_be_exported():
+    """The jobs' folders where newer ganeshas export them, which no tmpfs is to them.
+
+    They go by the name of a file system's type (`populate_posix_file_systems` in
+    FSAL/localfs.c), so an overlay whose layers lie on a tmpfs is as good as any disk, and
+    as fast as memory. Where the kernel refuses it, they lie on the volume of the ghosts.
+    """
+    memory = RUN / "jobs"
+    layers = {f"{layer}dir": memory / layer for layer in ("lower", "upper", "work")}
+    options = ["index=on", "nfs_export=on", *(f"{key}={path}" for key, path in layers.items())]
+    FILES.mkdir(parents=True, exist_ok=True)
+    memory.mkdir(parents=True, exist_ok=True)
+    try:
+        run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", memory)
+        for path in layers.values():
+            path.mkdir()
+        run("mount", "-t", "overlay", "-o", ",".join(options), "overlay", FILES)
+    except (OSError, subprocess.CalledProcessError) as exc:
+        say(f"the jobs' folders lie on a volume, not in memory: {exc}")
+        store = Path("/var/lib/ghost/jobs")
+        store.mkdir(parents=True, exist_ok=True)
+        run("mount", "--bind", store, FILES)
 
 
 def answers(port):
