@@ -132,7 +132,7 @@ impl Causes {
         }
     }
 
-    /// The first block; of what one scenario has all.
+    /// The block with the shortest lines, of some; of what one scenario has all.
     fn example(&self, cause: &Cause) -> Option<Example> {
         let text = match cause.kind {
             Kind::Results => 0,
@@ -142,15 +142,24 @@ impl Causes {
         };
         let first = cause.places.first()?;
         let is_own = cause.places.iter().all(|place| place.scenario == first.scenario);
-        let texts = self.texts.get(&first.scenario)?;
-        let [a, b] = [0, 1].map(|side| {
-            let shown = cause.places.iter().filter(|place| is_own || place.block == first.block);
-            let at: BTreeSet<usize> = shown.filter_map(|place| place.at[side]).collect();
-            let lines: Vec<&str> = texts[side][text].lines().collect();
-            let line =
-                |at: usize| Some((at, (*lines.get(at.checked_sub(snapshot::HEADER + 1)?)?).to_owned()));
-            at.into_iter().filter_map(line).collect::<Vec<_>>()
-        });
+        let lines = |of: &Place| {
+            let texts = self.texts.get(&of.scenario)?;
+            Some([0, 1].map(|side| {
+                let shown = cause.places.iter().filter(|place| is_own || place.block == of.block);
+                let at: BTreeSet<usize> = shown.filter_map(|place| place.at[side]).collect();
+                let lines: Vec<&str> = texts[side][text].lines().collect();
+                let line =
+                    |at: usize| Some((at, (*lines.get(at.checked_sub(snapshot::HEADER + 1)?)?).to_owned()));
+                at.into_iter().filter_map(line).collect::<Vec<(usize, String)>>()
+            }))
+        };
+        let size = |sides: &[Vec<(usize, String)>; 2]| -> usize {
+            sides.iter().flatten().map(|(_, line)| line.len()).sum()
+        };
+        let some = if is_own { 1 } else { EXAMPLES };
+        let shown = cause.places.iter().take(some).filter_map(|place| Some((place, lines(place)?)));
+        // Of equal ones the first.
+        let (first, [a, b]) = shown.min_by_key(|(_, sides)| size(sides))?;
         let scenario = self.scenarios[first.scenario].1.clone();
         let text = snapshot::Kind::ALL[text].name();
         (!a.is_empty() || !b.is_empty()).then_some(Example { scenario, text, a, b })
@@ -171,6 +180,8 @@ fn equal(found: &[(Kind, Piece, Place)]) -> Vec<Cause> {
     causes
 }
 
+/// Places of a cause that its example is chosen from.
+const EXAMPLES: usize = 24;
 /// So many that differ by values only, in one scenario, are of one cause.
 const MANY: usize = 4;
 

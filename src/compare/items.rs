@@ -140,7 +140,7 @@ impl Found<'_> {
         let [a, b] = [0, 1].map(|side| shape(kind, texts[side], &actions[side]));
         let before = self.items.len();
         self.sections.clear();
-        let mut numbered = None;
+        let mut numbered = BTreeMap::new();
         let sections: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
         let none = Vec::new();
         for name in sections {
@@ -153,9 +153,9 @@ impl Found<'_> {
                 self.section(kind, name, ours, theirs, &mut numbered);
             }
         }
-        if let Some(at) = numbered {
+        for (of, at) in numbered {
             self.block += 1;
-            self.push(Kind::of(kind, ""), Piece::Numbered, at);
+            self.push(of, Piece::Numbered, at);
         }
         self.find_moved(before);
         if self.items.len() == before {
@@ -173,7 +173,7 @@ impl Found<'_> {
         name: &str,
         a: Vec<Line>,
         b: Vec<Line>,
-        numbered: &mut Option<[Option<usize>; 2]>,
+        numbered: &mut BTreeMap<Kind, [Option<usize>; 2]>,
     ) {
         let (a, b) = self.without_moved(kind, name, a, b);
         let text =
@@ -195,7 +195,8 @@ impl Found<'_> {
                     self.line((kind, name), ours, theirs, &change.cause.expected, &change.cause.found);
                 }
             } else if ours.raw != theirs.raw {
-                numbered.get_or_insert([Some(ours.at), Some(theirs.at)]);
+                let of = Kind::of(kind, &ours.text);
+                numbered.entry(of).or_insert([Some(ours.at), Some(theirs.at)]);
             }
         }
         for change in found {

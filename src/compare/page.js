@@ -19,7 +19,8 @@ function filter() {
     if (!one.hidden) for (const id of of(one)) shown.add(id);
   }
   const filtered = only || words.length || off.length;
-  for (const row of rows) row.hidden = Boolean(filtered) && !shown.has(row.dataset.scenario) && row.dataset.scenario !== only;
+  const wanted = row => only && !cause ? row.dataset.scenario === only : shown.has(row.dataset.scenario);
+  for (const row of rows) row.hidden = Boolean(filtered) && !wanted(row);
   const left = causes.filter(one => !one.hidden).length;
   count.textContent = filtered ? `${left} of ${causes.length} causes, ${rows.filter(row => !row.hidden).length} of ${rows.length} scenarios` : "";
   every.hidden = !only;

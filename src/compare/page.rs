@@ -9,12 +9,17 @@ use crate::report::html;
 const TEMPLATE: &str = include_str!("page.html");
 const SCRIPT: &str = include_str!("page.js");
 
+/// Pieces of a group that stand in its line.
+const FIRST: usize = 3;
 /// Pieces of a group, and lines of an example, that the page has.
 const LINES: usize = 40;
 
 #[derive(Serialize)]
 struct Shown<'a> {
     kind: &'static str,
+    /// What stands in its line.
+    first: Vec<String>,
+    /// All of it, as far as there is room.
     pieces: Vec<String>,
     places: usize,
     /// Ids of the scenarios, and their names.
@@ -52,6 +57,7 @@ impl Comparison {
             .iter()
             .map(|group| Shown {
                 kind: group.kind.name(),
+                first: group.shown(FIRST),
                 pieces: group.shown(LINES),
                 places: group.places,
                 scenarios: group

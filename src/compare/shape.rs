@@ -191,7 +191,8 @@ fn log(lines: &[(usize, &str)], into: &mut Writer<'_>) {
                 // one before has ended.
                 open.truncate(action.level.matches('.').count());
             }
-            into.put(&format!("action {}", open.last().unwrap_or(&"")), *at, line);
+            let section = open.last().map_or_else(|| "the job".into(), |name| format!("action {name}"));
+            into.put(&section, *at, line);
             if let Some(action) = action.filter(|action| action.begins) {
                 open.push(action.name);
             }
@@ -297,9 +298,9 @@ board    | start: 1.1 x
         --- the pipeline deploy = 14:[level of deploy] deploy, 60 s [class]
         --- the pipeline overlay = 15:[level of overlay] overlay, 60 s [class]
         --- what the board printed = 11:--- what the board printed; LAVA logged the same | 12:board    | start: [level of overlay] x
-        action  = 5:info     | start: [level of deploy] deploy (timeout [TIMEOUT])
         action deploy = 6:debug    | first | 7:debug    | start: [level of overlay] overlay (timeout [TIMEOUT]) | 9:debug    | end: [level of overlay] overlay (duration [DURATION]) | 10:debug    | uuid=[JOB_ID]_[level of overlay] in lava-overlay-[level of overlay].yaml, version 1.1
         action overlay = 8:debug    | inside 1.1 of 1.1
+        the job = 5:info     | start: [level of deploy] deploy (timeout [TIMEOUT])
         ");
     }
 
@@ -338,9 +339,9 @@ info     | start: 1 deploy (x)
 info     | start: 1 boot (x)
 info     | \"level\": \"1\"";
         insta::assert_snapshot!(told(Kind::Log, log).join("\n"), @r#"
-        client 1: action  = 8:info     | start: [level of boot] boot (x)
         client 1: action boot = 9:info     | "level": "[level of boot]"
-        server: action  = 6:info     | start: [level of deploy] deploy (x)
+        client 1: the job = 8:info     | start: [level of boot] boot (x)
+        server: the job = 6:info     | start: [level of deploy] deploy (x)
         "#);
     }
 }

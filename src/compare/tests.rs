@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::items::Texts;
 use super::*;
 use crate::scenario::tests::write;
 
@@ -215,6 +216,53 @@ fn whatever_makes_two_texts_differ_is_told() {
         found.iter().map(|item| item.piece.in_a_line()).collect::<Vec<_>>(),
         ["lines in another order"]
     );
+}
+
+proptest::proptest! {
+    #[test]
+    fn two_texts_have_nothing_that_differs_only_if_they_are_equal(one in text(), other in text()) {
+        for kind in 0..3 {
+            let [mut a, mut b] = [Texts::default(), Texts::default()];
+            (a[kind], b[kind]) = (one.clone(), other.clone());
+            let names = crate::judge::change::Names::new([("a-01".to_owned(), "[BOARD]"), ("a".to_owned(), "[TYPE]")]);
+            proptest::prop_assert_eq!(items::items(&a, &b, &names).is_empty(), one == other);
+        }
+    }
+
+    #[test]
+    fn any_text_can_be_compared(one in proptest::prelude::any::<String>(), other in proptest::prelude::any::<String>()) {
+        let texts = |text: &String| [text.clone(), text.clone(), text.clone()];
+        let _ = items::items(&texts(&one), &texts(&other), &crate::judge::change::Names::default());
+    }
+}
+
+/// Texts of lines that mean something in one of the three.
+fn text() -> impl proptest::strategy::Strategy<Value = String> {
+    use proptest::prelude::*;
+    let line = prop_oneof![
+        Just("debug    | start: 1.1 a (x)".to_owned()),
+        Just("debug    | start: 1.2 a (x)".to_owned()),
+        Just("debug    | end: 1.1 a (x)".to_owned()),
+        Just("info     | start: 1 b (x)".to_owned()),
+        Just("debug    | uuid=[JOB_ID]_1.1".to_owned()),
+        Just("debug    | a-01 is a".to_owned()),
+        Just("debug    | a is a-01".to_owned()),
+        Just("--- what the board printed; LAVA logged the same".to_owned()),
+        Just("--- the pipeline that LAVA made of the job".to_owned()),
+        Just("1.1 a, 60 s [class]".to_owned()),
+        Just("suite lava".to_owned()),
+        Just("  a: pass (level: 1.1)".to_owned()),
+        Just("  a: pass (level: 1.2)".to_owned()),
+        Just("=== client 1".to_owned()),
+        Just("board a-01".to_owned()),
+        Just("  tree root = artifact r".to_owned()),
+        Just("    + 644 x 3ca8a58dd51b85d3".to_owned()),
+        Just("    + 644 x 0000000000000000".to_owned()),
+        Just(String::new()),
+        "[a-c ]{1,6}",
+    ];
+    // Snapshots end without a line break.
+    prop::collection::vec(line, 0..10).prop_map(|lines| lines.join("\n").trim_end().to_owned())
 }
 
 #[test]
