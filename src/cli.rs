@@ -134,13 +134,13 @@ pub fn main() -> ExitCode {
         }
         (result, Ok(())) => result,
     };
-    match result {
-        Ok(exit) => exit.into(),
-        Err(error) => {
-            print::err(&format!("error: {error}\n"));
-            error.exit().into()
-        }
-    }
+    let exit = result.unwrap_or_else(|error| {
+        print::err(&format!("error: {error}\n"));
+        error.exit()
+    });
+    // Also where the options could not be read: `git bisect` would take that for a bad commit.
+    let bisects = std::env::args_os().any(|word| word == "--bisect");
+    if bisects { exit.for_bisect() } else { exit }.into()
 }
 
 fn run(command: Command) -> Result<Exit> {

@@ -15,6 +15,13 @@ pub enum Error {
     /// Docker, an image, the server.
     #[error("{0}")]
     Infrastructure(String),
+    /// What is in an image is broken by itself: a step of its build failed, or the LAVA in it did not
+    /// start, on an engine that works.
+    #[error("{0}")]
+    Broken(String),
+    /// The same of the commit of LAVA's that is tested: `git bisect` skips it.
+    #[error("{0}")]
+    BrokenCommit(String),
     /// Something was left behind.
     #[error("{0}")]
     LeftBehind(String),
@@ -30,7 +37,8 @@ impl Error {
         match self {
             Self::Usage(_) => Exit::Usage,
             Self::NoMatch(_) => Exit::NoMatch,
-            Self::Infrastructure(_) => Exit::Infrastructure,
+            Self::Infrastructure(_) | Self::Broken(_) => Exit::Infrastructure,
+            Self::BrokenCommit(_) => Exit::BrokenCommit,
             Self::LeftBehind(_) => Exit::LeftBehind,
             Self::Interrupted => Exit::Interrupted,
         }

@@ -30,6 +30,10 @@ pub struct Args {
     /// Workers
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
+    /// End as `git bisect run` wants it: 0 good, 1 bad, 125 skip, 128 or more when nothing is known of
+    /// the commit; leaves nothing pending
+    #[arg(long, conflicts_with_all = ["accept", "keep"])]
+    bisect: bool,
     /// Leave the stack up
     #[arg(long)]
     keep: bool,
@@ -63,6 +67,7 @@ impl Args {
             filter,
             stack,
             workers,
+            bisect: false,
             keep: false,
             accept: false,
             pace: None,
@@ -154,6 +159,12 @@ pub(super) async fn run_selected(
         // One LAVA that can't be tested is no reason not to test the next.
         result = result.and(of_this);
     }
+    if begun.lavas.len() > 1
+        && let Err(Error::BrokenCommit(said)) = result
+    {
+        // One of several LAVAs: no bisection.
+        result = Err(Error::Infrastructure(said));
+    }
     let _ = events.send(Event::Ended { interrupted: begun.interrupt.is_asked(), elapsed: since.elapsed() });
     telling.abort();
     drop(events);
@@ -170,6 +181,8 @@ pub(super) async fn run_selected(
     match summary.failed.into_iter().next() {
         Some(error) => Err(error),
         None if args.accept => Ok(Exit::Ok),
+        // No verdict on its scenarios, in a LAVA that was built and started.
+        None if args.bisect && summary.exit == Exit::Infrastructure => Ok(Exit::BrokenCommit),
         None => Ok(summary.exit),
     }
 }
@@ -234,7 +247,10 @@ impl Run<'_> {
             None => true,
         });
         let ready = runner::ready(self.matrix, &wanted, &up)?;
-        let judge = Arc::new(Judge::new(root, series, up.artifacts, report));
+        let mut judge = Judge::new(root, series, up.artifacts, report);
+        // A commit on the way of a bisection is nobody's to review.
+        judge.pend &= !self.args.bisect;
+        let judge = Arc::new(judge);
         let limits = Limits {
             at_once: self.args.stack.at_once(up.cpus),
             max_fail: self.args.max_fail.map(usize::from),

@@ -142,7 +142,7 @@ async fn bring_up(
         workers,
         password: Some(password.clone()),
     };
-    let (stack, ..) = Stack::up(engine, &spec, lab, events).await?;
+    let (stack, ..) = Stack::up(engine, &spec, lab, events).await.map_err(|error| lava.blame(error))?;
     Ok(stack)
 }
 

@@ -194,9 +194,18 @@ impl Session<'_> {
     /// ones.
     ///
     /// # Errors
-    /// [`Error::Interrupted`]; what the stack or `work` fails with, or else
+    /// [`Error::Interrupted`]; [`Error::BrokenCommit`] for a commit that can't be built or started; what the stack or `work` fails with, or else
     /// [`Error::LeftBehind`].
     pub async fn with_stack(
+        &self,
+        workers: usize,
+        lab: impl Fn(Series) -> Result<Lab>,
+        work: impl AsyncFnOnce(Up) -> Result<()>,
+    ) -> Result<()> {
+        self.with_its_stack(workers, lab, work).await.map_err(|error| self.lava.blame(error))
+    }
+
+    async fn with_its_stack(
         &self,
         workers: usize,
         lab: impl Fn(Series) -> Result<Lab>,

@@ -60,6 +60,9 @@ const LOGS: u64 = 256 << 20;
 /// its network is taken down before the event goes out.
 const DEATH_NOTICE: Duration = Duration::from_secs(5);
 
+/// What a container ends with that was killed: 128 + SIGKILL.
+const KILLED: &str = "137";
+
 /// What lava-worker has to say, in its container.
 const WORKER_LOG: &str = "/var/log/lava-dispatcher/lava-worker.log";
 /// The same of lava-scheduler, in the server's.
@@ -243,7 +246,7 @@ impl Stack {
     /// looked at; [`clean_up`] removes it, here as after an interrupt.
     ///
     /// # Errors
-    /// [`Error::Infrastructure`]; when a container died, with its last words.
+    /// [`Error::Broken`] when LAVA did not start, with its last words, else [`Error::Infrastructure`].
     pub async fn up(
         engine: &Engine,
         spec: &Spec,
@@ -287,11 +290,27 @@ impl Stack {
             web,
             _files: files,
         };
-        let (version, about, series, lab) = stack.guard(stack.provision(spec, lab, &workers, &at)).await?;
+        let ready = stack.guard(stack.provision(spec, lab, &workers, &at)).await;
+        let (version, about, series, lab) = match ready {
+            Ok(ready) => ready,
+            Err(error) => return Err(stack.did_not_start(error).await),
+        };
         (stack.version, stack.about) = (version, about);
         let _ = events.send(Event::Lava(stack.version.clone()));
         at("stack ready");
         Ok((stack, series, lab))
+    }
+
+    /// `error`, of a LAVA that did not start, with whose doing it was: the engine's, if it is gone or
+    /// has killed a container, or LAVA's own.
+    async fn did_not_start(&self, error: Error) -> Error {
+        let killed = self.death.borrow().as_ref().is_some_and(|death| death.code == KILLED);
+        match error {
+            Error::Infrastructure(said) if !killed && self.engine.check_answers().await.is_ok() => {
+                Error::Broken(said)
+            }
+            error => error,
+        }
     }
 
     /// From started containers to workers online; gives LAVA's version, what it runs on, its
@@ -545,8 +564,7 @@ impl Stack {
             return std::future::pending().await;
         };
         let log = self.engine.log_tail(&id, 30).await.unwrap_or_default();
-        // 128 + SIGKILL.
-        let why = if code == "137" { " (it was killed; was memory short?)" } else { "" };
+        let why = if code == KILLED { " (it was killed; was memory short?)" } else { "" };
         Error::Infrastructure(format!(
             "the {service} container ended with code {code}{why}; {}",
             log_end(&log, 30)

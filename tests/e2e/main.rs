@@ -6,6 +6,7 @@
 //! is listed as ignored with its reason, instead of passing without having tested
 //! anything.
 
+mod bisect;
 mod broken_files;
 mod certificates;
 mod compare;

@@ -84,7 +84,8 @@ impl Engine {
     /// command and its BuildKit.
     ///
     /// # Errors
-    /// [`Error::Infrastructure`] with the last lines of the build.
+    /// [`Error::Broken`] with the last lines of the build when a step of it failed, else
+    /// [`Error::Infrastructure`].
     pub async fn build(&self, build: Build, progress: &(dyn Fn(String) + Send + Sync)) -> Result<()> {
         let options = BuildImageOptionsBuilder::default()
             .dockerfile(&build.dockerfile)
@@ -112,12 +113,15 @@ impl Engine {
                     return self.build_by_command(build, progress).await;
                 }
                 Err(error) => {
+                    let is_step = is_failed_step(&error);
                     let error = fault(&format!("build image {}", build.tag), &error);
                     let tail = lines.tail();
-                    return Err(if tail.is_empty() {
-                        error
-                    } else {
-                        Error::Infrastructure(format!("{error}; the end of the build:\n{tail}"))
+                    return Err(match (tail.is_empty(), is_step) {
+                        (true, _) => error,
+                        (false, true) => Error::Broken(format!("{error}; the end of the build:\n{tail}")),
+                        (false, false) => {
+                            Error::Infrastructure(format!("{error}; the end of the build:\n{tail}"))
+                        }
                     });
                 }
             }
@@ -175,7 +179,13 @@ impl Engine {
         if status.success() {
             Ok(())
         } else {
-            Err(failed(format!("`docker build` ended with {status}; its last lines:\n{}", lines.tail())))
+            let tail = lines.tail();
+            let error = failed(format!("`docker build` ended with {status}; its last lines:\n{tail}"));
+            Err(if tail.contains("did not complete successfully: exit code") {
+                Error::Broken(error.to_string())
+            } else {
+                error
+            })
         }
     }
 
@@ -263,6 +273,14 @@ fn is_torn_end(error: &bollard::errors::Error) -> bool {
     matches!(error, bollard::errors::Error::IOError { err } if err.to_string() == "bytes remaining on stream")
 }
 
+/// Whether a command of the Dockerfile ended with a code of its own, and not the engine's work with it.
+fn is_failed_step(error: &bollard::errors::Error) -> bool {
+    match error {
+        bollard::errors::Error::DockerStreamError { error } => error.contains("returned a non-zero code"),
+        _ => false,
+    }
+}
+
 /// Whether an engine refused to build because it has no classic builder.
 fn wants_buildkit(error: &bollard::errors::Error) -> bool {
     match error {
@@ -288,6 +306,14 @@ mod tests {
         assert!(is_torn_end(&error(std::io::Error::other("bytes remaining on stream"))));
         assert!(!is_torn_end(&error(std::io::ErrorKind::ConnectionReset.into())));
         assert!(!is_torn_end(&bollard::errors::Error::RequestTimeoutError));
+    }
+
+    #[test]
+    fn a_command_that_failed_is_told_from_an_engine_that_did() {
+        let said = |error: &str| bollard::errors::Error::DockerStreamError { error: error.into() };
+        assert!(is_failed_step(&said("The command '/bin/sh -c x' returned a non-zero code: 1")));
+        assert!(!is_failed_step(&said("no space left on device")));
+        assert!(!is_failed_step(&bollard::errors::Error::RequestTimeoutError));
     }
 
     #[test]

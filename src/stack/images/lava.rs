@@ -171,6 +171,22 @@ impl Lava {
         Some((format!("debian:{}", package.suite), package.version))
     }
 
+    /// `error` as one of upstream's commit, if it says that this LAVA is broken and it is one.
+    #[must_use]
+    pub fn blame(&self, error: Error) -> Error {
+        match (error, &self.source) {
+            // Of this machine, whichever program met it.
+            (Error::Broken(said), _) if said.contains("No space left on device") => {
+                Error::Infrastructure(said)
+            }
+            (Error::Broken(said), Some(Source::Upstream(checkout))) => {
+                let commit = &checkout.commit[..12.min(checkout.commit.len())];
+                Error::BrokenCommit(format!("commit {commit} can't be tested: {said}"))
+            }
+            (error, _) => error,
+        }
+    }
+
     /// The series of Debian's packages; of what is laid over them, or of images, only a server knows.
     #[must_use]
     pub fn series(&self) -> Option<Series> {

@@ -31,6 +31,8 @@ const REPOSITORY: &str = "meta-lava";
 /// The images that a developer makes with every build, of ours or of LAVA's; each
 /// is made in seconds.
 const OFTEN: [&str; 4] = ["worker", "world", "server-source", "worker-source"];
+/// Those that are made of nothing but a LAVA's source, laid over another image.
+const OF_SOURCE: [&str; 2] = ["server-source", "worker-source"];
 /// What the lower image of a worker is made with; the rest of `compose/worker` goes into the upper
 /// one.
 const WORKER_BASE: [&str; 4] =
@@ -140,7 +142,8 @@ impl Recipes {
 /// Finds or builds the images of a stack. `root`: see [`crate::root::root`].
 ///
 /// # Errors
-/// [`Error::Infrastructure`] with the end of the build that failed;
+/// [`Error::Broken`] with the end of the build where a LAVA's source can't be installed,
+/// [`Error::Infrastructure`] with that of any other build that failed;
 /// [`Error::Usage`] when a given image has no LAVA that is known how to start.
 pub async fn ensure(engine: &Engine, root: &Path, lava: &Lava, events: &EventSender) -> Result<Images> {
     ensure_some(engine, root, lava, events, false).await
@@ -186,7 +189,7 @@ async fn ensure_some(
         // Two runs that build the same at once would both succeed, each
         // wasting half of the machine; the second waits instead.
         let lock = Lock::take(events).await?;
-        build(engine, &recipes, events).await.map_err(|error| moved_on(error, &lava.origin))?;
+        build(engine, &recipes, events).await.map_err(|error| lava.blame(moved_on(error, &lava.origin)))?;
         drop(lock);
         prune(engine, &recipes).await;
     }
@@ -318,7 +321,12 @@ async fn build(engine: &Engine, recipes: &Recipes, events: &EventSender) -> Resu
             progress(events, format!("{name}: building {}", recipe.tag));
             let begun = std::time::Instant::now();
             let build = recipe.build(&base).await?;
-            engine.build(build, &|line| progress(events, format!("{name}: {line}"))).await?;
+            let built = engine.build(build, &|line| progress(events, format!("{name}: {line}"))).await;
+            built.map_err(|error| match error {
+                // Only there a step does what a LAVA's source says; elsewhere it is ours, or asks an archive.
+                Error::Broken(said) if !OF_SOURCE.contains(&name) => Error::Infrastructure(said),
+                error => error,
+            })?;
             progress(events, format!("{name}: built in {:.1} s", begun.elapsed().as_secs_f64()));
             Ok::<_, Error>(())
         }

@@ -20,6 +20,8 @@ const UPSTREAM: &str = "https://gitlab.com/lava/lava.git";
 const HEAD: &str = "refs/meta-lava/head";
 /// What was asked for by a name that no clone has, such as a merge request's.
 const ASKED: &str = "refs/meta-lava/asked";
+/// How git fetches: also from a clone that has a part of the history only, as CI makes them.
+const FETCHING: [&str; 3] = ["fetch", "--quiet", "--update-shallow"];
 /// The whole history is some 60 MB.
 const CLONE: Duration = Duration::from_secs(900);
 /// A remote that has not told what is new by then does not answer.
@@ -46,7 +48,7 @@ impl Checkout {
 /// [`crate::root::cache`].
 ///
 /// # Errors
-/// [`Error::Usage`] when there is no such branch, tag or commit, or it is no LAVA;
+/// [`Error::Usage`] when there is no such branch, tag or commit, [`Error::BrokenCommit`] when it is no LAVA;
 /// [`Error::Infrastructure`] when there is no clone and none can be made.
 pub async fn checkout(
     cache: &Path,
@@ -58,7 +60,8 @@ pub async fn checkout(
     clone.fetch(progress).await?;
     let commit = clone.find(reference).await?;
     let folder = clone.lay_out(&commit).await?;
-    source::check(folder.path(), &format!("{} of {}", &commit[..12.min(commit.len())], clone.remote))?;
+    let named = format!("{} of {}", &commit[..12.min(commit.len())], clone.remote);
+    source::check(folder.path(), &named).map_err(|error| Error::BrokenCommit(error.to_string()))?;
     Ok(Checkout { folder: Arc::new(folder), commit })
 }
 
@@ -86,8 +89,8 @@ impl Clone {
             self.git(&["init", "--quiet", "--bare", &path], FETCH).await.map_err(|why| self.failed(&why))?;
         }
         let refs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", &format!("+HEAD:{HEAD}")];
-        let arguments = ["fetch", "--quiet", "--prune", "--no-auto-gc", "--end-of-options", &self.remote];
-        let arguments: Vec<&str> = arguments.into_iter().chain(refs).collect();
+        let arguments = ["--prune", "--no-auto-gc", "--end-of-options", &self.remote];
+        let arguments: Vec<&str> = FETCHING.into_iter().chain(arguments).chain(refs).collect();
         match self.git(&arguments, if new { CLONE } else { FETCH }).await {
             Ok(_) => Ok(()),
             Err(why) if !new => {
@@ -116,7 +119,7 @@ impl Clone {
             }
         }
         let one = format!("+{name}:{ASKED}");
-        let arguments = ["fetch", "--quiet", "--end-of-options", &self.remote, &one];
+        let arguments = [&FETCHING[..], &["--end-of-options", &self.remote, &one]].concat();
         let fetched = self.git(&arguments, FETCH).await;
         match (fetched, self.resolve(ASKED).await) {
             (Ok(_), Some(commit)) => Ok(commit),
@@ -244,6 +247,24 @@ mod tests {
         drop(remote);
         clone.fetch(&|_| {}).await.unwrap();
         assert_eq!(clone.find(None).await.unwrap(), newest);
+    }
+
+    #[tokio::test]
+    async fn a_clone_with_a_part_of_the_history_is_a_remote_too() {
+        let whole = source::tests::lava();
+        git(whole.path(), &["init", "--quiet"]).await;
+        for message in ["one", "two"] {
+            git(whole.path(), &["add", "."]).await;
+            git(whole.path(), &["commit", "--quiet", "--allow-empty", "--message", message]).await;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let from = whole.path().to_string_lossy().into_owned();
+        git(folder.path(), &["clone", "--quiet", "--no-local", "--depth", "1", &from, "part"]).await;
+        let part = folder.path().join("part").to_string_lossy().into_owned();
+        let clone = Clone::of(&folder.path().join("cache"), part).unwrap();
+        clone.fetch(&|_| {}).await.unwrap();
+        let newest = clone.find(None).await.unwrap();
+        assert!(clone.lay_out(&newest).await.unwrap().path().join("setup.py").is_file());
     }
 
     #[tokio::test]
