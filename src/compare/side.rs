@@ -1,6 +1,6 @@
 //! One side of a comparison: what a LAVA did with the scenarios of a run, as its report keeps it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::items::Texts;
@@ -22,6 +22,8 @@ pub struct Side {
     pub run: String,
     /// The report's folder.
     folder: PathBuf,
+    /// What ran in it, whatever was chosen to be compared: as many jobs as that shared the machine.
+    ran: BTreeSet<(String, String)>,
     rows: BTreeMap<(String, String), Row>,
 }
 
@@ -81,12 +83,21 @@ impl Side {
                 )));
             }
         }
-        Ok(Self { name, about, run: run.name, folder: run.report, rows })
+        let did_run = |row: &Row| !matches!(row.verdict(), Verdict::Skipped | Verdict::NotRun);
+        let ran = rows.iter().filter(|(_, row)| did_run(row)).map(|(key, _)| key.clone()).collect();
+        Ok(Self { name, about, run: run.name, folder: run.report, ran, rows })
     }
 
     /// Leaves only those scenarios that are `wanted`, by suite and name.
     pub fn retain(&mut self, wanted: impl Fn(&str, &str) -> bool) {
         self.rows.retain(|(suite, name), _| wanted(suite, name));
+    }
+
+    /// Whether nearly the same jobs ran on both sides, so that each had as many others beside it.
+    #[must_use]
+    pub fn ran_the_same(&self, other: &Self) -> bool {
+        let apart = self.ran.symmetric_difference(&other.ran).count();
+        apart * 10 <= self.ran.len().max(other.ran.len())
     }
 
     /// The scenarios, by suite and name.

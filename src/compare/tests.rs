@@ -298,6 +298,25 @@ fn scenarios_that_came_to_nothing_on_one_side_are_told_first() {
 }
 
 #[test]
+fn times_are_judged_only_where_as_many_jobs_ran_beside_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let side = |name: &str, boards: usize| {
+        let boards: Vec<String> = (0..boards).map(|number| format!("board-{number}")).collect();
+        let skipped = ("skipped", "skipped", ["", "", ""]);
+        let scenarios: Vec<Scenario<'_>> =
+            boards.iter().map(|board| (board.as_str(), "timeout", ["", "", ""])).chain([skipped]).collect();
+        Side::read(&report(&folder.path().join(name), &scenarios)).unwrap()
+    };
+    let (all, nearly, few) = (side("all", 20), side("nearly", 19), side("few", 10));
+    assert!(all.ran_the_same(&nearly) && nearly.ran_the_same(&all));
+    assert!(!all.ran_the_same(&few));
+    // Whatever is chosen of it.
+    let mut chosen = side("chosen", 20);
+    chosen.retain(|_, name| name == "board-1");
+    assert!(all.ran_the_same(&chosen));
+}
+
+#[test]
 fn the_same_two_reports_give_the_same_bytes() {
     let make = || {
         compared(&BOARDS, |board, [results, ledger, log]| {
