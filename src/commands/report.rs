@@ -245,10 +245,12 @@ fn others(store: &Store, scenario: &Scenario, defect: &Defect, this: Series) -> 
     }
     let mut said = Vec::new();
     if !with.is_empty() {
-        said.push(format!("{} does the same", with.join(" and ")));
+        let verb = if with.len() == 1 { "does" } else { "do" };
+        said.push(format!("{} {verb} the same", with.join(" and ")));
     }
     if !without.is_empty() {
-        said.push(format!("{} does not", without.join(" and ")));
+        let verb = if without.len() == 1 { "does" } else { "do" };
+        said.push(format!("{} {verb} not", without.join(" and ")));
     }
     Ok(said.join("; "))
 }

@@ -10,6 +10,7 @@ mod bisect;
 mod broken_files;
 mod certificates;
 mod compare;
+mod defects;
 mod endings;
 mod engine;
 mod faults_in_a_stack;

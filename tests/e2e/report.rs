@@ -39,8 +39,14 @@ impl Report {
         self.entry(scenario)["seconds"].as_f64().unwrap()
     }
 
+    /// How many scenarios have a verdict.
+    pub fn total(&self, verdict: &str) -> u64 {
+        self.0["totals"][verdict].as_u64().unwrap()
+    }
+
+    /// All that it has of a scenario.
     #[track_caller]
-    fn entry(&self, scenario: &str) -> &serde_json::Value {
+    pub fn entry(&self, scenario: &str) -> &serde_json::Value {
         let scenarios = self.0["scenarios"].as_array().unwrap();
         let found = scenarios.iter().find(|found| found["name"] == scenario);
         found.unwrap_or_else(|| panic!("{scenario} is not in the report"))
