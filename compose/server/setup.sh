@@ -17,6 +17,10 @@ sh $here/common/apt-lean.sh clean
 
 cp $here/server/settings.yaml /etc/lava-server/settings.d/50-meta-lava.yaml
 cp $here/server/env.yaml /etc/lava-server/env.yaml
+# From 2026.10 on the coordinator listens to its own machine alone, unless it is told otherwise.
+cat > /etc/lava-coordinator/lava-coordinator.conf <<'CFG'
+{"port": 3079, "blocksize": 4096, "poll_delay": 1, "coordinator_hostname": "localhost", "bind_address": "0.0.0.0"}
+CFG
 
 sh $here/server/database.sh
 chown -R lavaserver:lavaserver /etc/lava-server

@@ -2,10 +2,12 @@
 //! from submission to verdict.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, try_join_all};
+use meta_lava_ghost::net::Lease;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
@@ -445,8 +447,12 @@ impl One {
                     context.add_member(&shown, id);
                     // Which board of its role a job gets is LAVA's choice.
                     if let Some(device) = device.as_ref().filter(|_| other.contains(' ')) {
-                        let shown = if own { "[BOARD]".to_owned() } else { format!("[BOARD of {other}]") };
-                        context.add(shown, device);
+                        let of = |what: &str| {
+                            if own { format!("[{what}]") } else { format!("[{what} of {other}]") }
+                        };
+                        context.add(of("BOARD"), device);
+                        let address = Lease::new(device, IpAddr::from([0, 0, 0, 0])).address;
+                        context.add(of("BOARD_IP"), &address.to_string());
                     }
                 }
                 Answer { job: name, evidence, context }

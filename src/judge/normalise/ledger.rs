@@ -273,10 +273,11 @@ fn asks_for(definition: &str, path: &str) -> bool {
 /// before 9: sorted once they are masked.
 fn group_in_order(text: String) -> String {
     let Some((before, rest)) = text.split_once("LAVA_GROUP=\"\n") else { return text };
-    let Some((list, after)) = rest.split_once("\n\"\n") else { return text };
-    let mut jobs: Vec<&str> = list.split("\\n").collect();
+    let Some((list, after)) = rest.split_once("\"\n") else { return text };
+    // Each ends with a backslash and an `n`.
+    let mut jobs: Vec<&str> = list.split_inclusive("\\n").collect();
     jobs.sort_unstable();
-    format!("{before}LAVA_GROUP=\"\n{}\n\"\n{after}", jobs.join("\\n"))
+    format!("{before}LAVA_GROUP=\"\n{}\"\n{after}", jobs.concat())
 }
 
 /// Equal in all that a job can tell. The mode of a link says nothing.
@@ -492,6 +493,14 @@ pub mod tests {
         };
         assert_eq!(tree("12", "cd /lava-JOB/"), tree("4711", "cd /lava-JOB/"));
         assert_ne!(tree("12", "cd /lava-JOB/"), tree("12", "cd /lava-JOB/x"));
+    }
+
+    #[test]
+    fn the_jobs_of_a_group_have_no_order_in_the_script_that_lists_them() {
+        let script = |jobs: &str| group_in_order(format!("#!/bin/sh\n\nLAVA_GROUP=\"\n{jobs}\"\necho\n"));
+        let one = script("[JOB_ID of client 1]\\tclient\\n[JOB_ID]\\tserver\\n");
+        assert_eq!(one, script("[JOB_ID]\\tserver\\n[JOB_ID of client 1]\\tclient\\n"));
+        assert_ne!(one, script("[JOB_ID]\\tserver\\n"));
     }
 
     #[test]

@@ -452,13 +452,14 @@ static NUMBER: LazyLock<Regex> =
     LazyLock::new(|| Regex::new("[0-9]+").expect("a constant, and tests use it"));
 
 /// Whether what stands around a number says that it is the id of one of a group's jobs:
-/// a line of `lava-group` (tabs around it), a key of what `lava-wait` gives (`12:note=…`,
+/// a line of `lava-group` (tabs around it; newer LAVAs begin the line with it), a key of what `lava-wait` gives (`12:note=…`,
 /// `{'12': {…}}`), the group's protocol (`"client_name": "12"`, `"nodeID": "12"`,
 /// `LAVA_HOSTNAME='12'`).
 fn names_a_member(before: &str, after: &str) -> bool {
     const KEYS: [&str; 3] = ["client_name", "nodeID", "LAVA_HOSTNAME"];
     let tab = |text: &str| text.ends_with('\t') || text.ends_with("\\t");
-    if tab(before) && (after.starts_with('\t') || after.starts_with("\\t")) {
+    let begins = |text: &str| text.ends_with("\\n") || text.ends_with("LAVA_GROUP=\"\n");
+    if (tab(before) || begins(before)) && (after.starts_with('\t') || after.starts_with("\\t")) {
         return true;
     }
     let value = after.strip_prefix(':').and_then(|rest| rest.split_once('=')).map(|(name, _)| name);
@@ -617,6 +618,10 @@ mod tests {
             (
                 r#"{"client_name": "4", "poll_delay": 3}"#,
                 r#"{"client_name": "[JOB_ID of client 1]", "poll_delay": 3}"#,
+            ),
+            (
+                "LAVA_GROUP=\"\n3\\tserver\\n4\\tclient\\n\"\n",
+                "LAVA_GROUP=\"\n[JOB_ID]\\tserver\\n[JOB_ID of client 1]\\tclient\\n\"\n",
             ),
             ("LAVA_HOSTNAME='3'", "LAVA_HOSTNAME='[JOB_ID]'"),
             (r#"{"level": "3", "case": "4"}"#, r#"{"level": "3", "case": "4"}"#),
