@@ -147,7 +147,7 @@ fn run(command: Command) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Error::Infrastructure(format!("could not start: {error}")))?;
+        .map_err(|error| Error::failed("start", error))?;
     runtime.block_on(async {
         match command {
             Command::Run(args) => commands::run::run(args).await,

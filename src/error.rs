@@ -14,20 +14,66 @@ pub enum Error {
     NoMatch(String),
     /// Docker, an image, the server.
     #[error("{0}")]
-    Infrastructure(String),
+    Infrastructure(Infrastructure),
     /// What is in an image is broken by itself: a step of its build failed, or the LAVA in it did not
     /// start, on an engine that works.
     #[error("{0}")]
-    Broken(String),
+    Broken(Infrastructure),
     /// The same of the commit of LAVA's that is tested: `git bisect` skips it.
     #[error("{0}")]
-    BrokenCommit(String),
+    BrokenCommit(Infrastructure),
     /// Something was left behind.
     #[error("{0}")]
     LeftBehind(String),
     /// SIGINT or SIGTERM.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// What went wrong beneath LAVA: with Docker, an image, the server or this machine.
+#[derive(Debug)]
+pub struct Infrastructure {
+    /// What could not be done, to be read after "could not". Empty where nothing in particular was attempted.
+    attempted: String,
+    /// Why, and what to do.
+    found: String,
+    /// The last lines that a program or its log had to say of it. Empty where there are none.
+    said: String,
+}
+
+impl std::fmt::Display for Infrastructure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.brief())?;
+        if self.said.is_empty() { Ok(()) } else { write!(f, "; the end of what it said:\n{}", self.said) }
+    }
+}
+
+impl Infrastructure {
+    /// One that no attempt is known of.
+    #[must_use]
+    pub fn found(found: impl std::fmt::Display) -> Self {
+        Self { attempted: String::new(), found: found.to_string(), said: String::new() }
+    }
+
+    /// The same as what kept a greater attempt from its end.
+    #[must_use]
+    pub fn within(self, attempted: String) -> Self {
+        Self { found: self.brief(), attempted, said: self.said }
+    }
+
+    fn brief(&self) -> String {
+        if self.attempted.is_empty() {
+            self.found.clone()
+        } else {
+            format!("could not {}: {}", self.attempted, self.found)
+        }
+    }
+
+    /// The last lines that a program or its log had to say of it.
+    #[must_use]
+    pub fn said(&self) -> &str {
+        &self.said
+    }
 }
 
 impl Error {
@@ -44,15 +90,60 @@ impl Error {
         }
     }
 
-    /// What it says without the log that follows: for each of the many scenarios
+    /// Something beneath LAVA is not as it has to be.
+    #[must_use]
+    pub fn infrastructure(found: impl std::fmt::Display) -> Self {
+        Self::failed("", found)
+    }
+
+    /// Something beneath LAVA could not be done: "could not `attempted`: `found`".
+    #[must_use]
+    pub fn failed(attempted: impl std::fmt::Display, found: impl std::fmt::Display) -> Self {
+        let (attempted, found) = (attempted.to_string(), found.to_string());
+        Self::Infrastructure(Infrastructure { attempted, found, said: String::new() })
+    }
+
+    /// The same with the last lines of a program or of its log. An error of the user's stays as it is.
+    #[must_use]
+    pub fn with_last_words(mut self, said: impl Into<String>) -> Self {
+        if let Some(error) = self.beneath() {
+            error.said = said.into();
+        }
+        self
+    }
+
+    /// The same with what to do about it. An error of the user's stays as it is.
+    #[must_use]
+    pub fn with_advice(mut self, advice: &str) -> Self {
+        if let Some(error) = self.beneath() {
+            error.found = format!("{}; {advice}", error.found);
+        }
+        self
+    }
+
+    /// The same as the fault of what is in an image, not of what runs it.
+    #[must_use]
+    pub fn of_what_is_inside(self) -> Self {
+        match self {
+            Self::Infrastructure(error) => Self::Broken(error),
+            other => other,
+        }
+    }
+
+    fn beneath(&mut self) -> Option<&mut Infrastructure> {
+        match self {
+            Self::Infrastructure(error) | Self::Broken(error) | Self::BrokenCommit(error) => Some(error),
+            Self::Usage(_) | Self::NoMatch(_) | Self::LeftBehind(_) | Self::Interrupted => None,
+        }
+    }
+
+    /// What it says without the last lines of a log: for each of the many scenarios
     /// that end by the one error, which itself is told once and in full.
     #[must_use]
     pub fn brief(&self) -> String {
-        let text = self.to_string();
-        let first = text.lines().next().unwrap_or_default();
-        match first.strip_suffix(':') {
-            Some(head) => head.rsplit_once("; the ").map_or(head, |(head, _)| head).to_owned(),
-            None => first.to_owned(),
+        match self {
+            Self::Infrastructure(error) | Self::Broken(error) | Self::BrokenCommit(error) => error.brief(),
+            other => other.to_string(),
         }
     }
 }
@@ -81,10 +172,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn in_brief_an_error_is_told_without_the_log_that_follows() {
-        let brief = |text: &str| Error::Infrastructure(text.into()).brief();
-        assert_eq!(brief("no engine"), "no engine");
-        assert_eq!(brief("it ended with code 1; the end of its log:\nx\ny"), "it ended with code 1");
-        assert_eq!(brief("could not start: it ended:\nx"), "could not start: it ended");
+    fn an_error_says_what_was_attempted_what_was_found_and_the_last_words() {
+        let error = Error::failed("start it", "it ended with code 1").with_last_words("x\ny");
+        assert_eq!(
+            error.to_string(),
+            "could not start it: it ended with code 1; the end of what it said:\nx\ny"
+        );
+        assert_eq!(Error::infrastructure("no engine").to_string(), "no engine");
+    }
+
+    #[test]
+    fn in_brief_an_error_is_told_without_the_last_words() {
+        let error = Error::failed("start it", "it ended: twice").with_last_words("x\ny");
+        assert_eq!(error.brief(), "could not start it: it ended: twice");
+        assert_eq!(Error::Usage("no such name\nsee `list`".into()).brief(), "no such name\nsee `list`");
     }
 }

@@ -24,5 +24,5 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
         file.persist(path).map_err(|error| error.error)?;
         Ok(())
     };
-    write().map_err(|error| Error::Infrastructure(format!("could not write {}: {error}", path.display())))
+    write().map_err(|error| Error::failed(format!("write {}", path.display()), error))
 }

@@ -39,10 +39,7 @@ impl Interrupt {
     /// # Errors
     /// When the signals cannot be listened to.
     pub fn listen(leave: impl Fn() -> String + Send + 'static) -> Result<Self> {
-        let hear = |kind| {
-            signal(kind)
-                .map_err(|error| Error::Infrastructure(format!("could not listen to signals: {error}")))
-        };
+        let hear = |kind| signal(kind).map_err(|error| Error::failed("listen to signals", error));
         let (mut int, mut term) = (hear(SignalKind::interrupt())?, hear(SignalKind::terminate())?);
         // Who started us with nohup wants no end with the terminal.
         let mut hangup = if is_ignored(SIGHUP) { None } else { Some(hear(SignalKind::hangup())?) };

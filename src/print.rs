@@ -33,7 +33,7 @@ pub fn remember(printed: std::io::Result<()>) {
 /// [`Error::Infrastructure`].
 pub fn check() -> Result<(), Error> {
     match UNPRINTED.get() {
-        Some(why) => Err(Error::Infrastructure(format!("could not write to standard output: {why}"))),
+        Some(why) => Err(Error::failed("write to standard output", why)),
         None => Ok(()),
     }
 }

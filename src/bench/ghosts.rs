@@ -64,7 +64,7 @@ pub async fn measure(matrix: &Matrix) -> Result<Ghosts> {
 }
 
 fn failed(what: &str, why: impl std::fmt::Display) -> Error {
-    Error::Infrastructure(format!("could not {what}: {why}"))
+    Error::failed(what, why)
 }
 
 async fn in_time<T>(what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {

@@ -100,22 +100,20 @@ pub async fn run(args: Args) -> Result<Exit> {
     let _ = recorder.await;
     let summary = reporter
         .await
-        .map_err(|error| Error::Infrastructure(format!("the report was not written: {error}")))?;
+        .map_err(|error| Error::infrastructure(format!("the report was not written: {error}")))?;
     // Before the figures of ghosts alone, which are no part of the run.
     let harness = cpu::own().as_secs_f64();
     result?;
     if let Some(error) = summary.failed.into_iter().next() {
         return Err(error);
     }
-    let counted = counted.ok_or_else(|| Error::Infrastructure("nothing was counted".into()))?;
+    let counted = counted.ok_or_else(|| Error::infrastructure("nothing was counted"))?;
     let ghosts = begun.interrupt.or(ghosts::measure(&matrix)).await?;
     let figures = {
         let record = record.lock().unwrap_or_else(PoisonError::into_inner);
         figures(&record, counted, begun.run.clone(), harness, ghosts)
     };
-    let json = figures
-        .json()
-        .map_err(|error| Error::Infrastructure(format!("could not make bench.json: {error}")))?;
+    let json = figures.json().map_err(|error| Error::failed("make bench.json", error))?;
     let path = begun.report.join("bench.json");
     write_whole(&path, json.as_bytes())?;
     print(&format!("\n{}\n  {}\n", figures.text(), path.display()));

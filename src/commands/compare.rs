@@ -131,7 +131,7 @@ pub async fn run(args: Args) -> Result<Exit> {
     print(&comparison.text(Look::of_stdout(args.quiet)));
     print(&format!("  {}\n", crate::print::path(&folder.join("compare.html")).display()));
     if comparison.compared() == 0 && comparison.groups.is_empty() {
-        return Err(Error::Infrastructure(format!(
+        return Err(Error::infrastructure(format!(
             "nothing was compared: no scenario has an answer in {} or in {}",
             args.a, args.b
         )));
@@ -165,7 +165,7 @@ fn wanted(filter: &FilterArgs) -> Result<Option<BTreeSet<(String, String)>>> {
 }
 
 fn write(comparison: &Comparison, folder: &Path) -> Result<()> {
-    let failed = |name: &str, why: String| Error::Infrastructure(format!("could not make {name}: {why}"));
+    let failed = |name: &str, why: String| Error::failed(format!("make {name}"), why);
     let json = comparison.json().map_err(|why| failed("compare.json", why))?;
     let page = comparison.page().map_err(|why| failed("compare.html", why))?;
     for (name, text) in

@@ -100,7 +100,7 @@ fn script(shell: Shell) -> Result<String> {
         Shell::Zsh => ZSH.to_owned(),
         Shell::Fish => FISH.to_owned(),
         other => {
-            let failed = |why: String| Error::Infrastructure(format!("no completions for {other}: {why}"));
+            let failed = |why: String| Error::infrastructure(format!("no completions for {other}: {why}"));
             let name = other.to_string();
             let shells = Shells::builtins();
             let shell = shells.completer(&name).ok_or_else(|| failed("not known".into()))?;

@@ -22,8 +22,7 @@ pub struct Args {
 /// # Errors
 /// [`Error::Infrastructure`] when they can't be written.
 pub fn run(args: Args, program: clap::Command) -> Result<Exit> {
-    let pages =
-        pages(program).map_err(|error| Error::Infrastructure(format!("could not make a page: {error}")))?;
+    let pages = pages(program).map_err(|error| Error::failed("make a page", error))?;
     match args.dir {
         Some(dir) => {
             for (name, page) in &pages {

@@ -83,9 +83,8 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     if !from.exists() {
         return Ok(());
     }
-    walk(from, to).map_err(|error| {
-        Error::Infrastructure(format!("could not copy {} to {}: {error}", from.display(), to.display()))
-    })
+    walk(from, to)
+        .map_err(|error| Error::failed(format!("copy {} to {}", from.display(), to.display()), error))
 }
 
 #[cfg(test)]

@@ -170,7 +170,7 @@ pub(super) async fn run_selected(
     drop(events);
     let summary = reporter
         .await
-        .map_err(|error| Error::Infrastructure(format!("the report was not written: {error}")))?;
+        .map_err(|error| Error::infrastructure(format!("the report was not written: {error}")))?;
 
     if args.accept {
         accept_of(&begun.root, matrix, selected)?;

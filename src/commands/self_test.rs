@@ -97,7 +97,7 @@ pub async fn run(args: Args) -> Result<Exit> {
     let _ = teller.await;
     found.seconds = since.elapsed().as_secs_f64();
     let written = serde_json::to_vec_pretty(&found)
-        .map_err(|error| Error::Infrastructure(error.to_string()))
+        .map_err(Error::infrastructure)
         .and_then(|json| write_whole(&begun.report.join("self-test.json"), &json));
     print(&found.text(&args));
     print(&format!("  {}\n", begun.report.join("self-test.json").display()));

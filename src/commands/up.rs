@@ -156,7 +156,7 @@ fn write_note(root: &Path, note: &Note) -> Result<PathBuf> {
     std::fs::create_dir_all(&folder)
         .and_then(|()| std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path))
         .and_then(|mut file| writeln!(file, "{text}"))
-        .map_err(|error| Error::Infrastructure(format!("could not write {}: {error}", path.display())))?;
+        .map_err(|error| Error::failed(format!("write {}", path.display()), error))?;
     Ok(path)
 }
 

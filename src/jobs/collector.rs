@@ -58,27 +58,29 @@ impl Collector {
     pub async fn renew(&self, board: &str) -> Result<()> {
         match self.ask(board, format!("{RENEW}{board}")).await?.error {
             None => Ok(()),
-            Some(error) => Err(Error::Infrastructure(format!("could not renew {board}: {error}"))),
+            Some(error) => Err(Error::failed(format!("renew {board}"), error)),
         }
     }
 
     async fn ask(&self, board: &str, line: String) -> Result<Collected> {
         let gone = || {
-            Error::Infrastructure(format!(
-                "could not collect the ledger of {board}: `ghost collect` in container {} has ended",
-                self.container
-            ))
+            Error::failed(
+                format!("collect the ledger of {board}"),
+                format!("`ghost collect` in container {} has ended", self.container),
+            )
         };
         let (answer, answered) = oneshot::channel();
         self.ask.send((line, answer)).await.map_err(|_| gone())?;
         match tokio::time::timeout(ANSWER, answered).await {
             Ok(answered) => answered.map_err(|_| gone())?,
-            Err(_) => Err(Error::Infrastructure(format!(
-                "could not collect the ledger of {board}: no answer from container {} for {} s; does the \
-                 Docker engine hang?",
-                self.container,
-                ANSWER.as_secs()
-            ))),
+            Err(_) => Err(Error::failed(
+                format!("collect the ledger of {board}"),
+                format!(
+                    "no answer from container {} for {} s; does the Docker engine hang?",
+                    self.container,
+                    ANSWER.as_secs()
+                ),
+            )),
         }
     }
 }
@@ -107,7 +109,7 @@ async fn serve(mut running: Running, mut asked: mpsc::Receiver<Asked>) {
         let line: Vec<u8> = buffer.drain(..=end).collect();
         searched = 0;
         let collected = serde_json::from_slice(&line)
-            .map_err(|error| Error::Infrastructure(format!("`ghost collect` answered rubbish: {error}")));
+            .map_err(|error| Error::infrastructure(format!("`ghost collect` answered rubbish: {error}")));
         let _ = answer.send(collected);
     }
 }

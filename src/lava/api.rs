@@ -72,7 +72,7 @@ impl Job {
                 let (state, health) = (state.into(), health.into());
                 Ok(Self { id, state, health, actual_device: text("actual_device"), raw })
             }
-            _ => Err(Error::Infrastructure(format!(
+            _ => Err(Error::infrastructure(format!(
                 "LAVA described a job without id, state or health: {}",
                 excerpt(raw.to_string().as_bytes())
             ))),
@@ -156,7 +156,7 @@ impl Api {
             // What http_proxy says is about the world, not about our own server.
             .no_proxy()
             .build()
-            .map_err(|error| Error::Infrastructure(format!("could not make an HTTP client: {error}")))?;
+            .map_err(|error| Error::failed("make an HTTP client", error))?;
         Ok(Self { client, base: base.trim_end_matches('/').to_owned(), user: user.to_owned(), token })
     }
 
@@ -187,10 +187,10 @@ impl Api {
     async fn send(&self, what: &str, request: reqwest::RequestBuilder) -> Result<(StatusCode, Vec<u8>)> {
         let (status, body) = self.send_up_to(ANSWER_BYTES, what, request).await?;
         if body.len() > ANSWER_BYTES {
-            return Err(Error::Infrastructure(format!(
-                "could not {what}: LAVA's answer is longer than {} MiB",
-                ANSWER_BYTES >> 20
-            )));
+            return Err(Error::failed(
+                what,
+                format!("LAVA's answer is longer than {} MiB", ANSWER_BYTES >> 20),
+            ));
         }
         Ok((status, body))
     }
@@ -204,9 +204,7 @@ impl Api {
         request: reqwest::RequestBuilder,
     ) -> Result<(StatusCode, Vec<u8>)> {
         let begun = Instant::now();
-        let failed = |error: reqwest::Error| {
-            Error::Infrastructure(format!("could not {what}: {}", chain(&error.without_url())))
-        };
+        let failed = |error: reqwest::Error| Error::failed(what, chain(&error.without_url()));
         let request = request.build().map_err(failed)?;
         // A server may close an idle connection just when it is used again: what only
         // reads may then be asked anew (RFC 9110, 9.2.2).
@@ -251,7 +249,7 @@ impl Api {
                 return Ok(items);
             }
         }
-        Err(Error::Infrastructure(format!("could not {what}: the list has no end")))
+        Err(Error::failed(what, "the list has no end"))
     }
 
     async fn post(&self, what: &str, path: &str, body: &Value) -> Result<(StatusCode, Vec<u8>)> {
@@ -265,12 +263,11 @@ impl Api {
     pub async fn version(&self) -> Result<String> {
         let what = "ask LAVA for its version";
         let value: Value = self.get(what, "system/version/").await?;
-        value.get("version").and_then(Value::as_str).map(str::to_owned).ok_or_else(|| {
-            Error::Infrastructure(format!(
-                "could not {what}: it said {}",
-                excerpt(value.to_string().as_bytes())
-            ))
-        })
+        value
+            .get("version")
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+            .ok_or_else(|| Error::failed(what, format!("it said {}", excerpt(value.to_string().as_bytes()))))
     }
 
     /// Waits until the server answers; gives LAVA's version. Refused
@@ -303,7 +300,7 @@ impl Api {
                 }
             };
             if begun.elapsed() >= deadline {
-                return Err(Error::Infrastructure(format!(
+                return Err(Error::infrastructure(format!(
                     "LAVA's server was not ready after {} s; the last attempt: {error}",
                     deadline.as_secs()
                 )));
@@ -341,10 +338,10 @@ impl Api {
             .filter_map(id_text)
             .collect();
         if ids.is_empty() {
-            return Err(Error::Infrastructure(format!(
-                "could not {what}: LAVA took it but gave no id: {}",
-                excerpt(value.to_string().as_bytes())
-            )));
+            return Err(Error::failed(
+                what,
+                format!("LAVA took it but gave no id: {}", excerpt(value.to_string().as_bytes())),
+            ));
         }
         Ok(Submission::Accepted(ids))
     }
@@ -414,7 +411,7 @@ impl Api {
             })
             .collect();
         if suites.len() != found.len() {
-            return Err(Error::Infrastructure(format!("could not {what}: some have neither id nor name")));
+            return Err(Error::failed(what, "some have neither id nor name"));
         }
         suites.sort_by_key(|suite| suite.id.parse::<u64>().unwrap_or(u64::MAX));
         Ok(suites)
@@ -437,9 +434,7 @@ impl Api {
             let suite = suites.iter().position(|suite| Some(&suite.id) == of.as_ref());
             let Some((_, of_suite)) = suite.and_then(|at| results.get_mut(at)) else {
                 let test = excerpt(test.to_string().as_bytes());
-                return Err(Error::Infrastructure(format!(
-                    "could not {what}: a test is of no suite: {test}"
-                )));
+                return Err(Error::failed(what, format!("a test is of no suite: {test}")));
             };
             of_suite.push(test);
         }
@@ -519,22 +514,18 @@ impl Api {
 }
 
 fn typed<T: DeserializeOwned>(what: &str, value: Value) -> Result<T> {
-    serde_json::from_value(value)
-        .map_err(|error| Error::Infrastructure(format!("could not {what}: LAVA's answer: {error}")))
+    serde_json::from_value(value).map_err(|error| Error::failed(what, format!("LAVA's answer: {error}")))
 }
 
 /// Reads an answer to the request to do `what`.
 pub(crate) fn parse<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T> {
     serde_json::from_slice(body).map_err(|error| {
-        Error::Infrastructure(format!(
-            "could not {what}: LAVA's answer is not what was expected ({error}): {}",
-            excerpt(body)
-        ))
+        Error::failed(what, format!("LAVA's answer is not what was expected ({error}): {}", excerpt(body)))
     })
 }
 
 fn refused(what: &str, status: StatusCode, body: &[u8]) -> Error {
-    Error::Infrastructure(format!("could not {what}: LAVA answered {status}: {}", excerpt(body)))
+    Error::failed(what, format!("LAVA answered {status}: {}", excerpt(body)))
 }
 
 /// Ids are numbers, and strings where they are multinode ones.

@@ -54,11 +54,14 @@ impl Api {
             .collect();
         members.sort();
         if members.len() != answered.len() {
-            return Err(Error::Infrastructure(format!(
-                "could not {what}: LAVA accepted {}, and {} jobs are of that group",
-                answered.join(", "),
-                members.len()
-            )));
+            return Err(Error::failed(
+                what,
+                format!(
+                    "LAVA accepted {}, and {} jobs are of that group",
+                    answered.join(", "),
+                    members.len()
+                ),
+            ));
         }
         Ok(members.into_iter().map(|(_, id)| id).collect())
     }

@@ -81,20 +81,18 @@ pub async fn ask(api: &Api, what: &str, calls: &[Call]) -> Result<Vec<Vec<String
     let mut answers = Vec::with_capacity(calls.len());
     for calls in calls.chunks(CHUNK) {
         let answer = api.xmlrpc(what, request(calls)).await?;
-        let outcomes = outcomes(&answer).map_err(|error| {
-            Error::Infrastructure(format!("could not {what}: LAVA's XML-RPC answer makes no sense: {error}"))
-        })?;
+        let outcomes = outcomes(&answer)
+            .map_err(|error| Error::failed(what, format!("LAVA's XML-RPC answer makes no sense: {error}")))?;
         if let [Outcome::Fault(fault)] = outcomes.as_slice()
             && calls.len() != 1
         {
-            return Err(Error::Infrastructure(format!("could not {what}: LAVA answered {fault}")));
+            return Err(Error::failed(what, format!("LAVA answered {fault}")));
         }
         if outcomes.len() != calls.len() {
-            return Err(Error::Infrastructure(format!(
-                "could not {what}: LAVA answered {} of {} calls",
-                outcomes.len(),
-                calls.len()
-            )));
+            return Err(Error::failed(
+                what,
+                format!("LAVA answered {} of {} calls", outcomes.len(), calls.len()),
+            ));
         }
         let faults: Vec<String> = calls
             .iter()
@@ -107,7 +105,7 @@ pub async fn ask(api: &Api, what: &str, calls: &[Call]) -> Result<Vec<Vec<String
         if let Some(first) = faults.first() {
             let more =
                 if faults.len() > 1 { format!(" (and {} more)", faults.len() - 1) } else { String::new() };
-            return Err(Error::Infrastructure(format!("could not {what}: {first}{more}")));
+            return Err(Error::failed(what, format!("{first}{more}")));
         }
         answers.extend(outcomes.into_iter().filter_map(|outcome| match outcome {
             Outcome::Value(scalars) => Some(scalars),

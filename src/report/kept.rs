@@ -43,7 +43,7 @@ pub fn write(
 fn empty(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::Infrastructure(format!("could not empty {}: {error}", folder.display())))
+            Err(Error::failed(format!("empty {}", folder.display()), error))
         }
         _ => Ok(()),
     }

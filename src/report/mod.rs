@@ -475,8 +475,8 @@ impl Reporter {
         if self.run.report.as_os_str().is_empty() {
             return Ok(());
         }
-        let text = make(&self.run, &self.settings)
-            .map_err(|why| Error::Infrastructure(format!("could not make {name}: {why}")))?;
+        let text =
+            make(&self.run, &self.settings).map_err(|why| Error::failed(format!("make {name}"), why))?;
         write_whole(&self.run.report.join(name), text.as_bytes())
     }
 

@@ -70,7 +70,7 @@ pub fn ready(matrix: &Matrix, scenarios: &[&Scenario], up: &Up) -> Result<Vec<Re
         let device = up.lab.devices.iter().find(|device| Some(&device.hostname) == hostname);
         let worker = device.and_then(|device| up.workers.iter().find(|w| w.name == device.worker));
         let worker =
-            worker.ok_or_else(|| Error::Infrastructure(format!("{} has no worker", scenario.name)))?.clone();
+            worker.ok_or_else(|| Error::infrastructure(format!("{} has no worker", scenario.name)))?.clone();
         Ok(Ready { scenario: (*scenario).clone(), rendered, worker })
     };
     scenarios.iter().map(ready).collect()
@@ -127,7 +127,7 @@ pub async fn run(
             tasks.spawn(one.run(limits.strict));
         }
         let Some(joined) = tasks.join_next().await else { break };
-        match joined.unwrap_or_else(|error| Err(Error::Infrastructure(format!("a task broke: {error}")))) {
+        match joined.unwrap_or_else(|error| Err(Error::infrastructure(format!("a task broke: {error}")))) {
             Ok(is_failure) => failed += usize::from(is_failure),
             Err(error) => {
                 failed += 1;

@@ -381,7 +381,7 @@ impl Overlay {
         let command = ["sh", "-c", &script];
         let restart = engine.exec(&self.server, &command, None);
         let restarted = tokio::time::timeout(RESTART, restart).await.map_err(|_| {
-            Error::Infrastructure(format!(
+            Error::infrastructure(format!(
                 "the server's programs did not begin anew in {} s",
                 RESTART.as_secs()
             ))

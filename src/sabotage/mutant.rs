@@ -88,15 +88,15 @@ pub async fn draw(
         let device = ready.rendered.devices.first().map(|device| device.hostname.as_str());
         let lines = device.and_then(|device| all.get(device));
         let lines = lines.ok_or_else(|| {
-            Error::Infrastructure(format!("it was not written down what {} ran through", ready.scenario.name))
+            Error::infrastructure(format!("it was not written down what {} ran through", ready.scenario.name))
         })?;
         traces.insert(ready.scenario.name.as_str(), lines.clone());
     }
     let asked = Asked { seed, count, root: overlay.packages(), traces };
-    let asked = serde_json::to_vec(&asked).map_err(|error| Error::Infrastructure(error.to_string()))?;
+    let asked = serde_json::to_vec(&asked).map_err(Error::infrastructure)?;
     let printed = overlay.python(include_str!("mutants.py"), asked).await?;
-    let drawn: Drawn = serde_json::from_slice(&printed)
-        .map_err(|error| Error::Infrastructure(format!("could not read the mutants drawn: {error}")))?;
+    let drawn: Drawn =
+        serde_json::from_slice(&printed).map_err(|error| Error::failed("read the mutants drawn", error))?;
     let sabotage = |(number, mutation): (usize, Mutation)| {
         let sabotage = Sabotage {
             name: format!("mutant-{}", number + 1),

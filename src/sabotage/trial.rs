@@ -161,7 +161,7 @@ impl Scheduler {
             }
             let Some(joined) = running.join_next().await else { return Ok(()) };
             let (trial, outcome) = joined
-                .map_err(|error| crate::error::Error::Infrastructure(format!("a trial broke: {error}")))?;
+                .map_err(|error| crate::error::Error::infrastructure(format!("a trial broke: {error}")))?;
             busy.remove(&trial.ready.scenario.name);
             waiting_for_lava -= usize::from(trial.is_slow());
             done(&trial, &outcome?);

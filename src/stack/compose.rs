@@ -77,10 +77,8 @@ impl Compose {
         // A plugin at a place that is not known.
         match version(&plugin.command).await {
             Some(_) => Ok(plugin),
-            None => Err(Error::Infrastructure(
-                "no Compose tool: neither `docker compose` nor `docker-compose` works; install one of them \
-                 (Debian: `apt-get install docker-compose`; Docker's own packages: `docker-compose-plugin`)"
-                    .into(),
+            None => Err(Error::infrastructure(
+                "no Compose tool: neither `docker compose` nor `docker-compose` works; install one of them (Debian: `apt-get install docker-compose`; Docker's own packages: `docker-compose-plugin`)",
             )),
         }
     }
@@ -93,7 +91,7 @@ impl Compose {
         let name = self.command.join(" ");
         match version(&self.command).await {
             Some(version) => Ok(format!("{name} {version}")),
-            None => Err(Error::Infrastructure(format!("`{name} version` does not work; install it again"))),
+            None => Err(Error::infrastructure(format!("`{name} version` does not work; install it again"))),
         }
     }
 
@@ -135,7 +133,7 @@ impl Compose {
         let what = "ask the engine about a stack";
         match self.run(engine, &project, &["ps", "--quiet"], what).await {
             Ok(asked) => Ok([read, asked].concat()),
-            Err(error) => Err(Error::Infrastructure(format!("{error}\n{NEWER}"))),
+            Err(error) => Err(error.with_advice(NEWER)),
         }
     }
 
@@ -154,7 +152,7 @@ impl Compose {
     ) -> Result<String> {
         let (tool, host, project) = (self.command.clone(), engine.host().clone(), project.clone());
         let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
-        let failed = format!("could not {what} with `{}`: ", tool.join(" "));
+        let attempted = format!("{what} with `{}`", tool.join(" "));
         let turn = turn(&project.name);
         let task = tokio::spawn(async move {
             let _turn = turn.lock().await;
@@ -162,8 +160,8 @@ impl Compose {
         });
         match task.await {
             Ok(Ok(said)) => Ok(said),
-            Ok(Err(said)) => Err(Error::Infrastructure(format!("{failed}{said}"))),
-            Err(error) => Err(Error::Infrastructure(format!("{failed}{error}"))),
+            Ok(Err(Failure { found, said })) => Err(Error::failed(attempted, found).with_last_words(said)),
+            Err(error) => Err(Error::failed(attempted, error)),
         }
     }
 }
@@ -175,14 +173,26 @@ fn turn(project: &str) -> Arc<tokio::sync::Mutex<()>> {
     Arc::clone(turns.entry(project.to_owned()).or_default())
 }
 
-/// Runs the tool to its end; `Err` is what it said, and `Ok` what it said on standard error.
+/// Why the tool did not do what it was told, and the last lines that it printed.
+struct Failure {
+    found: String,
+    said: String,
+}
+
+impl Failure {
+    fn silent(found: impl ToString) -> Self {
+        Self { found: found.to_string(), said: String::new() }
+    }
+}
+
+/// Runs the tool to its end; gives what it said on standard error.
 async fn execute(
     tool: &[String],
     host: &Host,
     project: &Project,
     arguments: &[String],
-) -> Result<String, String> {
-    let (program, first) = tool.split_first().ok_or("it has no name")?;
+) -> Result<String, Failure> {
+    let (program, first) = tool.split_first().ok_or_else(|| Failure::silent("it has no name"))?;
     let mut command = Command::new(program);
     command.args(first).arg("--project-name").arg(&project.name);
     for file in &project.files {
@@ -207,19 +217,22 @@ async fn execute(
         // the plugin is a child of the command that we start.
         .process_group(0);
     tracing::debug!(project = project.name, ?arguments, "compose");
-    let child = command.spawn().map_err(|error| error.to_string())?;
+    let child = command.spawn().map_err(Failure::silent)?;
     let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()));
     let output = tokio::time::timeout(WORK, child.wait_with_output()).await;
     let output = match output {
-        Err(_) => return Err(format!("it was not done after {} s", WORK.as_secs())),
-        Ok(output) => output.map_err(|error| error.to_string())?,
+        Err(_) => return Err(Failure::silent(format!("it was not done after {} s", WORK.as_secs()))),
+        Ok(output) => output.map_err(Failure::silent)?,
     };
     group.0 = None;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stderr).into_owned());
     }
     let said = [output.stdout, output.stderr].concat();
-    Err(format!("it ended with {}:\n{}", output.status, tail(&String::from_utf8_lossy(&said), 20)))
+    Err(Failure {
+        found: format!("it ended with {}", output.status),
+        said: tail(&String::from_utf8_lossy(&said), 20),
+    })
 }
 
 /// Kills a process group when it is dropped before its work is done: at the
@@ -290,7 +303,7 @@ pub fn write_labelled(root: &Path, labels: &[(String, String)], folder: &Path) -
     let topology = labelled(&root.join(MARK), labels)?;
     let file = folder.join("compose.yaml");
     std::fs::write(&file, topology)
-        .map_err(|error| Error::Infrastructure(format!("could not write {}: {error}", file.display())))?;
+        .map_err(|error| Error::failed(format!("write {}", file.display()), error))?;
     Ok(file)
 }
 

@@ -61,7 +61,7 @@ impl Endpoint {
             return Self::tunnel(engine, &container.id, port).await;
         }
         let published = container.ports.get(&port).ok_or_else(|| {
-            Error::Infrastructure(format!(
+            Error::infrastructure(format!(
                 "container {} ({}) does not publish its port {port}",
                 container.name, container.status
             ))
@@ -71,7 +71,7 @@ impl Endpoint {
 
     async fn tunnel(engine: &Engine, container: &str, port: u16) -> Result<Self> {
         let failed = |error: std::io::Error| {
-            Error::Infrastructure(format!("could not make a tunnel to port {port} of {container}: {error}"))
+            Error::failed(format!("make a tunnel to port {port} of {container}"), error)
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;

@@ -348,7 +348,7 @@ impl Stack {
         let stream = async {
             if let Err(why) = self.events.wait_up(kind.ready).await {
                 let said = self.said(server, PUBLISHER_LOG).await;
-                return Err(Error::Infrastructure(format!("{why}; {said}")));
+                return Err(ended_by(why, &said));
             }
             at("event stream is up");
             Ok::<_, Error>(())
@@ -478,6 +478,7 @@ impl Stack {
     async fn offline(&self, workers: &[String]) -> Error {
         let known = self.api.workers().await.unwrap_or_default();
         let mut text = format!("after {} s not all workers are online:", WORKERS.as_secs());
+        let mut words = Vec::new();
         for (index, name) in workers.iter().enumerate() {
             let found = known.iter().find(|worker| &worker.hostname == name);
             let state = found.map_or("not known to LAVA", |worker| worker.state.word());
@@ -491,17 +492,17 @@ impl Stack {
             if found.is_none_or(|worker| worker.state != WorkerState::Online)
                 && let Ok(container) = service(&self.containers, "worker", index + 1)
             {
-                text.push_str(&format!("; {}\n", self.said(&container.id, WORKER_LOG).await));
+                words.push(self.said(&container.id, WORKER_LOG).await);
             }
         }
-        Error::Infrastructure(text)
+        ended_by(text, &words.join("\n"))
     }
 
     /// The last words in a daemon's log file; a container's own log only has what ended it.
     async fn said(&self, container: &str, file: &str) -> String {
         let said = self.engine.exec(container, &["tail", "-n", "10", file], None).await;
         let log = said.map(|output| output.stdout).unwrap_or_default();
-        log_end(&String::from_utf8_lossy(&log), 10)
+        tail(&String::from_utf8_lossy(&log), 10)
     }
 
     /// The lines of a daemon's log file that have `text`, found by grep with these options.
@@ -526,7 +527,7 @@ impl Stack {
             .collect();
         match wrong.first() {
             None => Ok(()),
-            Some(first) => Err(Error::Infrastructure(format!(
+            Some(first) => Err(Error::infrastructure(format!(
                 "{} of {} devices are not ready in LAVA; {first}",
                 wrong.len(),
                 specs.len()
@@ -565,10 +566,7 @@ impl Stack {
         };
         let log = self.engine.log_tail(&id, 30).await.unwrap_or_default();
         let why = if code == KILLED { " (it was killed; was memory short?)" } else { "" };
-        Error::Infrastructure(format!(
-            "the {service} container ended with code {code}{why}; {}",
-            log_end(&log, 30)
-        ))
+        ended_by(format!("the {service} container ended with code {code}{why}"), &tail(&log, 30))
     }
 
     /// Why LAVA will never give a job to `device`, in its scheduler's words, and the nearest names where
@@ -677,10 +675,10 @@ impl Stack {
         let files = self.engine.download(world, MANIFEST, LOGS).await?.unwrap_or_default();
         let manifest = files
             .first()
-            .ok_or_else(|| Error::Infrastructure(format!("the world's image has no {MANIFEST}")))?;
+            .ok_or_else(|| Error::infrastructure(format!("the world's image has no {MANIFEST}")))?;
         meta_lava_world::manifest::Manifest::parse(&manifest.content)
             .map(|manifest| Artifacts::from_manifest(&manifest))
-            .map_err(|error| Error::Infrastructure(format!("{MANIFEST} of the world's image: {error}")))
+            .map_err(|error| Error::infrastructure(format!("{MANIFEST} of the world's image: {error}")))
     }
 }
 
@@ -830,14 +828,15 @@ fn service<'a>(containers: &'a [Container], name: &str, number: usize) -> Result
     containers
         .iter()
         .find(|container| container.service == name && container.number == number)
-        .ok_or_else(|| Error::Infrastructure(format!("the stack has no container {name} {number}")))
+        .ok_or_else(|| Error::infrastructure(format!("the stack has no container {name} {number}")))
 }
 
-/// The last lines of a log, introduced.
-fn log_end(log: &str, lines: usize) -> String {
-    match tail(log, lines) {
-        nothing if nothing.is_empty() => "its log is empty".into(),
-        end => format!("the end of its log:\n{end}"),
+/// What was found, with the last lines of the log that tells why.
+fn ended_by(found: impl std::fmt::Display, log: &str) -> Error {
+    if log.trim().is_empty() {
+        Error::infrastructure(format!("{found}; its log is empty"))
+    } else {
+        Error::infrastructure(found).with_last_words(log)
     }
 }
 
@@ -900,9 +899,9 @@ async fn collect_logs(engine: &Engine, containers: &[Container], folder: &Path) 
         );
         let write = |path: PathBuf, bytes: &[u8]| {
             let parent = path.parent().unwrap_or(folder);
-            std::fs::create_dir_all(parent).and_then(|()| std::fs::write(&path, bytes)).map_err(|error| {
-                Error::Infrastructure(format!("could not write {}: {error}", path.display()))
-            })
+            std::fs::create_dir_all(parent)
+                .and_then(|()| std::fs::write(&path, bytes))
+                .map_err(|error| Error::failed(format!("write {}", path.display()), error))
         };
         let printed = printed.and_then(|text| write(folder.join(format!("{name}.log")), text.as_bytes()));
         let kept = kept.and_then(|files| {

@@ -107,7 +107,7 @@ async fn owner_of(engine: &Engine, container: &str, path: &str) -> Result<Owner>
     let mut numbers = text.split_whitespace().map(str::parse);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(uid)), Some(Ok(gid))) => Ok(Owner { uid, gid }),
-        _ => Err(Error::Infrastructure(format!("stat of {path} in the server's container said {text:?}"))),
+        _ => Err(Error::infrastructure(format!("stat of {path} in the server's container said {text:?}"))),
     }
 }
 
@@ -129,7 +129,7 @@ pub async fn add_workers(api: &Api, workers: &[String]) -> Result<BTreeMap<Strin
         .iter()
         .map(|worker| {
             tokens.remove(worker).map(|token| (worker.clone(), token)).ok_or_else(|| {
-                Error::Infrastructure(format!(
+                Error::infrastructure(format!(
                     "LAVA added worker {worker} but does not tell its token; is {} a superuser?",
                     api.user()
                 ))

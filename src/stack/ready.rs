@@ -27,10 +27,10 @@ pub async fn before_a_run(engine: &Engine, root: &Path) -> Result<Preflight> {
         let tried = trial::run(engine, root, &run, &found.architecture).await;
         sweep::sweep_run(engine, &run).await?;
         let untried = found.untried.join("; ");
-        let findings = tried.map_err(|error| Error::Infrastructure(format!("{error} ({untried})")))?;
+        let findings = tried.map_err(|error| Error::infrastructure(format!("{error} ({untried})")))?;
         let needed = findings.iter().filter(|finding| trial::is_needed(finding));
         if let Some(why) = needed.filter_map(trial::consequence).next() {
-            return Err(Error::Infrastructure(format!("{why} ({untried}); see `meta-lava doctor`")));
+            return Err(Error::infrastructure(format!("{why} ({untried}); see `meta-lava doctor`")));
         }
     }
     Ok(found)

@@ -199,10 +199,7 @@ pub fn labels(run: &str, purpose: Purpose) -> Vec<(String, String)> {
 /// [`Error::Infrastructure`] when it can't be made.
 pub fn temporary_folder(run: &str) -> Result<tempfile::TempDir> {
     let failed = |error: std::io::Error| {
-        Error::Infrastructure(format!(
-            "could not make a temporary folder in {}: {error}",
-            std::env::temp_dir().display()
-        ))
+        Error::failed(format!("make a temporary folder in {}", std::env::temp_dir().display()), error)
     };
     let folder = tempfile::Builder::new().prefix(&format!("{PREFIX}{run}-")).tempdir().map_err(failed)?;
     std::fs::write(folder.path().join("owner"), Owner::this().to_string()).map_err(failed)?;

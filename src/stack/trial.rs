@@ -75,7 +75,7 @@ pub async fn run(engine: &Engine, root: &Path, run: &str, architecture: &str) ->
     };
     let report = engine.try_smallest(smallest, &allowed, REPORT, END).await?;
     serde_json::from_slice(&report)
-        .map_err(|error| Error::Infrastructure(format!("the trial container's report: {error}")))
+        .map_err(|error| Error::infrastructure(format!("the trial container's report: {error}")))
 }
 
 /// What follows when something does not work.

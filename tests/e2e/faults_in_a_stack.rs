@@ -145,7 +145,7 @@ fn a_worker_that_never_registers_is_named_with_its_log() {
     let run = name_of(&mut process);
     process.says("containers started");
     let volumes = volumes_of(&run);
-    process.end().failed(3, &["not all workers are online: worker-1 Offline", "the end of its log:\n"]);
+    process.end().failed(3, &["not all workers are online: worker-1 Offline", "the end of what it said:\n"]);
     assert_nothing_left(&run, &volumes);
     assert_eq!(Report::of(&repository).verdict(QUICK), "error");
 }

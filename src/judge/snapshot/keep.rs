@@ -272,7 +272,7 @@ fn put(path: &std::path::Path, bytes: Option<&[u8]>) -> Result<()> {
         Some(bytes) => write_whole(path, bytes),
         None => match fs::remove_file(path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::Infrastructure(format!("could not remove {}: {error}", path.display())))
+                Err(Error::failed(format!("remove {}", path.display()), error))
             }
             _ => Ok(()),
         },

@@ -240,7 +240,7 @@ impl Store {
         let path = self.path(id).with_extension("snap.new");
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(Error::Infrastructure(format!("could not remove {}: {error}", path.display())))
+                Err(Error::failed(format!("remove {}", path.display()), error))
             }
             _ => {
                 // A series that has nothing of its own has no folder.
@@ -376,10 +376,7 @@ impl Store {
         for path in files {
             match fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::Infrastructure(format!(
-                        "could not remove {}: {error}",
-                        path.display()
-                    )));
+                    return Err(Error::failed(format!("remove {}", path.display()), error));
                 }
                 _ => {}
             }

@@ -95,7 +95,7 @@ impl Archive {
         let builder = self.builder.get_or_insert_with(|| tar::Builder::new(Vec::new()));
         builder
             .append_data(header, path, content)
-            .map_err(|error| Error::Infrastructure(format!("could not put {path:?} into a tar: {error}")))
+            .map_err(|error| Error::failed(format!("put {path:?} into a tar"), error))
     }
 
     /// The bytes.
@@ -106,7 +106,7 @@ impl Archive {
         self.builder
             .unwrap_or_else(|| tar::Builder::new(Vec::new()))
             .into_inner()
-            .map_err(|error| Error::Infrastructure(format!("could not finish a tar: {error}")))
+            .map_err(|error| Error::failed("finish a tar", error))
     }
 }
 
@@ -120,7 +120,7 @@ pub fn unpack(bytes: &[u8], limit: u64) -> Result<(Vec<Fetched>, bool)> {
     let mut left = limit;
     let mut cut = false;
     let bad =
-        |error: std::io::Error| Error::Infrastructure(format!("a container sent a broken tar: {error}"));
+        |error: std::io::Error| Error::infrastructure(format!("a container sent a broken tar: {error}"));
     let mut archive = tar::Archive::new(bytes);
     for entry in archive.entries().map_err(bad)? {
         let mut entry = entry.map_err(bad)?;
@@ -185,14 +185,14 @@ impl Engine {
                 Err(error) => return Err(fault(&format!("fetch {path} of container {container}"), &error)),
             }
             if bytes.len() as u64 > most {
-                return Err(Error::Infrastructure(format!(
+                return Err(Error::infrastructure(format!(
                     "{path} of container {container} is larger than {limit} bytes"
                 )));
             }
         }
         let (files, cut) = unpack(&bytes, limit)?;
         if cut {
-            return Err(Error::Infrastructure(format!(
+            return Err(Error::infrastructure(format!(
                 "{path} of container {container} is larger than {limit} bytes"
             )));
         }

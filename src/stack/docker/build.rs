@@ -115,23 +115,14 @@ impl Engine {
                 Err(error) => {
                     let is_step = is_failed_step(&error);
                     let error = fault(&format!("build image {}", build.tag), &error);
-                    let tail = lines.tail();
-                    return Err(match (tail.is_empty(), is_step) {
-                        (true, _) => error,
-                        (false, true) => Error::Broken(format!("{error}; the end of the build:\n{tail}")),
-                        (false, false) => {
-                            Error::Infrastructure(format!("{error}; the end of the build:\n{tail}"))
-                        }
-                    });
+                    let error = error.with_last_words(lines.tail());
+                    return Err(if is_step { error.of_what_is_inside() } else { error });
                 }
             }
         }
         if self.image_id(&build.tag).await?.is_none() {
-            return Err(Error::Infrastructure(format!(
-                "the build of image {} ended without an image; its last lines:\n{}",
-                build.tag,
-                lines.tail()
-            )));
+            let attempted = format!("build image {}", build.tag);
+            return Err(Error::failed(attempted, "it ended without an image").with_last_words(lines.tail()));
         }
         Ok(())
     }
@@ -150,8 +141,7 @@ impl Engine {
             command.arg("--build-arg").arg(format!("{key}={value}"));
         }
         command.arg("-");
-        let failed =
-            |what: String| Error::Infrastructure(format!("could not build image {}: {what}", build.tag));
+        let failed = |what: String| Error::failed(format!("build image {}", build.tag), what);
         let mut child = command.spawn().map_err(|error| {
             failed(format!(
                 "the engine builds with BuildKit only, and the `docker` command for it did not start: {error}"
@@ -180,12 +170,9 @@ impl Engine {
             Ok(())
         } else {
             let tail = lines.tail();
-            let error = failed(format!("`docker build` ended with {status}; its last lines:\n{tail}"));
-            Err(if tail.contains("did not complete successfully: exit code") {
-                Error::Broken(error.to_string())
-            } else {
-                error
-            })
+            let is_step = tail.contains("did not complete successfully: exit code");
+            let error = failed(format!("`docker build` ended with {status}")).with_last_words(tail);
+            Err(if is_step { error.of_what_is_inside() } else { error })
         }
     }
 
@@ -200,10 +187,10 @@ impl Engine {
         })
         .await;
         pulled.unwrap_or_else(|_| {
-            Err(Error::Infrastructure(format!(
-                "could not pull image {image}: not done after {} s",
-                deadline.as_secs()
-            )))
+            Err(Error::failed(
+                format!("pull image {image}"),
+                format!("not done after {} s", deadline.as_secs()),
+            ))
         })
     }
 
@@ -238,7 +225,7 @@ impl Engine {
         let stream = self.docker.create_image(Some(options), Some(body), None);
         created(stream, &format!("import image {name}")).await?;
         if self.image_id(&name).await?.is_none() {
-            return Err(Error::Infrastructure(format!("the import of image {name} ended without an image")));
+            return Err(Error::infrastructure(format!("the import of image {name} ended without an image")));
         }
         Ok(())
     }
@@ -253,7 +240,7 @@ async fn created(
     while let Some(info) = stream.next().await {
         let info = info.map_err(|error| fault(what, &error))?;
         if let Some(message) = info.error_detail.and_then(|detail| detail.message) {
-            return Err(Error::Infrastructure(format!("could not {what}: {message}")));
+            return Err(Error::failed(what, message));
         }
     }
     Ok(())

@@ -80,9 +80,8 @@ impl Engine {
         .await;
         let (docker, version) = match answer {
             Err(_) => {
-                return Err(Error::Infrastructure(format!(
-                    "the Docker engine at {} ({}) takes connections but did not answer for {} s; is it \
-                     hanging? (`docker version` will show the same; restart the engine)",
+                return Err(Error::infrastructure(format!(
+                    "the Docker engine at {} ({}) takes connections but did not answer for {} s; is it hanging? (`docker version` will show the same; restart the engine)",
                     host.address,
                     host.source,
                     deadline.as_secs()
@@ -96,9 +95,8 @@ impl Engine {
         let api = version.api_version.unwrap_or_default();
         let version = version.version.unwrap_or_else(|| "?".into());
         if parse_version(&api) < (1, 41) {
-            return Err(Error::Infrastructure(format!(
-                "the Docker engine at {} is {version} (API {api}); meta-lava needs API 1.41, which is engine \
-                 20.10, or newer",
+            return Err(Error::infrastructure(format!(
+                "the Docker engine at {} is {version} (API {api}); meta-lava needs API 1.41, which is engine 20.10, or newer",
                 host.address
             )));
         }
@@ -126,7 +124,7 @@ impl Engine {
         match tokio::time::timeout(CONNECT, self.docker.ping()).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(unreachable(&self.host, &error)),
-            Err(_) => Err(Error::Infrastructure(format!(
+            Err(_) => Err(Error::infrastructure(format!(
                 "the Docker engine at {} does not answer any more, not within {} s",
                 self.host.address,
                 CONNECT.as_secs()
@@ -143,24 +141,19 @@ impl Engine {
         let info = tokio::time::timeout(CONNECT, self.docker.info())
             .await
             .map_err(|_| {
-                Error::Infrastructure(format!(
-                    "the Docker engine at {} answers, but not to `docker info` in {} s; it is overloaded or \
-                     its storage hangs",
-                    self.host.address,
-                    CONNECT.as_secs()
-                ))
+                Error::infrastructure(format!("the Docker engine at {} answers, but not to `docker info` in {} s; it is overloaded or its storage hangs", self.host.address, CONNECT.as_secs()))
             })?
             .map_err(|error| fault("ask the Docker engine about itself", &error))?;
         let os = info.os_type.unwrap_or_default();
         if os != "linux" {
-            return Err(Error::Infrastructure(format!(
+            return Err(Error::infrastructure(format!(
                 "the Docker engine at {} runs {os} containers; meta-lava needs Linux containers",
                 self.host.address
             )));
         }
         let security = info.security_options.unwrap_or_default();
         if let Some(why) = kind::refusal(&security) {
-            return Err(Error::Infrastructure(format!("the Docker engine at {} {why}", self.host.address)));
+            return Err(Error::infrastructure(format!("the Docker engine at {} {why}", self.host.address)));
         }
         let architecture = docker_architecture(&info.architecture.unwrap_or_default());
         let data_root = PathBuf::from(info.docker_root_dir.unwrap_or_default());
@@ -186,9 +179,8 @@ fn open(host: &Host) -> Result<bollard::Docker> {
     let address = host.address.as_str();
     let opened = if let Some(path) = address.strip_prefix("unix://") {
         if !Path::new(path).exists() {
-            return Err(Error::Infrastructure(format!(
-                "no Docker engine: {path} ({}) does not exist; install and start Docker (Debian: `apt install \
-                 docker.io docker-compose`), or set DOCKER_HOST to an engine elsewhere",
+            return Err(Error::infrastructure(format!(
+                "no Docker engine: {path} ({}) does not exist; install and start Docker (Debian: `apt install docker.io docker-compose`), or set DOCKER_HOST to an engine elsewhere",
                 host.source
             )));
         }
@@ -221,7 +213,7 @@ pub(super) fn unreachable(host: &Host, error: &bollard::errors::Error) -> Error 
     } else {
         "; is the engine running?"
     };
-    Error::Infrastructure(format!(
+    Error::infrastructure(format!(
         "no answer from the Docker engine at {} ({}): {reason}{hint}",
         host.address, host.source
     ))
@@ -241,7 +233,7 @@ pub(super) fn fault(attempt: &str, error: &bollard::errors::Error) -> Error {
         bollard::errors::Error::DockerStreamError { error } => error.trim().to_owned(),
         other => chain(other),
     };
-    Error::Infrastructure(format!("could not {attempt}: {said}"))
+    Error::failed(attempt, said)
 }
 
 /// Whether the engine said that the thing is not there.

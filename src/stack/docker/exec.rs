@@ -34,11 +34,8 @@ impl Output {
         }
         let said = if self.stderr.is_empty() { &self.stdout } else { &self.stderr };
         let said = String::from_utf8_lossy(said);
-        Err(Error::Infrastructure(format!(
-            "{what} ended with {}:\n{}",
-            self.code,
-            crate::stack::docker::objects::tail(&said, 15)
-        )))
+        Err(Error::infrastructure(format!("{what} ended with {}", self.code))
+            .with_last_words(crate::stack::docker::objects::tail(&said, 15)))
     }
 }
 
@@ -78,19 +75,15 @@ impl Engine {
                 };
                 kept.extend_from_slice(&chunk);
                 if kept.len() > OUTPUT {
-                    return Err(Error::Infrastructure(format!(
-                        "could not {}: it printed more than {OUTPUT} bytes",
-                        what()
-                    )));
+                    return Err(Error::failed(what(), format!("it printed more than {OUTPUT} bytes")));
                 }
             }
             Ok::<_, Error>((stdout, stderr))
         };
         let ((), (stdout, stderr)) = tokio::try_join!(feed, collect)?;
         let state = self.docker.inspect_exec(&running.id).await.map_err(|error| fault(&what(), &error))?;
-        let code = state.exit_code.ok_or_else(|| {
-            Error::Infrastructure(format!("could not {}: it lost its output while running", what()))
-        })?;
+        let code =
+            state.exit_code.ok_or_else(|| Error::failed(what(), "it lost its output while running"))?;
         tracing::debug!(container, ?command, code, "exec");
         Ok(Output { code, stdout, stderr })
     }
@@ -117,9 +110,7 @@ impl Engine {
             .map_err(|error| fault(&what(), &error))?;
         match started {
             StartExecResults::Attached { output, input } => Ok(Running { input, output, id: exec.id }),
-            StartExecResults::Detached => {
-                Err(Error::Infrastructure(format!("could not {}: the engine did not attach", what())))
-            }
+            StartExecResults::Detached => Err(Error::failed(what(), "the engine did not attach")),
         }
     }
 }

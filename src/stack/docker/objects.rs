@@ -382,13 +382,13 @@ impl Engine {
         let mut stream = std::pin::pin!(self.docker.stats(container, Some(options)));
         let stats = match stream.next().await {
             Some(stats) => stats.map_err(|error| fault(&what(), &error))?,
-            None => return Err(Error::Infrastructure(format!("could not {}: there are none", what()))),
+            None => return Err(Error::failed(what(), "there are none")),
         };
         stats
             .cpu_stats
             .and_then(|cpu| cpu.cpu_usage?.total_usage)
             .map(Duration::from_nanos)
-            .ok_or_else(|| Error::Infrastructure(format!("could not {}: no processor time", what())))
+            .ok_or_else(|| Error::failed(what(), "no processor time"))
     }
 
     /// The engine's events on containers with a label, from now on.
@@ -456,7 +456,7 @@ fn is_being_removed(error: &bollard::errors::Error) -> bool {
 pub fn all(results: impl IntoIterator<Item = Result<()>>) -> Result<()> {
     let failures: Vec<String> =
         results.into_iter().filter_map(|result| result.err().map(|error| error.to_string())).collect();
-    if failures.is_empty() { Ok(()) } else { Err(Error::Infrastructure(failures.join("; "))) }
+    if failures.is_empty() { Ok(()) } else { Err(Error::infrastructure(failures.join("; "))) }
 }
 
 #[cfg(test)]
@@ -512,8 +512,7 @@ mod tests {
     #[test]
     fn failures_are_told_together() {
         assert!(all([Ok(()), Ok(())]).is_ok());
-        let error =
-            all([Err(Error::Infrastructure("x".into())), Ok(()), Err(Error::Infrastructure("y".into()))]);
+        let error = all([Err(Error::infrastructure("x")), Ok(()), Err(Error::infrastructure("y"))]);
         assert_eq!(error.unwrap_err().to_string(), "x; y");
     }
 }

@@ -76,7 +76,7 @@ async fn ask<T: DeserializeOwned>(
     what: &str,
     translate: impl Fn(&mut Value),
 ) -> Result<T> {
-    let failed = |why: String| Error::Infrastructure(format!("could not {what}: {why}"));
+    let failed = |why: String| Error::failed(what, why);
     let unsent = |error: reqwest::Error| failed(chain(&error));
     let (client, server) = match host.address.split_once("://") {
         Some(("unix", socket)) => (reqwest::Client::builder().unix_socket(socket), "localhost"),

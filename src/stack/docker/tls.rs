@@ -69,7 +69,7 @@ impl Tls {
         let mut config =
             ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
                 .with_safe_default_protocol_versions()
-                .map_err(|error| Error::Infrastructure(format!("could not prepare TLS: {error}")))?
+                .map_err(|error| Error::failed("prepare TLS", error))?
                 .with_root_certificates(authorities)
                 .with_client_auth_cert(chain, key)
                 // Of the key only that it is no good, never the reader's words about it.
@@ -139,23 +139,20 @@ impl Tls {
             // One that was made anew has the old one's name, and so only its signature is wrong.
             rustls::Error::InvalidCertificate(
                 CertificateError::UnknownIssuer | CertificateError::BadSignature,
-            ) => Error::Infrastructure(format!(
-                "{engine} is not trusted: its certificate is not signed by {ca}; is it another engine, or \
-                     were its certificates made anew? Take the {CA} that belongs to it"
+            ) => Error::infrastructure(format!(
+                "{engine} is not trusted: its certificate is not signed by {ca}; is it another engine, or were its certificates made anew? Take the {CA} that belongs to it"
             )),
             rustls::Error::InvalidCertificate(
                 name @ (CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }),
-            ) => Error::Infrastructure(format!(
-                "{engine} is not trusted: {name}; call it by a name that its certificate has, or make it one \
-                 with this name"
+            ) => Error::infrastructure(format!(
+                "{engine} is not trusted: {name}; call it by a name that its certificate has, or make it one with this name"
             )),
-            rustls::Error::InvalidCertificate(reason) => Error::Infrastructure(format!(
+            rustls::Error::InvalidCertificate(reason) => Error::infrastructure(format!(
                 "{engine} is not trusted: its certificate is no good: {reason}; make it a new one, signed by {ca}"
             )),
             rustls::Error::AlertReceived(alert) if is_about_certificates(*alert) => {
-                Error::Infrastructure(format!(
-                    "{engine} does not take the certificate {cert}: it answered with the TLS alert {alert:?}; \
-                     take one that the engine's own CA has signed"
+                Error::infrastructure(format!(
+                    "{engine} does not take the certificate {cert}: it answered with the TLS alert {alert:?}; take one that the engine's own CA has signed"
                 ))
             }
             rustls::Error::InvalidMessage(_) => {
@@ -173,7 +170,7 @@ impl Tls {
                     "{engine} does not speak TLS on this port, which {who} asks for; {advice}"
                 ))
             }
-            other => Error::Infrastructure(format!("no TLS connection to {engine}: {other}")),
+            other => Error::infrastructure(format!("no TLS connection to {engine}: {other}")),
         }
     }
 }

@@ -68,7 +68,7 @@ impl Engine {
             // A code other than 0 comes as an error; the container's words are better.
             Ok(_) => {}
             Err(_) => {
-                return Err(Error::Infrastructure(format!(
+                return Err(Error::infrastructure(format!(
                     "the trial container did not end within {} s",
                     deadline.as_secs()
                 )));
@@ -78,10 +78,8 @@ impl Engine {
             Some(files) if !files.is_empty() => {
                 Ok(files.into_iter().next().map(|file| file.content).unwrap_or_default())
             }
-            _ => Err(Error::Infrastructure(format!(
-                "the trial container ended without its report; it said:\n{}",
-                self.log_tail(&container, 10).await?
-            ))),
+            _ => Err(Error::infrastructure("the trial container ended without its report")
+                .with_last_words(self.log_tail(&container, 10).await?)),
         }
     }
 }

@@ -123,9 +123,8 @@ async fn make(
     let ((name, tag), debian, suite) = (debian.made(), debian.name(), &debian.suite);
     if !has_program("mmdebstrap") {
         if !may_install() {
-            return Err(Error::Infrastructure(format!(
-                "no base image: {debian} is not here, could not be pulled, and can't be made without \
-                 mmdebstrap; run `apt-get install mmdebstrap` as root, or `docker load` a saved {debian}"
+            return Err(Error::infrastructure(format!(
+                "no base image: {debian} is not here, could not be pulled, and can't be made without mmdebstrap; run `apt-get install mmdebstrap` as root, or `docker load` a saved {debian}"
             )));
         }
         progress("installing mmdebstrap".into());
@@ -150,8 +149,7 @@ async fn make(
     // A mirror may be behind; what it has is signed all the same.
     command.arg("--aptopt=Acquire::Check-Valid-Until \"false\"");
     command.args([suite, "-"]).args(mirror());
-    let failed =
-        |what: &str| Error::Infrastructure(format!("could not make a base image with mmdebstrap: {what}"));
+    let failed = |what: &str| Error::failed("make a base image with mmdebstrap", what);
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -173,7 +171,7 @@ async fn make(
     };
     let tar = tar_of(child).ok_or_else(|| failed("it has no output"))?;
     let (imported, said) = tokio::join!(engine.import(REPOSITORY, &tag, tar), said);
-    imported.map_err(|error| failed(&format!("{error}; the end of what it said:\n{}", tail(&said, 15))))
+    imported.map_err(|error| failed(&error.to_string()).with_last_words(tail(&said, 15)))
 }
 
 /// What a child prints, as a stream that ends in an error if the child did: a
@@ -221,7 +219,7 @@ async fn install(packages: &[&str]) -> Result<()> {
             .kill_on_drop(true)
             .output()
             .await
-            .map_err(|error| Error::Infrastructure(format!("could not start apt-get: {error}")))
+            .map_err(|error| Error::failed("start apt-get", error))
     };
     let install: Vec<String> =
         ["-o", "DPkg::Lock::Timeout=300", "install", "--yes", "--no-install-recommends"]
@@ -238,12 +236,9 @@ async fn install(packages: &[&str]) -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    Err(Error::Infrastructure(format!(
-        "could not install {} with apt-get ({}):\n{}",
-        packages.join(" and "),
-        output.status,
-        tail(&String::from_utf8_lossy(&output.stderr), 15)
-    )))
+    let attempted = format!("install {} with apt-get", packages.join(" and "));
+    Err(Error::failed(attempted, output.status)
+        .with_last_words(tail(&String::from_utf8_lossy(&output.stderr), 15)))
 }
 
 #[cfg(test)]

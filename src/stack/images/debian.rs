@@ -169,7 +169,7 @@ impl<'a> Archive<'a> {
             .map(|(suite, known)| {
                 let told = told.iter().find(|(of, _)| of == suite).map(|(_, found)| found.clone());
                 told.or(known.map(|known| known.found)).ok_or_else(|| {
-                    Error::Infrastructure(format!("{} told nothing of its suite {suite}", self.called()))
+                    Error::infrastructure(format!("{} told nothing of its suite {suite}", self.called()))
                 })
             })
             .collect()
@@ -188,7 +188,7 @@ impl<'a> Archive<'a> {
     fn remember(&self, suite: &str, found: &Found) {
         let answer = Answer { mirror: self.mirror.clone(), found: found.clone(), asked: now() };
         let written = serde_json::to_string(&answer)
-            .map_err(|error| Error::Infrastructure(error.to_string()))
+            .map_err(Error::infrastructure)
             .and_then(|text| write_whole(&self.file(suite), text.as_bytes()));
         if let Err(error) = written {
             tracing::debug!(%error, "what the archive said is not remembered");
@@ -202,9 +202,7 @@ impl<'a> Archive<'a> {
 
     /// Asks it.
     async fn ask(&self, suites: &[&str]) -> Result<Vec<(String, Found)>> {
-        let failed = |what: &str| {
-            Error::Infrastructure(format!("could not ask {} which LAVA it has: {what}", self.called()))
-        };
+        let failed = |what: &str| Error::failed(format!("ask {} which LAVA it has", self.called()), what);
         let script: Vec<&str> =
             ["sh", "-c", ASK, "archive.sh", &self.mirror].into_iter().chain(suites.iter().copied()).collect();
         let here = has_program("apt-get") && KEYRINGS.iter().any(|keyring| Path::new(keyring).is_file());
@@ -241,7 +239,7 @@ async fn ask_here(script: &[&str]) -> Result<Output> {
         .kill_on_drop(true)
         .output()
         .await
-        .map_err(|error| Error::Infrastructure(format!("could not start sh: {error}")))?;
+        .map_err(|error| Error::failed("start sh", error))?;
     let code = output.status.code().unwrap_or(1).into();
     Ok(Output { code, stdout: output.stdout, stderr: output.stderr })
 }

@@ -25,7 +25,7 @@ pub fn bytes(architecture: &str) -> Result<Vec<u8>> {
     let path = PathBuf::from(OWN);
     let bytes = std::fs::read(&path).map_err(|error| unreadable(&path, &error))?;
     check(&bytes, architecture).map_err(|reason| {
-        Error::Infrastructure(format!("this executable can't be the ghost in the images: {reason}"))
+        Error::infrastructure(format!("this executable can't be the ghost in the images: {reason}"))
     })?;
     Ok(bytes)
 }

@@ -176,12 +176,12 @@ impl Lava {
     pub fn blame(&self, error: Error) -> Error {
         match (error, &self.source) {
             // Of this machine, whichever program met it.
-            (Error::Broken(said), _) if said.contains("No space left on device") => {
-                Error::Infrastructure(said)
+            (Error::Broken(error), _) if error.to_string().contains("No space left on device") => {
+                Error::Infrastructure(error)
             }
-            (Error::Broken(said), Some(Source::Upstream(checkout))) => {
+            (Error::Broken(error), Some(Source::Upstream(checkout))) => {
                 let commit = &checkout.commit[..12.min(checkout.commit.len())];
-                Error::BrokenCommit(format!("commit {commit} can't be tested: {said}"))
+                Error::BrokenCommit(error.within(format!("test commit {commit}")))
             }
             (error, _) => error,
         }
@@ -296,7 +296,7 @@ impl LavaArgs {
 }
 
 fn none() -> Error {
-    Error::Infrastructure(format!("Debian's archive has no LAVA in any of {}", SUITES.join(", ")))
+    Error::infrastructure(format!("Debian's archive has no LAVA in any of {}", SUITES.join(", ")))
 }
 
 /// The newest LAVA; of equal ones that of the first suite.

@@ -29,8 +29,7 @@ impl Lock {
     }
 
     async fn named(name: &str, events: &EventSender) -> Result<Self> {
-        let failed =
-            |error: std::io::Error| Error::Infrastructure(format!("could not lock the images: {error}"));
+        let failed = |error: std::io::Error| Error::failed("lock the images", error);
         let address = SocketAddr::from_abstract_name(name).map_err(failed)?;
         let mut ticks = tokio::time::interval(AGAIN);
         let mut told = false;

@@ -204,13 +204,14 @@ async fn ensure_some(
 /// An archive keeps one version of a package: the one that it is remembered to have may be gone.
 fn moved_on(error: Error, origin: &Origin) -> Error {
     match (origin, error) {
-        (Origin::Debian(package), Error::Infrastructure(said))
-            if said.contains(&format!("Version '{}' for", package.version)) =>
+        (Origin::Debian(package), Error::Infrastructure(error))
+            if error.said().contains(&format!("Version '{}' for", package.version)) =>
         {
-            Error::Infrastructure(format!(
-                "Debian's {} has no lava-server {} any more; `--refresh` asks what it has. {said}",
+            let found = format!(
+                "Debian's {} has no lava-server {} any more; `--refresh` asks what it has",
                 package.suite, package.version
-            ))
+            );
+            Error::infrastructure(found).with_last_words(error.said())
         }
         (_, error) => error,
     }
@@ -221,11 +222,11 @@ async fn find(engine: &Engine, option: &str, image: &str, events: &EventSender) 
     if engine.image_id(image).await?.is_none() {
         progress(events, format!("pulling {image}"));
         engine.pull(image, PULL).await.map_err(|error| {
-            Error::Infrastructure(format!("{error} (it is named by {option} and not on this engine)"))
+            Error::infrastructure(format!("{error} (it is named by {option} and not on this engine)"))
         })?;
     }
     let id = engine.image_id(image).await?.ok_or_else(|| {
-        Error::Infrastructure(format!("{image}, named by {option}, was pulled and is not on this engine"))
+        Error::infrastructure(format!("{image}, named by {option}, was pulled and is not on this engine"))
     })?;
     Ok(Given { name: image.to_owned(), id })
 }
@@ -273,7 +274,7 @@ async fn read(engine: &Engine, root: &Path, grounds: Grounds, source: Option<Pat
         recipes(&root, grounds, source.as_deref(), executable::own(&architecture)?)
     })
     .await
-    .map_err(|error| Error::Infrastructure(format!("could not read what the images are made of: {error}")))?
+    .map_err(|error| Error::failed("read what the images are made of", error))?
 }
 
 fn progress(events: &EventSender, line: String) {
@@ -562,11 +563,12 @@ mod tests {
     fn a_version_that_the_archive_no_longer_has_is_told_with_what_to_do() {
         let package = Package { suite: "sid".into(), version: "2026.10-1".into() };
         let told = |said: &str| {
-            moved_on(Error::Infrastructure(said.into()), &Origin::Debian(package.clone())).to_string()
+            let error = Error::failed("build it", "it ended with 100").with_last_words(said);
+            moved_on(error, &Origin::Debian(package.clone())).brief()
         };
-        let apt = "could not build it:\nE: Version '2026.10-1' for 'lava-server' was not found";
+        let apt = "E: Version '2026.10-1' for 'lava-server' was not found";
         assert!(told(apt).starts_with("Debian's sid has no lava-server 2026.10-1 any more; `--refresh`"));
-        assert_eq!(told("no room"), "no room");
+        assert_eq!(told("no room"), "could not build it: it ended with 100");
     }
 
     #[test]

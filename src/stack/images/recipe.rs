@@ -119,7 +119,7 @@ impl Recipe {
         let (tag, dockerfile) = (self.tag.clone(), self.dockerfile.clone());
         let context = tokio::task::spawn_blocking(move || self.context())
             .await
-            .map_err(|error| Error::Infrastructure(format!("could not make a build context: {error}")))??;
+            .map_err(|error| Error::failed("make a build context", error))??;
         Ok(Build { tag, dockerfile, context, arguments })
     }
 

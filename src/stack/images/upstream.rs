@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use super::source;
-use crate::error::{Error, Result};
+use crate::error::{Error, Infrastructure, Result};
 use crate::programs::has_program;
 use crate::text::printable;
 
@@ -61,7 +61,8 @@ pub async fn checkout(
     let commit = clone.find(reference).await?;
     let folder = clone.lay_out(&commit).await?;
     let named = format!("{} of {}", &commit[..12.min(commit.len())], clone.remote);
-    source::check(folder.path(), &named).map_err(|error| Error::BrokenCommit(error.to_string()))?;
+    source::check(folder.path(), &named)
+        .map_err(|error| Error::BrokenCommit(Infrastructure::found(error)))?;
     Ok(Checkout { folder: Arc::new(folder), commit })
 }
 
@@ -74,7 +75,7 @@ struct Clone {
 impl Clone {
     fn of(cache: &Path, remote: String) -> Result<Self> {
         if !has_program("git") {
-            return Err(Error::Infrastructure("--lava git needs the program git; install it".into()));
+            return Err(Error::infrastructure("--lava git needs the program git; install it"));
         }
         let name = meta_lava_formats::sha256(remote.as_bytes());
         Ok(Self { path: cache.join("upstream").join(format!("{}.git", &name[..16])), remote })
@@ -103,9 +104,7 @@ impl Clone {
 
     fn failed(&self, why: &str) -> Error {
         let remote = printable(&self.remote);
-        Error::Infrastructure(format!(
-            "could not fetch LAVA from {remote} (META_LAVA_UPSTREAM names another place): {why}"
-        ))
+        Error::failed(format!("fetch LAVA from {remote} (META_LAVA_UPSTREAM names another place)"), why)
     }
 
     /// The commit that is meant.
@@ -140,8 +139,7 @@ impl Clone {
 
     /// The files of a commit, with the version that LAVA gives to a clone (`lava_common/version.py`).
     async fn lay_out(&self, commit: &str) -> Result<TempDir> {
-        let failed =
-            |why: String| Error::Infrastructure(format!("could not check out LAVA's {commit}: {why}"));
+        let failed = |why: String| Error::failed(format!("check out LAVA's {commit}"), why);
         let tar = self.git(&["archive", "--format=tar", commit], FETCH).await.map_err(failed)?;
         let described = self.git(&["describe", "--match=[0-9]*", commit], FETCH).await.ok();
         let folder = tempfile::Builder::new().prefix("meta-lava-source-").tempdir();
