@@ -73,7 +73,8 @@ fn a_known_defect_passes_and_one_that_is_gone_is_fixed_in_all_that_a_run_tells()
         junit.contains("<property name=\"fixed\" value=\"What comes after a set &lt;b&gt;fails"),
         "{junit}"
     );
-    assert!(junit.contains(&format!("<property name=\"defect\" value=\"{ABOUT}\"/>")), "{junit}");
+    let about = ABOUT.replace('\'', "&apos;");
+    assert!(junit.contains(&format!("<property name=\"defect\" value=\"{about}\"/>")), "{junit}");
     let page = file("index.html");
     assert!(page.contains("class=\"badge fixed\"") && !page.contains("<b>fails</b>"));
     assert!(page.contains(&ABOUT.replace('\'', "&#x27;")));
