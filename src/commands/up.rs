@@ -6,19 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::{matrix, print};
 use crate::error::{Error, Result};
-use crate::event::EventSender;
 use crate::exit_code::Exit;
 use crate::interrupt::Interrupt;
-use crate::lava::series::Series;
 use crate::report;
 use crate::run::lab::lab;
+use crate::run::session::Session;
 use crate::scenario::filter::FilterArgs;
 use crate::secret::Secret;
-use crate::stack::compose::Compose;
-use crate::stack::docker::Engine;
-use crate::stack::images::{self, LavaArgs};
-use crate::stack::sweep::{self, Purpose};
-use crate::stack::{ADMIN, Lab, Spec, Stack, clean_up, ready, worker_names};
+use crate::stack::images::LavaArgs;
+use crate::stack::sweep;
+use crate::stack::{ADMIN, Stack};
 
 /// Options of `up`.
 #[derive(Debug, clap::Args)]
@@ -64,42 +61,48 @@ pub async fn run(args: Args) -> Result<Exit> {
         lab.boards.iter_mut().for_each(|board| board.off_is_the_end = false);
         Ok(lab)
     };
-    lab(Series::OLDEST)?.check(&worker_names(workers))?;
     let lava = args.lava.lava(&root).await?;
     let run = sweep::new_run_name();
     let left = format!("stack {run} may be left behind; `meta-lava clean` removes what it left");
     let interrupt = Interrupt::listen(move || left.clone())?;
-    // Known now, before minutes are spent on images.
-    Compose::find().await?;
-    let engine = interrupt.or(Engine::connect()).await?;
     let (events, teller) = report::lines();
     let password = Secret::random();
-    let brought =
-        interrupt.or(bring_up(&engine, &root, &lava, &run, workers, &lab, &password, &events)).await;
+    let notes = notes(&root);
+    let session = Session {
+        root: &root,
+        run: &run,
+        lava: &lava,
+        report: &notes,
+        events: &events,
+        interrupt: &interrupt,
+        keep: true,
+    };
+    let mut said = String::new();
+    let up = session
+        .leave_up(workers, lab, &password, async |up| {
+            said = told(&notes, &run, &up.stack, &password)?;
+            Ok(())
+        })
+        .await;
     drop(events);
     let _ = teller.await;
-    let stack = match brought {
-        Ok(stack) => stack,
-        Err(error) => {
-            let left = clean_up(&engine, &root, &run).await?;
-            return match left.first() {
-                None => Err(error),
-                Some(first) => {
-                    Err(Error::LeftBehind(format!("{error}; {} {} is left behind", first.kind, first.name)))
-                }
-            };
-        }
-    };
+    up?;
+    print(&said);
+    Ok(Exit::Ok)
+}
+
+/// Writes the note of a stack that is up, and says how to reach it.
+fn told(notes: &Path, run: &str, stack: &Stack, password: &Secret) -> Result<String> {
     let note = Note {
-        run: run.clone(),
+        run: run.to_owned(),
         url: stack.url(),
         events: stack.events_url(),
         user: ADMIN.into(),
         password: password.reveal().into(),
         token: stack.api().token().reveal().into(),
     };
-    let path = write_note(&root, &note)?;
-    print(&format!(
+    let path = write_note(notes, &note)?;
+    Ok(format!(
         "\nLAVA {} is up: {}\n  log in as     {} with password {}\n  REST token    {}\n  event stream  {}\n  \
          remembered in {}\n  take it down  meta-lava down {run}\n",
         stack.version(),
@@ -109,51 +112,16 @@ pub async fn run(args: Args) -> Result<Exit> {
         note.token,
         note.events,
         path.display(),
-    ));
-    Ok(Exit::Ok)
+    ))
 }
 
-#[expect(clippy::too_many_arguments, reason = "said once")]
-async fn bring_up(
-    engine: &Engine,
-    root: &Path,
-    lava: &images::Lava,
-    run: &str,
-    workers: usize,
-    lab: &impl Fn(Series) -> Result<Lab>,
-    password: &Secret,
-    events: &EventSender,
-) -> Result<Stack> {
-    if !engine.host().is_local() {
-        return Err(Error::Usage(format!(
-            "the Docker engine is at {}: a stack there could not be reached from here once this command has \
-             ended; run `meta-lava up` on that machine",
-            engine.host().address
-        )));
-    }
-    ready::before_a_run(engine, root).await?;
-    sweep::sweep_stale(engine).await?;
-    let images = images::ensure(engine, root, lava, events).await?;
-    let spec = Spec {
-        run: run.to_owned(),
-        purpose: Purpose::Up,
-        root: root.to_owned(),
-        images,
-        workers,
-        password: Some(password.clone()),
-    };
-    let (stack, ..) = Stack::up(engine, &spec, lab, events).await.map_err(|error| lava.blame(error))?;
-    Ok(stack)
-}
-
-fn write_note(root: &Path, note: &Note) -> Result<PathBuf> {
+fn write_note(folder: &Path, note: &Note) -> Result<PathBuf> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
 
-    let folder = notes(root);
     let path = folder.join(format!("{}.json", note.run));
     let text = serde_json::to_string_pretty(note).map_err(|error| Error::Usage(error.to_string()))?;
-    std::fs::create_dir_all(&folder)
+    std::fs::create_dir_all(folder)
         .and_then(|()| std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path))
         .and_then(|mut file| writeln!(file, "{text}"))
         .map_err(|error| Error::failed(format!("write {}", path.display()), error))?;

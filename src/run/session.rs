@@ -13,6 +13,7 @@ use crate::judge::normalise::Artifacts;
 use crate::lava::series::Series;
 use crate::report;
 use crate::root::REPORTS;
+use crate::secret::Secret;
 use crate::stack::compose::{self, Compose};
 use crate::stack::docker::Engine;
 use crate::stack::images::{self, Lava, LavaArgs, Which};
@@ -194,8 +195,8 @@ impl Session<'_> {
     /// ones.
     ///
     /// # Errors
-    /// [`Error::Interrupted`]; [`Error::BrokenCommit`] for a commit that can't be built or started; what the stack or `work` fails with, or else
-    /// [`Error::LeftBehind`].
+    /// [`Error::Interrupted`]; [`Error::BrokenCommit`] for a commit that can't be built or started; what the
+    /// stack or `work` fails with, or else [`Error::LeftBehind`].
     pub async fn with_stack(
         &self,
         workers: usize,
@@ -213,25 +214,85 @@ impl Session<'_> {
     ) -> Result<()> {
         // Known now, before minutes are spent on images.
         lab(Series::OLDEST)?.check(&stack::worker_names(workers))?;
+        let engine = self.engine().await?;
+        // What is kept must not be swept by the next run.
+        let purpose = if self.keep { Purpose::Up } else { Purpose::Run };
+        let (cpus, spec) = self.prepare(&engine, purpose, workers, None).await?;
+        let result = match self.interrupt.or(self.start(&engine, &spec, &lab, cpus)).await {
+            Err(error) => Err(error),
+            Ok(up) => work(up).await,
+        };
+        let cleaned = self.phase(Phase::Cleanup, self.clean_up(&engine)).await;
+        self.both(result, cleaned)
+    }
+
+    /// Brings a stack up as [`with_stack`](Self::with_stack) does, and leaves it up when `work` is done. It
+    /// is only taken down when something failed.
+    ///
+    /// # Errors
+    /// As there; [`Error::Usage`] for an engine on another machine, where it could not be reached.
+    pub async fn leave_up(
+        &self,
+        workers: usize,
+        lab: impl Fn(Series) -> Result<Lab>,
+        password: &Secret,
+        work: impl AsyncFnOnce(Up) -> Result<()>,
+    ) -> Result<()> {
+        lab(Series::OLDEST)?.check(&stack::worker_names(workers))?;
+        let engine = self.engine().await?;
+        if !engine.host().is_local() {
+            return Err(Error::Usage(format!(
+                "the Docker engine is at {}: a stack there could not be reached from here once this command \
+                 has ended; run `meta-lava up` on that machine",
+                engine.host().address
+            )));
+        }
+        let prepared = self.prepare(&engine, Purpose::Up, workers, Some(password.clone()));
+        let (cpus, spec) = prepared.await.map_err(|error| self.lava.blame(error))?;
+        let result = match self.interrupt.or(self.start(&engine, &spec, &lab, cpus)).await {
+            Err(error) => Err(self.lava.blame(error)),
+            Ok(up) => work(up).await,
+        };
+        match result {
+            Ok(()) => Ok(()),
+            failed => self.both(failed, self.remove(&engine).await),
+        }
+    }
+
+    /// The engine, and a Compose tool beside it: known before minutes are spent on images.
+    async fn engine(&self) -> Result<Engine> {
         Compose::find().await?;
-        let engine = self.interrupt.or(Engine::connect()).await?;
-        let cpus = ready::before_a_run(&engine, self.root).await?.cpus;
-        for line in self.interrupt.or(sweep::sweep_stale(&engine)).await? {
+        self.interrupt.or(Engine::connect()).await
+    }
+
+    /// Makes an engine ready for a stack: what dead runs left is removed, the images are there. Gives the
+    /// processors of its machine and what the stack is made of.
+    async fn prepare(
+        &self,
+        engine: &Engine,
+        purpose: Purpose,
+        workers: usize,
+        password: Option<Secret>,
+    ) -> Result<(usize, Spec)> {
+        let cpus = ready::before_a_run(engine, self.root).await?.cpus;
+        for line in self.interrupt.or(sweep::sweep_stale(engine)).await? {
             self.say(Event::Warning(line));
         }
-        let images = self.phase(Phase::Images, images::ensure(&engine, self.root, self.lava, self.events));
+        let images = self.phase(Phase::Images, images::ensure(engine, self.root, self.lava, self.events));
         let images = self.interrupt.or(images).await?;
-        let spec = Spec {
-            run: self.run.to_owned(),
-            // What is kept must not be swept by the next run.
-            purpose: if self.keep { Purpose::Up } else { Purpose::Run },
-            root: self.root.to_owned(),
-            images,
-            workers,
-            password: None,
-        };
-        let up = self.phase(Phase::Stack, async {
-            let (stack, series, lab) = Stack::up(&engine, &spec, &lab, self.events).await?;
+        let (run, root) = (self.run.to_owned(), self.root.to_owned());
+        Ok((cpus, Spec { run, purpose, root, images, workers, password }))
+    }
+
+    async fn start(
+        &self,
+        engine: &Engine,
+        spec: &Spec,
+        lab: impl Fn(Series) -> Result<Lab>,
+        cpus: usize,
+    ) -> Result<Up> {
+        self.phase(Phase::Stack, async {
+            let (stack, series, lab) = Stack::up(engine, spec, &lab, self.events).await?;
             let stack = Arc::new(stack);
             let workers = Worker::all(&stack, spec.workers).await?;
             let artifacts = stack.artifacts().await?;
@@ -242,12 +303,12 @@ impl Session<'_> {
                 ..stack.about().clone()
             }));
             Ok(Up { stack, series, lab, workers, artifacts, cpus })
-        });
-        let result = match self.interrupt.or(up).await {
-            Err(error) => Err(error),
-            Ok(up) => work(up).await,
-        };
-        let cleaned = self.phase(Phase::Cleanup, self.clean_up(&engine)).await;
+        })
+        .await
+    }
+
+    /// What failed, told first; that something was left behind, told as well.
+    fn both(&self, result: Result<()>, cleaned: Result<()>) -> Result<()> {
         match (result, cleaned) {
             (Err(error), Err(left)) => {
                 self.say(Event::Warning(left.to_string()));
@@ -259,13 +320,7 @@ impl Session<'_> {
 
     /// Keeps the logs, takes all down, and says what is still there.
     async fn clean_up(&self, engine: &Engine) -> Result<()> {
-        let left = |error: Error| {
-            Error::LeftBehind(format!(
-                "{error}; what run {} has made is still there: `meta-lava clean` removes it",
-                self.run
-            ))
-        };
-        engine.check_answers().await.map_err(left)?;
+        engine.check_answers().await.map_err(|error| self.left_by(&error))?;
         let logs = stack::logs_of(engine, self.run, &self.report.join("raw")).await;
         if let Err(error) = logs {
             self.say(Event::Warning(error.to_string()));
@@ -277,7 +332,12 @@ impl Session<'_> {
             )));
             return Ok(());
         }
-        let left = stack::clean_up(engine, self.root, self.run).await.map_err(left)?;
+        self.remove(engine).await
+    }
+
+    async fn remove(&self, engine: &Engine) -> Result<()> {
+        let left =
+            stack::clean_up(engine, self.root, self.run).await.map_err(|error| self.left_by(&error))?;
         match left.first() {
             None => Ok(()),
             Some(first) => Err(Error::LeftBehind(format!(
@@ -288,6 +348,13 @@ impl Session<'_> {
                 first.name
             ))),
         }
+    }
+
+    fn left_by(&self, error: &Error) -> Error {
+        Error::LeftBehind(format!(
+            "{error}; what run {} has made is still there: `meta-lava clean` removes it",
+            self.run
+        ))
     }
 }
 
