@@ -75,10 +75,13 @@ pub async fn run(args: Args) -> Result<Exit> {
         .with_stack(1, lab, async |up: Up| {
             test.found.lava = up.stack.version().to_owned();
             let series = up.series;
-            let (sabotages, others): (Vec<_>, Vec<_>) =
-                sabotages.iter().cloned().partition(|sabotage| sabotage.is_of(series));
-            for sabotage in others {
-                test.say(format!("left out: {} is not for LAVA {series}", sabotage.name));
+            let (fitting, others): (Vec<_>, Vec<_>) = sabotages
+                .iter()
+                .map(|sabotage| sabotage.on(series).ok_or(&sabotage.name))
+                .partition(Result::is_ok);
+            let sabotages: Vec<_> = fitting.into_iter().flatten().map(Arc::new).collect();
+            for name in others.into_iter().filter_map(Result::err) {
+                test.say(format!("left out: {name} is not for LAVA {series}"));
             }
             let scenarios: Vec<&Scenario> =
                 scenarios.iter().copied().filter(|scenario| scenario.skipped_on(series).is_none()).collect();

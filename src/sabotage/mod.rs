@@ -67,6 +67,9 @@ pub struct Change {
     pub place: Place,
     /// Which file of it.
     pub file: String,
+    /// The series of LAVA that have the text to replace; all where it does not say.
+    #[serde(default)]
+    pub series: Option<Range>,
     /// The text that is replaced; the whole file where there is none.
     #[serde(default)]
     pub replace: Option<String>,
@@ -136,10 +139,12 @@ impl Sabotage {
         self.noticed_by.matches(scenario)
     }
 
-    /// Whether it is one for LAVA of `series`.
+    /// What it changes of LAVA of `series`; none where it is not for that one.
     #[must_use]
-    pub fn is_of(&self, series: Series) -> bool {
-        self.series.is_none_or(|range| range.contains(series))
+    pub fn on(&self, series: Series) -> Option<Self> {
+        let is_of = |range: Option<Range>| range.is_none_or(|range| range.contains(series));
+        let change: Vec<Change> = self.change.iter().filter(|change| is_of(change.series)).cloned().collect();
+        (is_of(self.series) && !change.is_empty()).then(|| Self { change, ..self.clone() })
     }
 
     /// Whether it changes the server, which all jobs have in common.
@@ -184,6 +189,7 @@ pub mod tests {
         Change {
             place: Place::Dispatcher,
             file: "a.py".into(),
+            series: None,
             replace: replace.map(str::to_owned),
             with: with.into(),
             times,
@@ -197,6 +203,28 @@ pub mod tests {
         assert_eq!(change(None, "x", 1).apply("abc").unwrap(), "x");
         let error = change(Some("\n  b\n"), "x", 1).apply("abc").unwrap_err();
         assert_eq!(error, "the text to replace, which begins with `b`, stands 0 times in a.py, not 1");
+    }
+
+    #[test]
+    fn of_its_changes_a_lava_gets_those_that_are_for_its_series() {
+        let series = |text: &str| Series::of(text).unwrap();
+        let range = |text: &str| Some(serde_yaml::from_str::<Range>(text).unwrap());
+        let both = |older: Option<Range>, newer: Option<Range>| Sabotage {
+            change: vec![
+                Change { series: older, ..change(None, "older", 1) },
+                Change { series: newer, ..change(None, "newer", 1) },
+            ],
+            ..sabotage("all()")
+        };
+        let with = |sabotage: Sabotage, of: &str| -> Option<Vec<String>> {
+            let found = sabotage.on(series(of))?;
+            Some(found.change.into_iter().map(|change| change.with).collect())
+        };
+        let split = both(range("'<2026.09'"), range("'>=2026.09'"));
+        assert_eq!(with(split.clone(), "2023.01").unwrap(), ["older"]);
+        assert_eq!(with(split, "2026.10").unwrap(), ["newer"]);
+        assert_eq!(with(both(None, None), "2026.10").unwrap(), ["older", "newer"]);
+        assert_eq!(with(both(range("'<2026.09'"), range("'<2026.09'")), "2026.10"), None);
     }
 
     /// A sabotage that `noticed_by` must notice, by a lost `dhcp`.

@@ -55,6 +55,7 @@ pub fn traced() -> Sabotage {
     let trace = |file: &str, with: String| Change {
         place: Place::Dispatcher,
         file: file.into(),
+        series: None,
         replace: None,
         with,
         times: 1,
@@ -104,6 +105,7 @@ pub async fn draw(
             change: vec![Change {
                 place: Place::Dispatcher,
                 file: mutation.file.clone(),
+                series: None,
                 replace: None,
                 with: mutation.text.clone(),
                 times: 1,
