@@ -35,6 +35,8 @@ struct File {
 struct HintFile {
     #[serde(default)]
     of: Option<String>,
+    #[serde(default)]
+    series: Option<Range>,
     snapshot: String,
     #[serde(default)]
     expected: Option<String>,
@@ -98,7 +100,13 @@ fn parse(name: &str, path: &Path, text: &str) -> Result<Sabotage, Vec<Problem>> 
     let mut hints = Vec::new();
     for hint in file.first_difference {
         let of = hint.of.as_deref().and_then(|text| filter("first_difference: of", text));
-        hints.push(Hint { of, snapshot: hint.snapshot, expected: hint.expected, found: hint.found });
+        hints.push(Hint {
+            of,
+            series: hint.series,
+            snapshot: hint.snapshot,
+            expected: hint.expected,
+            found: hint.found,
+        });
     }
     for hint in &hints {
         if !["results", "ledger", "log"].contains(&hint.snapshot.as_str()) {

@@ -109,6 +109,8 @@ impl Change {
 pub struct Hint {
     /// Of which scenarios; of all where it does not say.
     pub of: Option<Filter>,
+    /// On which series of LAVA; on all where it does not say.
+    pub series: Option<Range>,
     /// `results`, `ledger` or `log`.
     pub snapshot: String,
     /// What the expected line contains; that there is none where it says nothing.
@@ -139,12 +141,14 @@ impl Sabotage {
         self.noticed_by.matches(scenario)
     }
 
-    /// What it changes of LAVA of `series`; none where it is not for that one.
+    /// What of it is for LAVA of `series`; none where nothing is.
     #[must_use]
     pub fn on(&self, series: Series) -> Option<Self> {
         let is_of = |range: Option<Range>| range.is_none_or(|range| range.contains(series));
         let change: Vec<Change> = self.change.iter().filter(|change| is_of(change.series)).cloned().collect();
-        (is_of(self.series) && !change.is_empty()).then(|| Self { change, ..self.clone() })
+        let first_difference: Vec<Hint> =
+            self.first_difference.iter().filter(|hint| is_of(hint.series)).cloned().collect();
+        (is_of(self.series) && !change.is_empty()).then(|| Self { change, first_difference, ..self.clone() })
     }
 
     /// Whether it changes the server, which all jobs have in common.
@@ -225,6 +229,11 @@ pub mod tests {
         assert_eq!(with(split, "2026.10").unwrap(), ["newer"]);
         assert_eq!(with(both(None, None), "2026.10").unwrap(), ["older", "newer"]);
         assert_eq!(with(both(range("'<2026.09'"), range("'<2026.09'")), "2026.10"), None);
+
+        let mut hinted = sabotage("all()");
+        hinted.first_difference[0].series = range("'<2026.09'");
+        assert_eq!(hinted.on(series("2023.01")).unwrap().first_difference.len(), 1);
+        assert_eq!(hinted.on(series("2026.10")).unwrap().first_difference.len(), 0);
     }
 
     /// A sabotage that `noticed_by` must notice, by a lost `dhcp`.
@@ -239,6 +248,7 @@ pub mod tests {
             slow: false,
             first_difference: vec![Hint {
                 of: None,
+                series: None,
                 snapshot: "ledger".into(),
                 expected: Some("dhcp".into()),
                 found: Some("tftp".into()),
@@ -279,7 +289,13 @@ pub mod tests {
 
     #[test]
     fn a_hint_is_a_part_of_both_lines() {
-        let hint = Hint { of: None, snapshot: "log".into(), expected: Some("dhcp".into()), found: None };
+        let hint = Hint {
+            of: None,
+            series: None,
+            snapshot: "log".into(),
+            expected: Some("dhcp".into()),
+            found: None,
+        };
         let difference = |expected: Option<&str>, found: Option<&str>| Difference {
             snapshot: "log".into(),
             line: 5,
