@@ -173,6 +173,7 @@ fn compare(case: Case<'_>) -> Judged {
     let known: Vec<&str> = expected.iter().flatten().map(|expected| &*expected.text).collect();
     let told = defect::told(scenario, series, known.try_into().ok(), found);
     let meant = meant(scenario, series, &scenario.defects_on(series), found[0]);
+    outcome.ends_otherwise = meant.otherwise.is_some();
     if outcome.first_difference.is_none() {
         let end = |answer: &Answer| moment::end(&first_console(&answer.evidence));
         outcome.console = answers.first().map(end).unwrap_or_default();
@@ -375,6 +376,28 @@ pub mod tests {
         assert_eq!(differs.snapshots.iter().map(|found| found.fits).collect::<Vec<_>>(), [true, false, true]);
         let given_up = differs.given_up(Verdict::Timeout, "late".into());
         assert!(given_up.outcome.first_difference.is_some() && !given_up.is_of_lava());
+    }
+
+    #[test]
+    fn what_is_new_is_a_failure_where_its_job_ended_in_another_way_than_its_scenario_says() {
+        let folder = crate::scenario::tests::folder();
+        let matrix = Matrix::load(folder.path()).unwrap();
+        let fails = |health: &str| {
+            let mut evidence = evidence("12");
+            evidence.details["health"] = json!(health);
+            let found = verdict(Case {
+                scenario: &matrix.scenarios[0],
+                answers: &answers(&evidence, &Context::new(Some("12"))),
+                series: Series::OLDEST,
+                masks: &Masks::new(),
+                artifacts: &Artifacts::default(),
+                expected: &[],
+                seconds: 1.5,
+            });
+            assert_eq!(found.outcome.verdict, Verdict::New);
+            found.outcome.is_failure(false)
+        };
+        assert_eq!((fails("Complete"), fails("Incomplete")), (false, true));
     }
 
     #[test]

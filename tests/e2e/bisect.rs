@@ -82,7 +82,7 @@ fn what_says_nothing_of_a_commit_ends_a_bisection() {
 }
 
 #[test]
-#[ignore = "needs a Docker engine, and LAVA's source of META_LAVA_UPSTREAM or its own"]
+#[ignore = "takes Docker and META_LAVA_UPSTREAM: .ci/run faults"]
 fn git_bisect_names_the_bad_commit_and_skips_the_broken_one() {
     let repository = Repository::new();
     let upstream = std::env::var("META_LAVA_UPSTREAM").unwrap_or_else(|_| UPSTREAM.into());
