@@ -28,6 +28,8 @@ use crate::text::printable;
 const TEMPLATE: &str = include_str!("index.html");
 const STYLE: &str = include_str!("index.css");
 const SCRIPT: &str = include_str!("index.js");
+/// What the heads of all pages have, its policy above all.
+const HEAD: &str = include_str!("head.html");
 /// What the scripts of all pages begin with.
 const COMMON: &str = include_str!("page.js");
 
@@ -237,11 +239,12 @@ pub(crate) fn render(name: &str, template: &str, script: &str, context: Value) -
     let template = environment.template_from_named_str(name, template).map_err(|error| error.to_string())?;
     let script = [COMMON, script].concat();
     let script_hash = BASE64_STANDARD.encode(Sha256::digest(&script));
+    let head = environment.render_str(HEAD, context! { script_hash }).map_err(|error| error.to_string())?;
     template
         .render(context! {
             style => Value::from_safe_string(STYLE.to_owned()),
             script => Value::from_safe_string(script),
-            script_hash,
+            head => Value::from_safe_string(head),
             ..context
         })
         .map_err(|error| format!("{error:#}"))
