@@ -91,20 +91,16 @@ pub async fn run(args: Args) -> Result<Exit> {
     let folder = args.report.clone().unwrap_or_else(|| root.join(REPORTS).join(sweep::new_run_name()));
     report::folder::check(&folder)?;
     // What can't be read is told before anything runs.
-    let mut sides = named.clone().map(|one| match one {
-        Named::Report(report) => Some(Side::read(&report)),
-        Named::Lava(_) => None,
-    });
-    if let Some(at) = sides.iter().position(|side| matches!(side, Some(Err(_)))) {
-        return sides[at].take().map_or(Ok(Exit::Ok), |side| side.map(|_| Exit::Ok));
+    let (mut sides, mut lavas) = (Vec::new(), Vec::new());
+    for one in &named {
+        sides.push(match one {
+            Named::Report(report) => Some(Side::read(report)?),
+            Named::Lava(which) => {
+                lavas.push(which.clone());
+                None
+            }
+        });
     }
-    let lavas: Vec<Which> = named
-        .iter()
-        .filter_map(|one| match one {
-            Named::Lava(which) => Some(which.clone()),
-            Named::Report(_) => None,
-        })
-        .collect();
     if !lavas.is_empty() {
         run_lavas(&args, lavas.clone(), &folder).await?;
     }
@@ -112,7 +108,7 @@ pub async fn run(args: Args) -> Result<Exit> {
     let mut read = Vec::new();
     for (side, named) in sides.into_iter().zip(&named) {
         let mut side = match (side, named) {
-            (Some(side), _) => side?,
+            (Some(side), _) => side,
             (None, Named::Lava(which)) if lavas.len() > 1 => {
                 Side::read(&folder.join(lava_folder(&which.to_string())))?
             }

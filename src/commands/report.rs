@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::commands::show::Of;
 use crate::commands::{matrix, one, print};
 use crate::error::{Error, Result};
-use crate::event::{About, Verdict, lava_folder};
+use crate::event::{About, Verdict};
 use crate::exit_code::Exit;
 use crate::judge::defect::{Texts, is_in};
 use crate::judge::snapshot::{self, Id, Kind, Store};
@@ -106,11 +106,11 @@ fn nothing(scenario: &Scenario) -> Error {
 
 /// What the report in `folder` has of a scenario, the newest LAVA first.
 fn kept(folder: &Path, scenario: &Scenario, lava: Option<&Of>) -> Result<Vec<Source>> {
-    let file = RunFile::read(folder)?;
+    let run = RunFile::read(folder)?.into_run(folder);
     let mut found = Vec::new();
-    for entry in file.scenarios.iter().filter(|entry| entry.name == scenario.name) {
-        let of = |about: &&About| entry.lava.is_none() || entry.lava.as_deref() == Some(about.name.as_str());
-        let Some(about) = file.lavas.iter().find(of) else { continue };
+    for row in run.rows.iter().filter(|row| row.info.name == scenario.name) {
+        let of = |about: &&About| row.lava.is_none() || row.lava.as_deref() == Some(about.name.as_str());
+        let Some(about) = run.lavas.iter().find(of) else { continue };
         let Some(series) = about.version.as_deref().and_then(|version| Series::of(version).ok()) else {
             continue;
         };
@@ -118,14 +118,13 @@ fn kept(folder: &Path, scenario: &Scenario, lava: Option<&Of>) -> Result<Vec<Sou
             Of::Series(wanted) => *wanted == series,
             Of::Lava(which) => which.to_string() == about.name,
         });
-        let place = entry.lava.as_deref().map(lava_folder).unwrap_or_default();
-        let place = folder.join(place).join("scenarios").join(&entry.suite).join(&entry.name);
+        let place = folder.join(row.folder());
         let read = |kind: Kind| {
             let path = place.join(kind.name()).with_extension("snap");
             snapshot::read(&path).map_err(|problem| Error::Usage(problem.to_string()))
         };
         if !is_asked_for
-            || !matches!(entry.verdict, Verdict::Pass | Verdict::Differs | Verdict::New | Verdict::Timeout)
+            || !matches!(row.verdict(), Verdict::Pass | Verdict::Differs | Verdict::New | Verdict::Timeout)
         {
             continue;
         }
@@ -134,9 +133,9 @@ fn kept(folder: &Path, scenario: &Scenario, lava: Option<&Of>) -> Result<Vec<Sou
         else {
             continue;
         };
-        let differs = matches!(entry.verdict, Verdict::Differs | Verdict::Timeout)
-            .then(|| entry.reason.clone().unwrap_or_default());
-        let words = format!("What is quoted is of the run {}.", file.run);
+        let reason = || row.outcome.as_ref().and_then(|outcome| outcome.reason.clone()).unwrap_or_default();
+        let differs = matches!(row.verdict(), Verdict::Differs | Verdict::Timeout).then(reason);
+        let words = format!("What is quoted is of the run {}.", run.name);
         found.push(Source { series, about: about.clone(), texts: [results, ledger, log], differs, words });
     }
     found.sort_by_key(|source| std::cmp::Reverse(source.series));

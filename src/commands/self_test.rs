@@ -75,20 +75,19 @@ pub async fn run(args: Args) -> Result<Exit> {
         .with_stack(1, lab, async |up: Up| {
             test.found.lava = up.stack.version().to_owned();
             let series = up.series;
-            let (fitting, others): (Vec<_>, Vec<_>) = sabotages
-                .iter()
-                .map(|sabotage| sabotage.on(series).ok_or(&sabotage.name))
-                .partition(Result::is_ok);
-            let sabotages: Vec<_> = fitting.into_iter().flatten().map(Arc::new).collect();
-            for name in others.into_iter().filter_map(Result::err) {
-                test.say(format!("left out: {name} is not for LAVA {series}"));
+            let mut fitting = Vec::new();
+            for sabotage in &sabotages {
+                match sabotage.on(series) {
+                    Some(sabotage) => fitting.push(Arc::new(sabotage)),
+                    None => test.say(format!("left out: {} is not for LAVA {series}", sabotage.name)),
+                }
             }
             let scenarios: Vec<&Scenario> =
                 scenarios.iter().copied().filter(|scenario| scenario.skipped_on(series).is_none()).collect();
             let ready = runner::ready(&matrix, &scenarios, &up)?;
             let scheduler = Scheduler::open(&up, &begun, args.stack.at_once(up.cpus)).await?;
             match args.mutate {
-                None => session.phase(Phase::Jobs, test.sabotage(&scheduler, &sabotages, &ready)).await,
+                None => session.phase(Phase::Jobs, test.sabotage(&scheduler, &fitting, &ready)).await,
                 Some(count) => {
                     session.phase(Phase::Jobs, test.mutate(&scheduler, usize::from(count), &ready)).await
                 }
