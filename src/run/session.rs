@@ -203,15 +203,6 @@ impl Session<'_> {
         lab: impl Fn(Series) -> Result<Lab>,
         work: impl AsyncFnOnce(Up) -> Result<()>,
     ) -> Result<()> {
-        self.with_its_stack(workers, lab, work).await.map_err(|error| self.lava.blame(error))
-    }
-
-    async fn with_its_stack(
-        &self,
-        workers: usize,
-        lab: impl Fn(Series) -> Result<Lab>,
-        work: impl AsyncFnOnce(Up) -> Result<()>,
-    ) -> Result<()> {
         // Known now, before minutes are spent on images.
         lab(Series::OLDEST)?.check(&stack::worker_names(workers))?;
         let engine = self.engine().await?;
@@ -247,10 +238,9 @@ impl Session<'_> {
                 engine.host().address
             )));
         }
-        let prepared = self.prepare(&engine, Purpose::Up, workers, Some(password.clone()));
-        let (cpus, spec) = prepared.await.map_err(|error| self.lava.blame(error))?;
+        let (cpus, spec) = self.prepare(&engine, Purpose::Up, workers, Some(password.clone())).await?;
         let result = match self.interrupt.or(self.start(&engine, &spec, &lab, cpus)).await {
-            Err(error) => Err(self.lava.blame(error)),
+            Err(error) => Err(error),
             Ok(up) => work(up).await,
         };
         match result {
@@ -292,7 +282,8 @@ impl Session<'_> {
         cpus: usize,
     ) -> Result<Up> {
         self.phase(Phase::Stack, async {
-            let (stack, series, lab) = Stack::up(engine, spec, &lab, self.events).await?;
+            let up = Stack::up(engine, spec, &lab, self.events).await;
+            let (stack, series, lab) = up.map_err(|error| self.lava.blame(error))?;
             let stack = Arc::new(stack);
             let workers = Worker::all(&stack, spec.workers).await?;
             let artifacts = stack.artifacts().await?;

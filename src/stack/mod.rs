@@ -305,12 +305,7 @@ impl Stack {
     /// has killed a container, or LAVA's own.
     async fn did_not_start(&self, error: Error) -> Error {
         let killed = self.death.borrow().as_ref().is_some_and(|death| death.code == KILLED);
-        match error {
-            Error::Infrastructure(said) if !killed && self.engine.check_answers().await.is_ok() => {
-                Error::Broken(said)
-            }
-            error => error,
-        }
+        if killed || self.engine.check_answers().await.is_err() { error } else { error.of_what_is_inside() }
     }
 
     /// From started containers to workers online; gives LAVA's version, what it runs on, its
