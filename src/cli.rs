@@ -34,6 +34,10 @@ Examples:
   meta-lava compare debian:forky debian:sid
   meta-lava compare debian debian:sid juno 'imx8*' --fail-on results
   meta-lava compare last-month/ this-month/";
+const COVERAGE_EXAMPLES: &str = "\
+Examples:
+  meta-lava coverage
+  meta-lava coverage last-night/ --format json";
 const LIST_EXAMPLES: &str = "\
 Examples:
   meta-lava list -E 'type(=juno) | tag(feature)'
@@ -51,6 +55,9 @@ enum Command {
     /// Compare two LAVAs, or two reports
     #[command(after_help = COMPARE_EXAMPLES)]
     Compare(commands::compare::Args),
+    /// Show what of LAVA is covered
+    #[command(after_help = COVERAGE_EXAMPLES)]
+    Coverage(commands::coverage::Args),
     /// List the scenarios
     #[command(after_help = LIST_EXAMPLES)]
     List(commands::list::Args),
@@ -154,6 +161,7 @@ fn run(command: Command) -> Result<Exit> {
             Command::Rerun(args) => commands::rerun::run(args).await,
             Command::Merge(args) => commands::merge::run(args).await,
             Command::Compare(args) => commands::compare::run(args).await,
+            Command::Coverage(args) => commands::coverage::run(args).await,
             Command::List(args) => commands::list::run(args).await,
             Command::Check(args) => commands::check::run(args).await,
             Command::Show(args) => commands::show::run(args).await,
@@ -230,6 +238,7 @@ mod tests {
             "CONTRIBUTING.md",
             "docs/commands.md",
             "docs/compare.md",
+            "docs/coverage.md",
             "docs/other-lavas.md",
             "docs/report.md",
         ] {

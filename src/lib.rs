@@ -7,6 +7,7 @@ mod bench;
 mod cli;
 mod commands;
 mod compare;
+mod coverage;
 mod error;
 mod event;
 mod exit_code;

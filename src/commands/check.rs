@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::commands::print;
+use crate::coverage;
 use crate::error::Result;
 use crate::exit_code::Exit;
 use crate::judge::snapshot::{Store, in_ci};
@@ -83,6 +84,7 @@ fn check(root: &Path, strict: bool) -> Checked {
     let store = Store::new(root);
     problems.extend(store.check(&matrix));
     problems.extend(sabotage::load_with_problems(root).1);
+    problems.extend(coverage::check_reasons(root).1);
     let mut notes = Vec::new();
     let without = store.without(&matrix);
     if strict {

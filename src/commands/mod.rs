@@ -6,6 +6,7 @@ pub mod check;
 pub mod clean;
 pub mod compare;
 pub mod completions;
+pub mod coverage;
 pub mod doctor;
 pub mod down;
 pub mod list;
