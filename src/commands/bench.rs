@@ -11,11 +11,10 @@ use crate::bench::run::Record;
 use crate::bench::table::{Figures, VERSION, Wall, Whole};
 use crate::commands::{matrix, print};
 use crate::error::{Error, Result};
-use crate::event::{Event, Phase};
+use crate::event::{Event, Outcome, Phase, Verdict};
 use crate::exit_code::Exit;
 use crate::files::write_whole;
 use crate::judge::snapshot;
-use crate::lava::series::Series;
 use crate::report::{self, Look, Settings};
 use crate::run::judge::Judge;
 use crate::run::lab::{in_order, lab};
@@ -138,8 +137,23 @@ async fn jobs(
     limits: Limits,
 ) -> Result<Counted> {
     let Session { root, report, interrupt, events, .. } = session;
-    let ready = runner::ready(matrix, &in_order(wanted, None), &up)?;
-    let judge = Arc::new(Judge::new(root, Series::of(up.stack.version())?, up.artifacts, report));
+    let series = up.series;
+    let mut wanted = in_order(wanted, None);
+    wanted.retain(|scenario| match scenario.skipped_on(series) {
+        Some(reason) => {
+            let outcome = Outcome::without_evidence(Verdict::Skipped, reason.to_owned(), 0.0);
+            session.say(Event::Finished { scenario: scenario.name.clone(), outcome });
+            false
+        }
+        None => true,
+    });
+    if wanted.is_empty() {
+        return Err(Error::NoMatch(format!(
+            "all scenarios that match are skipped on LAVA {series}; there is nothing to measure"
+        )));
+    }
+    let ready = runner::ready(matrix, &wanted, &up)?;
+    let judge = Arc::new(Judge::new(root, series, up.artifacts, report));
     let (engine, containers): (Engine, _) = (up.stack.engine().clone(), up.stack.containers().to_vec());
     interrupt.or(cpu::account(&engine, &containers)).await?;
     let before = interrupt.or(cpu::snapshot(&engine, &containers)).await?;
