@@ -6,11 +6,13 @@
 
 use sha2::{Digest, Sha256};
 
+pub mod android;
 pub mod compress;
 pub mod cpio;
 pub mod fdt;
 pub mod fit;
 pub mod kernel;
+pub mod mcu;
 pub mod tar;
 pub mod tree;
 pub mod uimage;

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use meta_lava_formats::fdt::{Fdt, Node};
 use meta_lava_formats::kernel::{self, ghost_banner};
 use meta_lava_formats::tree::{Tree, normal_path};
-use meta_lava_formats::{compress, cpio, fit, tar, uimage};
+use meta_lava_formats::{android, compress, cpio, fit, mcu, tar, uimage};
 use serde::Deserialize;
 
 use crate::manifest::{self, Content, Entry, Manifest};
@@ -44,6 +44,23 @@ pub struct Fit {
     configuration: String,
 }
 
+/// What an Android boot image is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AndroidBoot {
+    /// Path of the kernel.
+    kernel: String,
+    /// Path of the ramdisk.
+    #[serde(default)]
+    ramdisk: Option<String>,
+    /// Path of the device tree.
+    #[serde(default)]
+    dtb: Option<String>,
+    /// The kernel command line.
+    #[serde(default)]
+    cmdline: String,
+}
+
 fn default_configuration() -> String {
     "conf-1".into()
 }
@@ -78,6 +95,8 @@ pub enum Artifact {
     },
     /// A FIT image of other artifacts.
     Fit(Fit),
+    /// An Android boot image of other artifacts.
+    AndroidBoot(AndroidBoot),
     /// A root file system, see [`crate::userland::rootfs`].
     Rootfs {
         /// Its archive's format.
@@ -98,11 +117,51 @@ pub enum Artifact {
         #[serde(default)]
         compress: Compress,
     },
+    /// A program for a microcontroller, see [`mcu`], that prints [`SUITE`].
+    Mcu {
+        /// Where the flash that it is for begins.
+        flash: u32,
+        /// Where the RAM that it is for ends.
+        ram_end: u32,
+        /// Bytes that it has at least.
+        #[serde(default = "default_program_size")]
+        size: usize,
+    },
     /// Bytes without a meaning, other ones for each path.
     Blob {
         /// How many.
         size: usize,
     },
+}
+
+impl Artifact {
+    /// The other artifacts that it is made of.
+    fn parts(&self) -> Vec<&str> {
+        let parts = match self {
+            Self::Fit(fit) => [Some(&fit.kernel), fit.dtb.as_ref(), fit.ramdisk.as_ref()],
+            Self::AndroidBoot(boot) => [Some(&boot.kernel), boot.dtb.as_ref(), boot.ramdisk.as_ref()],
+            _ => return Vec::new(),
+        };
+        parts.into_iter().flatten().map(String::as_str).collect()
+    }
+}
+
+/// What a test suite of Zephyr's prints.
+const SUITE: &str = "*** Booting Zephyr OS build v3.5.0 ***
+Running TESTSUITE kernel_basics
+===================================================================
+START - test_sleep
+ PASS - test_sleep in 0.101 seconds
+START - test_uart
+ FAIL - test_uart in 0.002 seconds
+START - test_flash
+ SKIP - test_flash in 0.001 seconds
+TESTSUITE kernel_basics failed.
+PROJECT EXECUTION FAILED
+";
+
+const fn default_program_size() -> usize {
+    16 << 10
 }
 
 const fn default_kernel_size() -> usize {
@@ -211,12 +270,12 @@ impl List {
             if !is_normal || path.is_empty() || path == manifest::FILE_NAME {
                 problems.push((path.as_str(), "is no path of a file below the store".to_owned()));
             }
-            let Artifact::Fit(fit) = artifact else { continue };
-            let parts = [Some(&fit.kernel), fit.dtb.as_ref(), fit.ramdisk.as_ref()];
-            for part in parts.into_iter().flatten() {
+            for part in artifact.parts() {
                 let why = match self.artifacts.get(part) {
                     None => format!("is made of {part}, which is not in the list"),
-                    Some(Artifact::Fit(_)) => format!("is made of {part}, which is a fit image itself"),
+                    Some(other) if !other.parts().is_empty() => {
+                        format!("is made of {part}, which is made of others itself")
+                    }
                     Some(_) => continue,
                 };
                 problems.push((path.as_str(), why));
@@ -293,6 +352,7 @@ impl Builder<'_> {
                 Ok(Built { bytes, ..Built::default() })
             }
             Artifact::Fit(fit) => self.fit(fit),
+            Artifact::AndroidBoot(boot) => self.android_boot(boot),
             Artifact::Rootfs { pack, compress, login, uimage } => {
                 let name = if *login { "login" } else { "rootfs" };
                 if !self.trees.contains_key(name) {
@@ -304,6 +364,10 @@ impl Builder<'_> {
             Artifact::Modules { compress } => {
                 self.trees.entry("modules").or_insert_with(modules);
                 self.archive("modules", Pack::Tar, *compress)
+            }
+            Artifact::Mcu { flash, ram_end, size } => {
+                let bytes = mcu::write(*flash, *ram_end, SUITE, *size);
+                Ok(Built { bytes, ..Built::default() })
             }
             Artifact::Blob { size } => {
                 let bytes = blob(path, *size);
@@ -327,14 +391,30 @@ impl Builder<'_> {
         Ok(Built { bytes, tree: Some(name), ..Built::default() }.unpacked(compress, content))
     }
 
-    /// Another artifact, which is no FIT image itself.
+    /// Another artifact, which is not made of others itself.
     fn part(&mut self, path: &str) -> anyhow::Result<Built> {
         let list = self.list;
         match list.artifacts.get(path) {
             None => bail!("no artifact {path}"),
-            Some(Artifact::Fit(_)) => bail!("{path} is a fit image itself"),
+            Some(artifact) if !artifact.parts().is_empty() => bail!("{path} is made of others itself"),
             Some(artifact) => self.build(path, artifact),
         }
+    }
+
+    fn android_boot(&mut self, parts: &AndroidBoot) -> anyhow::Result<Built> {
+        let mut part = |path: Option<&String>| match path {
+            Some(path) => self.part(path),
+            None => Ok(Built::default()),
+        };
+        let (kernel, dtb) = (part(Some(&parts.kernel))?, part(parts.dtb.as_ref())?);
+        let ramdisk = part(parts.ramdisk.as_ref())?;
+        let image = android::Image {
+            kernel: &kernel.bytes,
+            ramdisk: &ramdisk.bytes,
+            dtb: &dtb.bytes,
+            cmdline: parts.cmdline.clone(),
+        };
+        Ok(Built { bytes: android::write(&image)?, tree: ramdisk.tree, ..Built::default() })
     }
 
     fn fit(&mut self, parts: &Fit) -> anyhow::Result<Built> {
@@ -502,8 +582,11 @@ mod tests {
         for (path, entry) in manifest.artifacts.iter().filter(|(_, entry)| entry.tree.is_some()) {
             let bytes = store(&dir, path);
             let fit = fit::parse(&bytes).ok();
-            let ramdisk = fit.iter().flat_map(|fit| &fit.images).find(|image| image.image_type == "ramdisk");
-            let whole = ramdisk.map_or(&*bytes, |image| image.data.as_slice());
+            let in_fit = fit.iter().flat_map(|fit| &fit.images).find(|image| image.image_type == "ramdisk");
+            let ramdisk = in_fit
+                .map(|image| image.data.as_slice())
+                .or_else(|| android::parse(&bytes).ok().map(|image| image.ramdisk));
+            let whole = ramdisk.unwrap_or(&bytes);
             let data = uimage::parse(whole).map_or(whole, |image| image.data);
             let archive = compress::decompress(data, MAX_KERNEL).unwrap();
             let tree = if path.contains("cpio") || ramdisk.is_some() {
