@@ -44,6 +44,7 @@ def main():
 
     if ganesha() >= (5,):
         jobs_that_can_be_exported()
+    boards_on_usb()
     for folder in (FILES, Path(WORKER_LOG).parent, Path("/var/lib/ghost/boards")):
         folder.mkdir(parents=True, exist_ok=True)
     for hook in sorted(HOOKS.rglob("*.sh")):
@@ -117,6 +118,15 @@ def source(module):
         if path.is_file():
             return path.read_text(errors="replace")
     return ""
+
+
+def boards_on_usb():
+    """Puts what tells LAVA of boards on USB in front of Debian's pyudev, see pyudev.py."""
+    folder = Path(f"/usr/local/lib/python3.{sys.version_info.minor}/dist-packages")
+    folder.mkdir(parents=True, exist_ok=True)
+    link = folder / "pyudev.py"
+    link.unlink(missing_ok=True)
+    link.symlink_to(HERE / "worker/pyudev.py")
 
 
 def ping_interval():

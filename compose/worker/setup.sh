@@ -44,9 +44,3 @@ cat > /etc/lava-coordinator/lava-coordinator.conf <<'CFG'
 CFG
 mkdir -p /var/lib/lava/dispatcher/tmp /var/lib/ghost/boards /srv/dispatcher
 ln -sfn /var/lib/lava/dispatcher/tmp /srv/dispatcher/tmp
-# The tools that the ghost plays.
-for tool in qemu-system-aarch64 qemu-system-arm qemu-system-x86_64; do
-    # No link: LAVA follows links before it runs a tool.
-    printf '#!/bin/sh\nexec ghost tool %s "$@"\n' "$tool" > "/usr/local/bin/$tool"
-    chmod 755 "/usr/local/bin/$tool"
-done

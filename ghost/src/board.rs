@@ -6,6 +6,8 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::peripheral::{Cable, Peripheral};
+
 /// What every board has, whatever its firmware. `F` is the settings of its
 /// firmware, in the key `firmware`.
 #[derive(Clone, Debug, Deserialize)]
@@ -30,6 +32,12 @@ pub struct BoardFile<F> {
     /// What becomes of its serial ports when its power goes.
     #[serde(default)]
     pub port: PortPower,
+    /// USB devices that it is, or has on it, as its worker sees them.
+    #[serde(default)]
+    pub peripherals: Vec<Peripheral>,
+    /// Whether its USB cable is plugged in before anybody touches it.
+    #[serde(default)]
+    pub cable: Cable,
     /// What is wrong with it, on purpose.
     #[serde(default)]
     pub faults: Faults,
@@ -97,6 +105,8 @@ pub struct Board {
     pub kernel: KernelLog,
     pub typing_ms: u64,
     pub port: PortPower,
+    pub peripherals: Vec<Peripheral>,
+    pub cable: Cable,
     pub faults: Faults,
 }
 
@@ -125,9 +135,10 @@ pub enum BoardError {
 /// [`BoardError::Schema`], with line and column.
 pub fn parse<F: DeserializeOwned>(name: &str, text: &str) -> Result<(Board, F), BoardError> {
     let file: BoardFile<F> = serde_yaml::from_str(text)?;
-    let BoardFile { model, firmware, memory, uarts, kernel, typing_ms, port, faults } = file;
+    let BoardFile { model, firmware, memory, uarts, kernel, typing_ms, port, peripherals, cable, faults } =
+        file;
     let name = name.to_owned();
-    let board = Board { name, model, memory, uarts, kernel, typing_ms, port, faults };
+    let board = Board { name, model, memory, uarts, kernel, typing_ms, port, peripherals, cable, faults };
     Ok((board, firmware))
 }
 

@@ -60,6 +60,26 @@ pub enum Command {
         #[arg(long, default_value = control::SOCKET)]
         socket: PathBuf,
     },
+    /// Plug a board's USB cable into the worker, or pull it
+    Usb {
+        /// What to do
+        action: CableAction,
+        /// Name of the board
+        board: String,
+        /// The daemon's control socket
+        #[arg(long, default_value = control::SOCKET)]
+        socket: PathBuf,
+    },
+    /// Set the switch that has a board's boot ROM wait for a program
+    Switch {
+        /// Where to
+        position: Position,
+        /// Name of the board
+        board: String,
+        /// The daemon's control socket
+        #[arg(long, default_value = control::SOCKET)]
+        socket: PathBuf,
+    },
     /// Replace a board by one that nothing happened to
     Renew {
         /// Name of the board
@@ -123,6 +143,24 @@ impl From<Action> for PowerAction {
     }
 }
 
+/// What can be done with a cable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CableAction {
+    /// Plug it in.
+    Plug,
+    /// Pull it.
+    Pull,
+}
+
+/// Where the switch can be set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Position {
+    /// The boot ROM waits for a program.
+    Recovery,
+    /// The board boots.
+    Normal,
+}
+
 /// When `args`, whose first is the name of the call, are those of a sandbox's
 /// own process or of a tool that a ghost plays: does that, and returns its exit code.
 #[must_use]
@@ -131,7 +169,7 @@ pub fn called_as_tool(name: &str, args: &[String]) -> Option<ExitCode> {
         return Some(sandbox::main());
     }
     let tool = tools::find(name)?;
-    let done = report((tool.run)(name, args.get(1..).unwrap_or_default().to_vec()));
+    let done = report(tool.call(name, args.get(1..).unwrap_or_default()).map(ExitCode::from));
     control::account(&tools::socket());
     Some(done)
 }
@@ -141,7 +179,10 @@ pub fn called_as_tool(name: &str, args: &[String]) -> Option<ExitCode> {
 pub fn main(command: Command) -> ExitCode {
     // Those that LAVA calls; the others are their own or the harness's.
     let called_by_lava = match &command {
-        Command::Power { socket, .. } | Command::Flash { socket, .. } => Some(socket.clone()),
+        Command::Power { socket, .. }
+        | Command::Flash { socket, .. }
+        | Command::Usb { socket, .. }
+        | Command::Switch { socket, .. } => Some(socket.clone()),
         Command::Tool { .. } => Some(tools::socket()),
         _ => None,
     };
@@ -156,6 +197,16 @@ pub fn main(command: Command) -> ExitCode {
                 .map(|_| ExitCode::SUCCESS)
                 .map_err(|error| error.to_string())
         }
+        Command::Usb { action, board, socket } => {
+            control::ask(&socket, &Request::Cable { board, plugged: action == CableAction::Plug })
+                .map(|_| ExitCode::SUCCESS)
+                .map_err(|error| error.to_string())
+        }
+        Command::Switch { position, board, socket } => {
+            control::ask(&socket, &Request::Switch { board, recovery: position == Position::Recovery })
+                .map(|_| ExitCode::SUCCESS)
+                .map_err(|error| error.to_string())
+        }
         Command::Renew { board, socket } => control::ask(&socket, &Request::Renew { board })
             .map(|_| ExitCode::SUCCESS)
             .map_err(|error| error.to_string()),
@@ -164,7 +215,7 @@ pub fn main(command: Command) -> ExitCode {
             .map(|_| ExitCode::SUCCESS)
             .map_err(|error| error.to_string()),
         Command::Tool { name, args } => match tools::find(&name) {
-            Some(tool) => (tool.run)(&name, args),
+            Some(tool) => tool.call(&name, &args).map(ExitCode::from),
             None => Err(format!("no ghost plays the tool {name:?}")),
         },
         Command::Collect { state, socket } => {

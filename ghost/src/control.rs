@@ -4,6 +4,7 @@
 //! One JSON line asks, one JSON line answers. After a granted [`Request::Attach`]
 //! the stream is the board's serial port, raw.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -11,9 +12,12 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::ledger::PowerAction;
+use crate::peripheral::{Change, Identity, Mode, udev_properties};
 
 /// Where the socket is, unless told otherwise.
 pub const SOCKET: &str = "/run/ghost/control.sock";
@@ -21,7 +25,7 @@ pub const SOCKET: &str = "/run/ghost/control.sock";
 /// The file beside the socket in which [`account`] adds up; whoever wants to know makes it.
 pub const ACCOUNT: &str = "tools.cpu";
 
-/// What can be asked of the daemon.
+/// What can be asked of the daemon. What it answers beside [`Reply::error`] is said with each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub enum Request {
@@ -39,6 +43,30 @@ pub enum Request {
         /// Path of the file on the worker.
         file: PathBuf,
     },
+    /// A board's USB cable is plugged in, or pulled; answered when it is done.
+    Cable { board: String, plugged: bool },
+    /// The switch is set that has a board's boot ROM wait for a program; answered when it is done.
+    Switch { board: String, recovery: bool },
+    /// A tool was called for the peripheral that `identity` names: notes it with each board that
+    /// has it, and answers what of it is attached ([`Vec<Attached>`](crate::peripheral::Attached)).
+    Open {
+        tool: String,
+        /// Its arguments, without the name.
+        args: Vec<String>,
+        identity: Identity,
+    },
+    /// What a tool asks of the peripheral of `board` that is in `mode`; answers what that says
+    /// ([`Answer`](crate::peripheral::Answer)), or nothing where nobody is there any more.
+    Usb {
+        board: String,
+        mode: Mode,
+        command: String,
+        /// A file to send with it.
+        file: Option<PathBuf>,
+    },
+    /// Tells of all peripherals: a line ([`Watched`]) for each that is attached, an empty one, and
+    /// from then on a line for each that comes or goes.
+    Watch,
     /// A tool was called for a board; it powers the board, and its terminal is
     /// the board's first serial port until the connection ends.
     Attach {
@@ -55,6 +83,28 @@ pub enum Request {
 pub struct Reply {
     /// What went wrong, if anything did.
     pub error: Option<String>,
+    /// What was asked for.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub answer: Value,
+}
+
+/// A line of what [`Request::Watch`] tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    #[serde(flatten)]
+    pub change: Change,
+    /// What udev says of it, without `ACTION`.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl Watched {
+    /// Of a change.
+    #[must_use]
+    pub fn of(change: Change) -> Self {
+        let properties = udev_properties(&change.device);
+        let properties = properties.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Self { change, properties }
+    }
 }
 
 /// Asks the daemon that listens on `socket`, and waits for its answer. The
@@ -63,6 +113,19 @@ pub struct Reply {
 /// # Errors
 /// When nobody listens, or the daemon refuses; the text says which.
 pub fn ask(socket: &Path, request: &Request) -> io::Result<UnixStream> {
+    exchange(socket, request).map(|(stream, _)| stream)
+}
+
+/// Asks the daemon for something, see [`Request`].
+///
+/// # Errors
+/// As [`ask`], and when its answer is of another kind.
+pub fn get<T: DeserializeOwned>(socket: &Path, request: &Request) -> io::Result<T> {
+    let (_, answer) = exchange(socket, request)?;
+    serde_json::from_value(answer).map_err(io::Error::other)
+}
+
+fn exchange(socket: &Path, request: &Request) -> io::Result<(UnixStream, Value)> {
     let mut stream = UnixStream::connect(socket).map_err(|error| {
         io::Error::new(error.kind(), format!("no ghost daemon answers on {}: {error}", socket.display()))
     })?;
@@ -75,7 +138,7 @@ pub fn ask(socket: &Path, request: &Request) -> io::Result<UnixStream> {
     let reply: Reply = serde_json::from_str(&answer)
         .map_err(|_| io::Error::other("the ghost daemon ended before it answered"))?;
     match reply.error {
-        None => Ok(stream),
+        None => Ok((stream, reply.answer)),
         Some(error) => Err(io::Error::other(error)),
     }
 }

@@ -6,27 +6,34 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::board::PortPower;
 use crate::console::{self, Pace, Socket};
-use crate::control::{Reply, Request};
+use crate::control::{Reply, Request, Watched};
 use crate::firmware::{self, Firmware, Next};
 use crate::ledger::{Event, Ledger, PowerAction, Protocol, Stage};
 use crate::linux;
 use crate::machine::{Invocation, Machine};
 use crate::net::Lease;
 use crate::patience::after_failed_accept;
+use crate::peripheral::{Action, Attached, Bus, Change, Data, Identity, Mode};
 
 /// Longest request on the control socket, in bytes.
 const REQUEST_LIMIT: u64 = 1 << 20;
 
-/// Longest wait for a listener before a board that is switched on says anything.
+/// Changes on USB that one who watches may be behind.
+const CHANGES: usize = 1024;
+
+/// Longest wait for a listener before a board that is switched on says anything, and for a board that a tool
+/// has sent on its way.
 const SLOW_START: Duration = Duration::from_secs(10);
 
 /// Which boards a worker has: `lab.json`.
@@ -99,9 +106,14 @@ struct Order {
 /// The daemon's hold on a board.
 struct Handle {
     port: PortPower,
+    /// Whether somebody has to listen when it is switched on.
+    needs_a_listener: bool,
     off_is_the_end: bool,
+    /// Whether its power was switched since it was new.
+    switched: AtomicBool,
     orders: mpsc::Sender<Order>,
     ledger: Ledger,
+    bus: Bus,
     sockets: Vec<Socket>,
     /// Held by the tool that is the board's power and terminal: the next one waits until the
     /// board of the last one is off, or it would be switched off in its place.
@@ -115,9 +127,25 @@ impl Handle {
     /// `off`, too, where it begins a power cycle: it finds the board off already.
     async fn listened_to(&self, action: PowerAction) {
         let Some(socket) = self.sockets.first() else { return };
+        // A boot ROM that waits for a program says nothing either.
+        if !self.needs_a_listener || self.bus.is_in_recovery() {
+            return;
+        }
         let begins = action != PowerAction::Off || (!self.off_is_the_end && socket.is_off());
         // One that vanishes is opened when there is power: `play` waits for that.
         if begins && self.port == PortPower::Outlives {
+            let _ = tokio::time::timeout(SLOW_START, socket.connected()).await;
+        }
+    }
+
+    /// The same for a tool that is called for the board: whether it comes before the connection that LAVA has
+    /// just begun or behind it would be left to chance. Before its power was ever switched, as when LAVA
+    /// validates a job, nobody is about to connect.
+    async fn listened_to_by_who_calls(&self) {
+        if self.port == PortPower::Outlives
+            && self.switched.load(Ordering::Relaxed)
+            && let Some(socket) = self.sockets.first()
+        {
             let _ = tokio::time::timeout(SLOW_START, socket.connected()).await;
         }
     }
@@ -154,6 +182,7 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
     let lab: Lab =
         serde_json::from_str(&text).map_err(|error| DaemonError::Lab { path: lab_path.clone(), error })?;
 
+    let (changes, _) = broadcast::channel(CHANGES);
     let mut handles = BTreeMap::new();
     for entry in &lab.boards {
         let path = settings.lab.join("boards").join(format!("{}.yaml", entry.name));
@@ -185,16 +214,20 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
         }
         let (orders, inbox) = mpsc::channel(8);
         let lease = Lease::new(&entry.name, settings.server);
-        let port = board.port;
-        let machine = Machine::new(Arc::new(board), lease, consoles, ledger.clone());
+        let (port, needs_a_listener) = (board.port, firmware.needs_a_listener());
+        let bus = Bus::new(&board, changes.clone());
+        let machine = Machine::new(Arc::new(board), lease, consoles, bus.clone(), ledger.clone());
         tokio::spawn(play(machine, firmware, inbox, entry.off_is_the_end));
         handles.insert(
             entry.name.clone(),
             Handle {
                 port,
+                needs_a_listener,
+                switched: AtomicBool::new(false),
                 off_is_the_end: entry.off_is_the_end,
                 orders,
                 ledger,
+                bus,
                 sockets,
                 attached: tokio::sync::Mutex::new(()),
             },
@@ -209,7 +242,7 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
         _ => {}
     }
     let listener = UnixListener::bind(&settings.socket).map_err(at(&settings.socket))?;
-    let handles = Arc::new(handles);
+    let handles = Arc::new(Boards { handles, changes });
     tracing::info!(boards = lab.boards.len(), "ready");
     loop {
         match listener.accept().await {
@@ -226,7 +259,15 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
     }
 }
 
-async fn answer(handles: &BTreeMap<String, Handle>, stream: UnixStream) -> io::Result<()> {
+/// All boards of a daemon.
+struct Boards {
+    handles: BTreeMap<String, Handle>,
+    /// What comes and goes on USB, of all of them.
+    changes: broadcast::Sender<Change>,
+}
+
+async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
+    let handles = &boards.handles;
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     let mut line = String::new();
@@ -238,6 +279,8 @@ async fn answer(handles: &BTreeMap<String, Handle>, stream: UnixStream) -> io::R
         })
     };
     let mut attach = None;
+    let mut watch = None;
+    let mut answer = Value::Null;
     let error = match serde_json::from_str::<Request>(&line) {
         Err(error) => Some(format!("not a request: {error}")),
         Ok(Request::Power { board, action }) => match find(&board) {
@@ -247,6 +290,7 @@ async fn answer(handles: &BTreeMap<String, Handle>, stream: UnixStream) -> io::R
                 for socket in &handle.sockets {
                     socket.settle().await;
                 }
+                handle.switched.store(true, Ordering::Relaxed);
                 handle.ledger.take(Event::Power { action });
                 handle.order(action, None).await;
                 None
@@ -256,6 +300,7 @@ async fn answer(handles: &BTreeMap<String, Handle>, stream: UnixStream) -> io::R
             Err(error) => Some(error),
             Ok(handle) => {
                 handle.renew().await;
+                handle.switched.store(false, Ordering::Relaxed);
                 renew(handle, &board).err().map(|error| format!("could not renew {board}: {error}"))
             }
         },
@@ -263,6 +308,47 @@ async fn answer(handles: &BTreeMap<String, Handle>, stream: UnixStream) -> io::R
             Err(error) => Some(error),
             Ok(handle) => flash(&handle.ledger, &board, &part, &file).err(),
         },
+        Ok(Request::Cable { board, plugged }) => match find(&board) {
+            Err(error) => Some(error),
+            Ok(handle) => {
+                // LAVA's command before the power comes right behind the connection that it begins.
+                if handle.port == PortPower::Outlives
+                    && let Some(socket) = handle.sockets.first()
+                {
+                    let _ = tokio::time::timeout(SLOW_START, socket.connected()).await;
+                }
+                let _ = tokio::time::timeout(SLOW_START, handle.bus.arrived()).await;
+                handle.ledger.take(Event::Cable { plugged });
+                handle.bus.plug(plugged);
+                None
+            }
+        },
+        Ok(Request::Switch { board, recovery }) => match find(&board) {
+            Err(error) => Some(error),
+            Ok(handle) => {
+                handle.ledger.take(Event::Switch { recovery });
+                handle.bus.switch(recovery);
+                None
+            }
+        },
+        Ok(Request::Open { tool, args, identity }) => {
+            answer = serde_json::to_value(boards.open(&tool, &args, &identity).await)?;
+            None
+        }
+        Ok(Request::Usb { board, mode, command, file }) => match find(&board) {
+            Err(error) => Some(error),
+            Ok(handle) => match file.map(sent).transpose() {
+                Err(error) => Some(error),
+                Ok(data) => {
+                    answer = serde_json::to_value(handle.bus.call(mode, command, data).await)?;
+                    None
+                }
+            },
+        },
+        Ok(Request::Watch) => {
+            watch = Some(boards.watch());
+            None
+        }
         Ok(Request::Attach { board, tool, args, cwd }) => match find(&board) {
             Err(error) => Some(error),
             Ok(handle) => {
@@ -272,9 +358,12 @@ async fn answer(handles: &BTreeMap<String, Handle>, stream: UnixStream) -> io::R
             }
         },
     };
-    let mut reply = serde_json::to_vec(&Reply { error })?;
+    let mut reply = serde_json::to_vec(&Reply { error, answer })?;
     reply.push(b'\n');
     write.write_all(&reply).await?;
+    if let Some((present, changes)) = watch {
+        return tell(present, changes, read, write).await;
+    }
     if let Some((handle, invocation)) = attach
         && let Some(socket) = handle.sockets.first().cloned()
     {
@@ -289,6 +378,77 @@ async fn answer(handles: &BTreeMap<String, Handle>, stream: UnixStream) -> io::R
         }
     }
     Ok(())
+}
+
+impl Boards {
+    /// Notes a tool's call with each board that it is for, and returns what is attached of it.
+    ///
+    /// A call that names a serial number or a path is for one board, whether it is attached or not.
+    /// One that names a make is for those of it that are.
+    async fn open(&self, tool: &str, args: &[String], identity: &Identity) -> Vec<Attached> {
+        let mut found = Vec::new();
+        for handle in self.handles.values() {
+            if identity.is_of_one() && handle.bus.has(identity) {
+                handle.listened_to_by_who_calls().await;
+            }
+            let attached = handle.bus.attached().into_iter().filter(|device| identity.is(device));
+            let attached: Vec<Attached> = attached.collect();
+            let is_meant = identity.is_of_one() && handle.bus.has(identity);
+            // A call that names nothing is for no board more than for another.
+            if is_meant || !attached.is_empty() && *identity != Identity::default() {
+                handle.ledger.take(Event::Tool { tool: tool.to_owned(), args: args.to_owned() });
+            }
+            found.extend(attached);
+        }
+        found
+    }
+
+    /// What is attached, and what comes and goes from now on.
+    fn watch(&self) -> (Vec<Attached>, broadcast::Receiver<Change>) {
+        // In this order: what comes meanwhile is told twice, and nothing is missed.
+        let changes = self.changes.subscribe();
+        (self.handles.values().flat_map(|handle| handle.bus.attached()).collect(), changes)
+    }
+}
+
+/// Tells somebody of what comes and goes, until they close the connection.
+async fn tell(
+    present: Vec<Attached>,
+    mut changes: broadcast::Receiver<Change>,
+    mut read: impl AsyncRead + Unpin,
+    mut write: impl AsyncWrite + Unpin,
+) -> io::Result<()> {
+    let line = |change: Change| -> io::Result<Vec<u8>> {
+        let mut line = serde_json::to_vec(&Watched::of(change))?;
+        line.push(b'\n');
+        Ok(line)
+    };
+    for device in present {
+        write.write_all(&line(Change { action: Action::Present, device })?).await?;
+    }
+    write.write_all(b"\n").await?;
+    let mut nothing = [0];
+    loop {
+        tokio::select! {
+            // Nobody has anything to say there: it is the end.
+            _ = read.read(&mut nothing) => return Ok(()),
+            change = changes.recv() => match change {
+                Ok(change) => write.write_all(&line(change)?).await?,
+                Err(broadcast::error::RecvError::Lagged(lost)) => {
+                    return Err(io::Error::other(format!("who watches is {lost} changes behind")));
+                }
+                Err(broadcast::error::RecvError::Closed) => return Ok(()),
+            },
+        }
+    }
+}
+
+/// A file that a tool sends.
+fn sent(path: PathBuf) -> Result<Data, String> {
+    match fs::read(&path) {
+        Ok(bytes) => Ok(Data { path, bytes }),
+        Err(error) => Err(format!("could not read {}: {error}", path.display())),
+    }
 }
 
 /// Makes a board that is off one that nothing happened to.
@@ -336,9 +496,11 @@ async fn play(
         for console in &machine.consoles {
             console.power_on();
         }
+        machine.bus.power(true);
         // Powered, until an order says otherwise.
         loop {
             machine.reset(powered_by.invocation.take());
+            machine.reason = None;
             let _ = powered_by.done.send(());
             let next = {
                 let cpu = async {
@@ -365,7 +527,12 @@ async fn play(
                 }
             };
             match next {
-                Some(order) if order.action == PowerAction::Reset => powered_by = order,
+                Some(order) if order.action == PowerAction::Reset => {
+                    // What has the board's power goes, and comes again.
+                    machine.bus.power(false);
+                    machine.bus.power(true);
+                    powered_by = order;
+                }
                 Some(order) => {
                     ordered_off(&mut machine, order, off_is_the_end).await;
                     break;
@@ -391,6 +558,7 @@ async fn ordered_off(machine: &mut Machine, order: Order, off_is_the_end: bool) 
 /// Without power, and with nobody on its ports where these are hung up.
 async fn off(machine: &mut Machine, hang_up: bool) {
     machine.enter(Stage::Off);
+    machine.bus.power(false);
     for console in &mut machine.consoles {
         console.power_off().await;
         if hang_up {
@@ -405,6 +573,11 @@ async fn cpu(machine: &mut Machine, firmware: &dyn Firmware) {
     loop {
         machine.enter(Stage::Firmware);
         if machine.is_silent() {
+            return std::future::pending().await;
+        }
+        if machine.bus.is_in_recovery() {
+            // The boot ROM says nothing, and runs nothing until a program is loaded.
+            let _waits = machine.bus.enter(Mode::Recovery);
             return std::future::pending().await;
         }
         let halt = match firmware.run(machine).await {

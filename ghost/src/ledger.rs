@@ -61,6 +61,8 @@ pub enum Protocol {
     Http,
     /// A path given on a tool's command line, on the worker itself.
     Local,
+    /// The same, and the tool sent it by USB.
+    Usb,
 }
 
 /// Something that happened to a board.
@@ -150,6 +152,10 @@ pub enum Event {
         /// Its arguments, without the name.
         args: Vec<String>,
     },
+    /// A switch on the board was set, which its boot ROM reads when it is switched on.
+    Switch { recovery: bool },
+    /// The board's USB cable was plugged in, or pulled.
+    Cable { plugged: bool },
     /// LAVA did something that this board could not have meant.
     Violation {
         /// A short name in kebab-case, such as `fetch-before-dhcp`.

@@ -20,5 +20,6 @@ pub mod machine;
 pub mod memory;
 pub mod net;
 pub mod patience;
+pub mod peripheral;
 pub mod tools;
 pub mod trial;

@@ -10,6 +10,7 @@ use crate::ledger::{Event, Ledger, Stage};
 use crate::memory::Memory;
 use crate::net::{Lease, Net};
 use crate::patience::PATIENCE;
+use crate::peripheral::Bus;
 
 /// How a tool was called that is the board itself (`qemu-system-*`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,13 @@ pub struct Invocation {
     pub cwd: PathBuf,
 }
 
+/// What a board that is reset is to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Its boot loader, which waits for orders.
+    Bootloader,
+}
+
 pub struct Machine {
     pub board: Arc<Board>,
     /// Its serial ports; the first is the boot loader's. They outlive a reset.
@@ -27,6 +35,10 @@ pub struct Machine {
     pub memory: Memory,
     pub net: Net,
     pub ledger: Ledger,
+    /// Its USB side, which outlives a reset.
+    pub bus: Bus,
+    /// Why its firmware was last reset, where somebody said so: kept by a reset, lost with the power.
+    pub reason: Option<Reason>,
     /// How the tool was called that started it, if one did.
     pub invocation: Option<Invocation>,
     /// How long a countdown stands before it counts.
@@ -42,11 +54,23 @@ impl Machine {
     /// # Panics
     /// When there is no console; the daemon makes one at least.
     #[must_use]
-    pub fn new(board: Arc<Board>, lease: Lease, consoles: Vec<Console>, ledger: Ledger) -> Self {
+    pub fn new(board: Arc<Board>, lease: Lease, consoles: Vec<Console>, bus: Bus, ledger: Ledger) -> Self {
         assert!(!consoles.is_empty(), "a board has a serial port");
         let memory = Memory::new(board.memory.base, board.memory.mib);
         let net = Net::new(lease, ledger.clone());
-        Self { board, consoles, memory, net, ledger, invocation: None, patience: PATIENCE, lease, starts: 0 }
+        Self {
+            board,
+            consoles,
+            memory,
+            net,
+            ledger,
+            bus,
+            reason: None,
+            invocation: None,
+            patience: PATIENCE,
+            lease,
+            starts: 0,
+        }
     }
 
     /// Puts the machine where a reset puts it: RAM and network forgotten, input dropped.
@@ -69,6 +93,7 @@ impl Machine {
     /// Makes it a machine that was never switched on.
     pub fn renew(&mut self) {
         self.starts = 0;
+        self.bus.renew();
     }
 
     /// How long a countdown of so many seconds takes: it stands for [`Self::patience`] before
@@ -92,5 +117,8 @@ impl Machine {
             console.set_stage(stage);
         }
         self.ledger.take(Event::Stage { stage });
+        if matches!(stage, Stage::Off | Stage::Userland | Stage::Halted) {
+            self.bus.arrives();
+        }
     }
 }

@@ -1,36 +1,106 @@
 //! Tools on a worker's PATH that are the ghost under another name.
 //!
-//! To add one, add its file and its line in [`TOOLS`].
+//! To add one, add its file and its line in [`TOOLS`]: what the worker's image has on its PATH
+//! comes from there. A tool takes its arguments as the real one does, finds its board by what is
+//! plugged into the worker ([`crate::peripheral`]), and leaves the rest to the firmware that runs.
 
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use crate::control;
 
+pub mod dfu_util;
+pub mod fastboot;
+mod getopt;
+pub mod jlink;
+pub mod openocd;
+pub mod pyocd;
 pub mod qemu;
+#[cfg(test)]
+mod testing;
+mod usb;
 
 /// Where tools find the control socket, if not at the usual place.
 const SOCKET_VARIABLE: &str = "GHOST_SOCKET";
 
 /// A tool that a ghost plays.
 pub struct Tool {
-    /// How its names begin (`qemu-system-`).
-    pub prefix: &'static str,
-    /// Runs it: its name, its arguments without the name; an error is one line for stderr.
-    pub run: fn(name: &str, args: Vec<String>) -> Result<ExitCode, String>,
+    /// What it is called by.
+    pub names: &'static [&'static str],
+    /// Runs it, and returns its exit code; an error is one line of the ghost's own for stderr.
+    pub run: fn(Called) -> Result<u8, String>,
+}
+
+/// A tool that was called.
+pub struct Called<'a> {
+    /// What it was called by.
+    pub name: &'a str,
+    /// Its arguments, without the name.
+    pub args: &'a [String],
+    /// The daemon's control socket.
+    pub socket: &'a Path,
+    /// Standard output.
+    pub out: &'a mut dyn Write,
+    /// Standard error.
+    pub err: &'a mut dyn Write,
+}
+
+impl Tool {
+    /// Runs it as `name` with `args` in this process.
+    ///
+    /// # Errors
+    /// A line for stderr.
+    pub fn call(&self, name: &str, args: &[String]) -> Result<u8, String> {
+        // Not held back: what it said before it is killed stands in LAVA's log.
+        let (mut out, mut err) = (io::stdout(), io::stderr());
+        let socket = socket();
+        let done = (self.run)(Called { name, args, socket: &socket, out: &mut out, err: &mut err });
+        let _ = out.flush();
+        done
+    }
 }
 
 /// All the tools there are.
-pub const TOOLS: &[Tool] = &[qemu::TOOL];
+pub const TOOLS: &[Tool] =
+    &[dfu_util::TOOL, fastboot::TOOL, jlink::TOOL, openocd::TOOL, pyocd::TOOL, qemu::TOOL];
 
 /// The tool that plays `name`.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Tool> {
-    TOOLS.iter().find(|tool| name.starts_with(tool.prefix))
+    TOOLS.iter().find(|tool| tool.names.contains(&name))
+}
+
+/// The names of all tools.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    TOOLS.iter().flat_map(|tool| tool.names.iter().copied())
+}
+
+/// What stands on a worker's PATH for the tool `name`: a program that is the ghost. It is no link,
+/// since LAVA follows links before it runs a tool.
+#[must_use]
+pub fn program(name: &str) -> String {
+    format!("#!/bin/sh\nexec ghost tool {name} \"$@\"\n")
 }
 
 /// The control socket that tools use.
 #[must_use]
 pub fn socket() -> PathBuf {
     std::env::var_os(SOCKET_VARIABLE).map_or_else(|| control::SOCKET.into(), PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_is_found_by_its_whole_name_and_no_two_share_one() {
+        let mut all: Vec<_> = names().collect();
+        assert!(all.iter().all(|name| find(name).is_some()));
+        for no_tool in ["fast", "fastboot2", "qemu-system-", "qemu-system-arm64", ""] {
+            assert!(find(no_tool).is_none(), "{no_tool}");
+        }
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), names().count());
+    }
 }

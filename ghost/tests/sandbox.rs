@@ -745,7 +745,8 @@ async fn a_kernel_boots_its_ramdisk_and_reboots() {
     let (board, _) =
         board::parse::<BTreeMap<String, String>>("board-01", "model: A Ghost\nfirmware: {}\n").unwrap();
     let lease = Lease::new("board-01", Ipv4Addr::LOCALHOST.into());
-    let mut machine = Machine::new(Arc::new(board), lease, vec![console], ledger);
+    let bus = meta_lava_ghost::peripheral::Bus::new(&board, tokio::sync::broadcast::channel(1).0);
+    let mut machine = Machine::new(Arc::new(board), lease, vec![console], bus, ledger);
     let mut root = tree(SHELL);
     root.file("lava-1/environment", 0o644, "export A=b\n");
     let image = BootImage {

@@ -12,9 +12,11 @@ pub mod arch;
 pub mod barebox;
 mod bds;
 pub mod depthcharge;
+pub mod fastboot;
 pub mod flash;
 pub mod grub;
 pub mod ipxe;
+pub mod mcu;
 pub mod minimal;
 pub mod qemu;
 pub mod script;
@@ -32,6 +34,12 @@ mod uefi_shell;
 /// in the middle of anything; it must keep no state outside of the machine.
 #[async_trait]
 pub trait Firmware: Send + Sync {
+    /// Whether somebody has to listen when it starts: what it says then is awaited, as a boot loader's
+    /// prompt is, and a worker that is late would miss it.
+    fn needs_a_listener(&self) -> bool {
+        true
+    }
+
     /// Runs from reset until the firmware has nothing more to do.
     async fn run(&self, machine: &mut Machine) -> Next;
 }
@@ -80,9 +88,11 @@ pub type Loaded = (Board, Box<dyn Firmware>);
 pub const KINDS: &[FirmwareKind] = &[
     barebox::KIND,
     depthcharge::KIND,
+    fastboot::KIND,
     grub::EFI_KIND,
     grub::KIND,
     ipxe::KIND,
+    mcu::KIND,
     minimal::KIND,
     qemu::KIND,
     script::KIND,

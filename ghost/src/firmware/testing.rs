@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::UdpSocket;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, broadcast};
 use tokio::task::JoinHandle;
 
 use super::{BootImage, Firmware, Next};
 use crate::console::Console;
 use crate::ledger::{Entry, Event, Ledger};
-use crate::machine::{Invocation, Machine};
+use crate::machine::{Invocation, Machine, Reason};
 use crate::net::Lease;
+use crate::peripheral::Bus;
 
 /// No test waits longer than this for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -25,6 +26,8 @@ pub struct Bench {
     dir: tempfile::TempDir,
     firmware: Arc<dyn Firmware>,
     machine: Arc<Mutex<Machine>>,
+    /// The machine's USB side.
+    pub bus: Bus,
     there: DuplexStream,
     heard: String,
     running: JoinHandle<Next>,
@@ -55,13 +58,14 @@ impl Bench {
         let ledger = Ledger::open(&dir.path().join("ledger.jsonl")).unwrap();
         let (console, there) = Console::pipe(ledger.clone());
         console.connected().await;
-        let mut machine = Machine::new(Arc::new(board), lease, vec![console], ledger);
+        let bus = Bus::new(&board, broadcast::channel(16).0);
+        let mut machine = Machine::new(Arc::new(board), lease, vec![console], bus.clone(), ledger);
         // LAVA is never late here: a countdown takes its own seconds only.
         machine.patience = Duration::ZERO;
         machine.reset(invocation);
         let machine = Arc::new(Mutex::new(machine));
         let running = run(&firmware, &machine);
-        Self { dir, firmware, machine, there, heard: String::new(), running }
+        Self { dir, firmware, machine, bus, there, heard: String::new(), running }
     }
 
     /// Resets the machine in the middle of whatever it does.
@@ -115,6 +119,11 @@ impl Bench {
             Next::Boot(image) => image,
             other => panic!("it did not boot: {other:?}"),
         }
+    }
+
+    /// What the machine is to start next, where somebody said so.
+    pub async fn reason(&self) -> Option<Reason> {
+        self.machine.lock().await.reason
     }
 
     /// The ledger so far.

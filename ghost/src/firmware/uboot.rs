@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 use meta_lava_formats::{compress, fdt, fit, kernel, uimage};
@@ -15,12 +16,14 @@ use tokio::time::Instant;
 use super::arch::Arch;
 use super::shell::words::{SyntaxError, hex};
 use super::shell::{Command, Shell, Work, done, find_abbreviated};
-use super::{BootImage, Firmware, FirmwareKind, Flow, Next};
+use super::{BootImage, Firmware, FirmwareKind, Flow, Next, flash};
 use crate::board::BoardError;
 use crate::console::Input;
+use crate::ledger::{Event, Protocol};
 use crate::machine::Machine;
 use crate::net::FetchError;
 use crate::net::tftp::error_code;
+use crate::peripheral::{Answer, Data, Mode};
 
 pub const KIND: FirmwareKind = FirmwareKind {
     name: "u-boot",
@@ -75,6 +78,16 @@ pub struct Uboot {
     /// Variables that are set at power-on, besides those that every build has.
     #[serde(default)]
     env: BTreeMap<String, String>,
+    /// Partitions of its NAND flash, and how many KiB each has.
+    #[serde(default)]
+    nand: BTreeMap<String, u64>,
+    /// Folder of the storage; see [`flash`].
+    #[serde(default = "default_flash")]
+    flash: PathBuf,
+}
+
+fn default_flash() -> PathBuf {
+    flash::FOLDER.into()
 }
 
 fn default_prompt() -> String {
@@ -132,12 +145,14 @@ const COMMANDS: &[Command<Run>] = &[
     ("booti", |shell, _, args| Box::pin(shell.booti(args))),
     ("bootm", |shell, _, args| Box::pin(shell.bootm(args))),
     ("bootz", |shell, _, args| Box::pin(shell.bootz(args))),
+    ("dfu", |shell, _, args| Box::pin(shell.dfu(args))),
     ("dhcp", |shell, _, args| Box::pin(shell.dhcp(args))),
     ("echo", |shell, _, args| Box::pin(shell.say(args.join(" ")))),
     ("env", |shell, name, args| Box::pin(shell.env(name, args))),
     ("false", |_, _, _| done(false)),
     ("fdt", |shell, _, args| Box::pin(shell.fdt(args))),
     ("mmc", |_, _, _| done(true)),
+    ("nand", |shell, _, args| Box::pin(shell.nand(args))),
     ("pci", |_, _, _| done(true)),
     ("ping", |shell, _, args| Box::pin(shell.ping(args))),
     ("printenv", |shell, _, args| Box::pin(shell.printenv(args))),
@@ -254,6 +269,118 @@ impl UbootShell<'_> {
                 return Ok(true);
             }
         }
+    }
+
+    /// `dfu <USB_controller> [<interface> <dev>] [list]`, which serves what `dfu_alt_info` names until
+    /// `^C` (`cmd/dfu.c`, `drivers/dfu/dfu.c`, `common/dfu.c`).
+    async fn dfu(&mut self, args: &[&str]) -> Flow<bool> {
+        let ([_, "nand", _] | [_]) = args else {
+            return self.usage("dfu", format!("dfu {}", args.join(" ")).trim_end().to_owned()).await;
+        };
+        // `NAME raw OFFSET SIZE`, `NAME part DEVICE PARTITION`, ..., with a `;` between two.
+        let Some(info) = self.env.get("dfu_alt_info") else {
+            self.machine.ledger.violation("no-dfu-entities", "`dfu` without `dfu_alt_info`");
+            self.print("\"dfu_alt_info\" env variable not defined!\nDFU entities configuration failed!\n")
+                .await;
+            return Ok(false);
+        };
+        let names = info.split([';', '&']).filter_map(|entity| entity.split_whitespace().next());
+        let names: Vec<String> = names.map(str::to_owned).collect();
+        let mut gadget = self.machine.bus.enter(Mode::Dfu);
+        loop {
+            let call = tokio::select! {
+                input = self.machine.console().read_line("") => match input {
+                    Input::Interrupt => return Ok(true),
+                    Input::Line(_) => continue,
+                },
+                call = gadget.next() => call,
+            };
+            match call.command.split_once(' ').unwrap_or((&call.command, "")) {
+                ("alternates", "") => {
+                    let info = names.clone();
+                    call.answer(Answer { info, result: Ok(String::new()) });
+                }
+                ("download", name) => {
+                    let stored = match call.data.as_ref().filter(|_| names.iter().any(|found| found == name))
+                    {
+                        Some(data) => self.store(name, data).await,
+                        None => Err("errSTALLEDPKT"),
+                    };
+                    match stored {
+                        Ok(()) => {
+                            self.print("##DOWNLOAD ... OK\nCtrl+C to exit ...\n").await;
+                            call.answer(Answer::okay(""));
+                        }
+                        Err(why) => call.answer(Answer::fail(why)),
+                    }
+                }
+                // What a reset on USB does to a build is its own: here it ends.
+                ("detach", "") => {
+                    drop(gadget);
+                    call.answer(Answer::okay(""));
+                    return Ok(true);
+                }
+                _ => call.answer(Answer::fail("errSTALLEDPKT")),
+            }
+        }
+    }
+
+    /// Writes what came into a partition of the NAND flash.
+    async fn store(&self, name: &str, data: &Data) -> Result<(), &'static str> {
+        let ledger = &self.machine.ledger;
+        ledger.take(Event::file(Protocol::Usb, &data.path.display().to_string(), name, &data.bytes));
+        let Some(kib) = self.uboot.nand.get(name) else {
+            ledger.violation("not-flash", format!("no partition {name}"));
+            return Err("errADDRESS");
+        };
+        if data.bytes.len() as u64 > kib * 1024 {
+            ledger.violation("not-flash", format!("{} bytes for {name}", data.bytes.len()));
+            return Err("errADDRESS");
+        }
+        let (folder, board) = (self.uboot.flash.clone(), self.machine.board.name.clone());
+        let (name, bytes) = (name.to_owned(), data.bytes.clone());
+        let write = tokio::task::spawn_blocking(move || flash::write(&folder, &board, &name, &bytes));
+        write.await.map_err(std::io::Error::other).flatten().map_err(|_| "errWRITE")
+    }
+
+    /// `nand erase.part PARTITION` and `nand read ADDRESS PARTITION` (`cmd/nand.c`).
+    async fn nand(&mut self, args: &[&str]) -> Flow<bool> {
+        let partition = match args {
+            ["erase.part", partition] | ["read", _, partition] => (*partition).to_owned(),
+            _ => return self.usage("nand", format!("nand {}", args.join(" "))).await,
+        };
+        if !self.uboot.nand.contains_key(&partition) {
+            self.machine.ledger.violation("not-flash", format!("no partition {partition}"));
+            self.print(format!("partition {partition} not found!\n")).await;
+            return Ok(false);
+        }
+        let (folder, board) = (self.uboot.flash.clone(), self.machine.board.name.clone());
+        let part = partition.clone();
+        if let ["read", address, _] = args {
+            let Some(address) = hex(address) else {
+                return self.usage("nand", format!("nand {}", args.join(" "))).await;
+            };
+            let read = tokio::task::spawn_blocking(move || flash::read(&folder, &board, &part));
+            let found = read.await.map_err(std::io::Error::other).flatten();
+            let bytes = found.ok().flatten().unwrap_or_default();
+            let size = bytes.len();
+            self.print(format!("\nNAND read: device 0 offset 0x0, size 0x{size:x}\n")).await;
+            if self.machine.memory.write(address, bytes).is_err() {
+                self.machine.ledger.violation("not-ram", format!("{address:#x}"));
+                self.print(format!(" {size} bytes read: ERROR\n")).await;
+                return Ok(false);
+            }
+            self.print(format!(" {size} bytes read: OK\n")).await;
+            return Ok(true);
+        }
+        let erase = tokio::task::spawn_blocking(move || flash::write(&folder, &board, &part, &[]));
+        let done = erase.await.map_err(std::io::Error::other).flatten().is_ok();
+        self.print(format!(
+            "\nNAND erase.part: device 0 offset 0x0, size 0x{:x}\nOK\n",
+            self.uboot.nand[&partition] * 1024
+        ))
+        .await;
+        Ok(done)
     }
 
     async fn env(&mut self, name: &str, args: &[&str]) -> Flow<bool> {
@@ -780,7 +907,6 @@ fn clip(blob: &[u8], size: u64) -> Vec<u8> {
 mod tests {
     use super::super::testing::{Bench, tftp_server};
     use super::*;
-    use crate::ledger::Event;
 
     const BOARD: &str = "
 model: Test board
@@ -799,6 +925,48 @@ firmware:
         bench.send("\r").await;
         bench.expect("=> ").await;
         bench
+    }
+
+    #[tokio::test]
+    async fn what_came_by_dfu_is_read_from_flash_and_what_does_not_fit_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let board = format!(
+            "{BOARD}  nand: {{fs1: 8}}\n  flash: {:?}\nperipherals: [{{while: dfu, vendor: 045b, product: '0239'}}]\n",
+            folder.path()
+        );
+        let mut bench = Bench::start(&board).await;
+        bench.expect("stop autoboot").await;
+        bench.send("\r").await;
+        bench.expect("=> ").await;
+        assert!(
+            bench.command("dfu 0 nand 0", "=> ").await.contains("\"dfu_alt_info\" env variable not defined!")
+        );
+        bench.command("setenv dfu_alt_info 'fs1 raw 0x0 0x2000;boot raw 0x2000 0x100'", "=> ").await;
+        bench.send("dfu 0 nand 0\n").await;
+        let send = async |command: &str, bytes: &[u8]| {
+            let data = || Some(Data { path: "/tmp/fit".into(), bytes: bytes.to_vec() });
+            loop {
+                // It may not have come to it yet.
+                if let Some(answer) = bench.bus.call(Mode::Dfu, command.into(), data()).await {
+                    return answer;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        assert_eq!(send("alternates", b"").await.info, ["fs1", "boot"]);
+        assert_eq!(send("download fs2", b"x").await, Answer::fail("errSTALLEDPKT"));
+        assert_eq!(send("download boot", b"x").await, Answer::fail("errADDRESS"));
+        assert_eq!(send("download fs1", &[0; 8193]).await, Answer::fail("errADDRESS"));
+        assert_eq!(send("download fs1", b"hello").await, Answer::okay(""));
+        bench.expect("DOWNLOAD ... OK\nCtrl+C to exit ...\n").await;
+        bench.send("\x03").await;
+        bench.expect("=> ").await;
+        assert!(bench.bus.attached().is_empty());
+        assert!(bench.command("nand read 0x82000000 fs1", "=> ").await.contains(" 5 bytes read: OK"));
+        assert!(bench.command("nand read 0x82000000 fs2", "=> ").await.contains("partition fs2 not found!"));
+        bench.command("nand erase.part fs1", "=> ").await;
+        assert!(bench.command("nand read 0x82000000 fs1", "=> ").await.contains(" 0 bytes read: OK"));
+        assert_eq!(bench.violations(), ["no-dfu-entities", "not-flash", "not-flash", "not-flash"]);
     }
 
     fn zimage() -> Vec<u8> {

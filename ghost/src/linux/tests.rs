@@ -57,7 +57,8 @@ async fn boot(image: BootImage) -> Booted {
     let yaml = "model: A Ghost\nfirmware: {}\nkernel:\n  lines: ['hello: board', '[    0.500000] timed']\n";
     let (board, _) = crate::board::parse::<serde_yaml::Value>("board-01", yaml).unwrap();
     let lease = Lease::new("board-01", Ipv4Addr::LOCALHOST.into());
-    let mut machine = Machine::new(Arc::new(board), lease, vec![console], ledger);
+    let bus = crate::peripheral::Bus::new(&board, tokio::sync::broadcast::channel(1).0);
+    let mut machine = Machine::new(Arc::new(board), lease, vec![console], bus, ledger);
     let exit = run(&mut machine, image).await;
     // The other side hangs up when the board has, as LAVA's telnet does.
     let heard = async move {

@@ -6,38 +6,38 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::process::ExitCode;
 
 use nix::sys::termios::{self, SetArg, Termios};
 
-use super::Tool;
+use super::{Called, Tool};
 use crate::control::{self, Request};
 use crate::firmware::qemu::{self, CommandLine};
 
 /// The tool.
-pub const TOOL: Tool = Tool { prefix: "qemu-system-", run };
+pub const TOOL: Tool = Tool { names: &["qemu-system-aarch64", "qemu-system-arm", "qemu-system-x86_64"], run };
 
 /// LAVA reads the fourth word.
 const VERSION: &str = "QEMU emulator version 7.2.11 (Debian 1:7.2+dfsg-7+deb12u6)\n\
     Copyright (c) 2003-2022 Fabrice Bellard and the QEMU Project developers\n";
 
-fn run(name: &str, args: Vec<String>) -> Result<ExitCode, String> {
+fn run(called: Called) -> Result<u8, String> {
+    let (name, args) = (called.name, called.args);
     if args.iter().any(|arg| matches!(arg.trim_start_matches('-'), "version")) {
-        print!("{VERSION}");
-        return Ok(ExitCode::SUCCESS);
+        let _ = write!(called.out, "{VERSION}");
+        return Ok(0);
     }
-    let parsed = qemu::parse(&args);
-    let board = board(&parsed, &args)?;
+    let parsed = qemu::parse(args);
+    let board = board(&parsed, args)?;
     let cwd = std::env::current_dir().map_err(|error| format!("{name}: {error}"))?;
     let failed = |error: io::Error| format!("{name}: {error}");
     // The descriptors themselves: std's own handles hold back what has no line end.
     let input = File::from(io::stdin().as_fd().try_clone_to_owned().map_err(failed)?);
     let output = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?);
     let _raw = Raw::enter();
-    let request = Request::Attach { board, tool: name.to_owned(), args, cwd };
-    relay(&super::socket(), &request, input, output).map_err(failed)?;
+    let request = Request::Attach { board, tool: name.to_owned(), args: args.to_vec(), cwd };
+    relay(called.socket, &request, input, output).map_err(failed)?;
     // The board said what is wrong with the command line, if anything is.
-    Ok(if parsed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(u8::from(parsed.is_err()))
 }
 
 /// The board that a command line is for. A wrong command line has one too: its

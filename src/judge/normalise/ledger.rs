@@ -127,6 +127,12 @@ impl Writer<'_> {
                 let args: Vec<String> = args.iter().map(|arg| self.argument(arg)).collect();
                 add(format!("tool {} {}", self.line(tool), args.join(" ")).trim_end().to_owned());
             }
+            Event::Switch { recovery } => {
+                add(format!("switch {}", if *recovery { "recovery" } else { "normal" }));
+            }
+            Event::Cable { plugged } => {
+                add(format!("usb cable {}", if *plugged { "plugged" } else { "pulled" }));
+            }
             Event::Violation { what, detail } => {
                 add(format!("VIOLATION {}: {}", self.line(what), self.line(detail)));
             }
@@ -325,6 +331,7 @@ fn protocol_name(protocol: Protocol) -> &'static str {
         Protocol::Nfs => "nfs",
         Protocol::Http => "http",
         Protocol::Local => "local",
+        Protocol::Usb => "usb",
     }
 }
 

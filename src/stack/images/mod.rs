@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use meta_lava_ghost::tools;
+
 use crate::error::{Error, Result};
 use crate::event::{Event, EventSender, Phase};
 use crate::stack::docker::Engine;
@@ -456,6 +458,9 @@ fn recipes(root: &Path, grounds: Grounds, source: Option<&Path>, executable: Fil
         })
         .collect();
     top.insert("layer/usr/bin/ghost".into(), executable.clone());
+    for name in tools::names() {
+        top.insert(format!("layer/usr/local/bin/{name}"), File::program(tools::program(name)));
+    }
     worker.add("worker", GHOST_DOCKERFILE, top)?;
     let mut world = Chain::on(Ground::Debian(Debian::world()), "");
     world_files.insert("layer/usr/bin/ghost".into(), executable);

@@ -56,6 +56,15 @@ pub(super) struct File {
     pub hash: String,
 }
 
+impl File {
+    /// A script.
+    pub fn program(text: String) -> Self {
+        let bytes = text.into_bytes();
+        let hash = meta_lava_formats::sha256(&bytes);
+        Self { executable: true, content: Content::Bytes(bytes), hash }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(super) enum Content {
     /// These.

@@ -1,0 +1,545 @@
+//! What a board shows its worker on USB: which devices there are, when each of them is attached,
+//! and who answers a tool that opens one.
+//!
+//! A [`Peripheral`] is data in a board's file. The [`Bus`] of a board knows which of them are
+//! attached right now, which depends on its power, on its cable and on what its firmware does.
+//! A firmware that goes into a mode, such as fastboot, has it with [`Bus::enter`], and the tool's
+//! requests come to it through the [`Gadget`]; once that is dropped, as at a reset, the device is gone.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::board::Board;
+
+/// What a board does on USB, and so what of it is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Whatever it does: of a device that has power of its own, as a debug probe has.
+    Always,
+    /// As long as it has power.
+    Powered,
+    /// It is in the fastboot of its boot loader.
+    Fastboot,
+    /// It is in the DFU of its boot loader.
+    Dfu,
+    /// A switch on it has its boot ROM wait for a program.
+    Recovery,
+    /// Its core answers debug probes. These are devices of their own, so this is nothing that is attached.
+    Debug,
+}
+
+/// A USB device that a board is, or has on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peripheral {
+    #[serde(rename = "while")]
+    pub when: Mode,
+    /// Vendor's number, four hexadecimal digits.
+    pub vendor: UsbNumber,
+    /// Product's number, four hexadecimal digits.
+    pub product: UsbNumber,
+    /// Serial number; without one, the board's name.
+    #[serde(default)]
+    pub serial: Option<String>,
+}
+
+/// A vendor's or a product's number: four hexadecimal digits, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct UsbNumber(String);
+
+impl TryFrom<String> for UsbNumber {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let digits = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+        if text.len() == 4 && text.chars().all(digits) {
+            Ok(Self(text))
+        } else {
+            Err(format!("{text:?} is no number of USB's: four hexadecimal digits in lower case, in quotes"))
+        }
+    }
+}
+
+impl From<UsbNumber> for String {
+    fn from(number: UsbNumber) -> Self {
+        number.0
+    }
+}
+
+impl fmt::Display for UsbNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether a board's USB cable is plugged into the worker before anybody touches it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cable {
+    #[default]
+    Plugged,
+    Unplugged,
+}
+
+/// The port of the worker that a board's cable is in, as a USB path: bus, then ports through hubs
+/// (`3-1.4.2`). Made of its name, so that it is the same in every run, and no two boards share one.
+#[must_use]
+pub fn usb_path(board: &str) -> String {
+    let sum = Sha256::digest(board);
+    // A hub has seven ports, and five of them may stand in a row.
+    let ports: Vec<String> = sum[1..6].iter().map(|byte| (byte % 7 + 1).to_string()).collect();
+    format!("{}-{}", sum[0] % 64 + 1, ports.join("."))
+}
+
+/// A peripheral as somebody looks for it: what is given must be equal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Identity {
+    pub serial: Option<String>,
+    pub vendor: Option<String>,
+    pub product: Option<String>,
+    /// See [`usb_path`].
+    pub path: Option<String>,
+}
+
+impl Identity {
+    /// Of a serial number.
+    #[must_use]
+    pub fn serial(serial: &str) -> Self {
+        Self { serial: Some(serial.to_owned()), ..Self::default() }
+    }
+
+    /// Whether it names one board's device and no other's: numbers of vendor and product are those
+    /// of a whole make.
+    #[must_use]
+    pub fn is_of_one(&self) -> bool {
+        self.serial.is_some() || self.path.is_some()
+    }
+
+    /// Whether `device` is what is looked for.
+    #[must_use]
+    pub fn is(&self, device: &Attached) -> bool {
+        let same = |asked: &Option<String>, found: &str| asked.as_deref().is_none_or(|asked| asked == found);
+        same(&self.serial, &device.serial)
+            && same(&self.vendor, &device.vendor.0)
+            && same(&self.product, &device.product.0)
+            && same(&self.path, &device.path)
+    }
+}
+
+/// A device as the worker sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    /// Its board.
+    pub board: String,
+    #[serde(rename = "while")]
+    pub when: Mode,
+    pub vendor: UsbNumber,
+    pub product: UsbNumber,
+    pub serial: String,
+    /// See [`usb_path`].
+    pub path: String,
+}
+
+/// What became of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// It was there when somebody began to watch.
+    Present,
+    /// It came.
+    Add,
+    /// It went.
+    Remove,
+}
+
+/// Something that happened to a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    pub action: Action,
+    pub device: Attached,
+}
+
+/// A file that a tool sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Data {
+    /// Where it is on the worker.
+    pub path: PathBuf,
+    pub bytes: Vec<u8>,
+}
+
+/// A tool's request to what it has opened, in the words of the mode's protocol.
+#[derive(Debug)]
+pub struct Call {
+    pub command: String,
+    pub data: Option<Data>,
+    reply: oneshot::Sender<Answer>,
+}
+
+impl Call {
+    /// Answers; the tool may have gone.
+    pub fn answer(self, answer: Answer) {
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// What a device says to a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Lines that it says meanwhile.
+    pub info: Vec<String>,
+    /// What it says at the end; an error is its refusal.
+    pub result: Result<String, String>,
+}
+
+impl Answer {
+    /// It did as asked.
+    #[must_use]
+    pub fn okay(text: impl Into<String>) -> Self {
+        Self { info: Vec::new(), result: Ok(text.into()) }
+    }
+
+    /// It refused.
+    #[must_use]
+    pub fn fail(text: impl Into<String>) -> Self {
+        Self { info: Vec::new(), result: Err(text.into()) }
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    powered: bool,
+    /// Whether its boot ROM is to wait for a program.
+    recovery: bool,
+    unplugged: bool,
+    /// Who answers in each mode that the firmware is in.
+    modes: BTreeMap<Mode, mpsc::Sender<Call>>,
+}
+
+/// The USB side of one board. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Bus {
+    devices: Arc<[Attached]>,
+    cable: Cable,
+    state: Arc<Mutex<State>>,
+    /// Whether a tool has sent the board on its way, and it has not arrived.
+    leaving: watch::Sender<bool>,
+    changes: broadcast::Sender<Change>,
+}
+
+impl Bus {
+    /// Of `board`; what comes and goes is told to `changes`.
+    #[must_use]
+    pub fn new(board: &Board, changes: broadcast::Sender<Change>) -> Self {
+        let name = board.name.as_str();
+        let devices = board.peripherals.iter().map(|peripheral| Attached {
+            board: name.to_owned(),
+            when: peripheral.when,
+            vendor: peripheral.vendor.clone(),
+            product: peripheral.product.clone(),
+            serial: peripheral.serial.clone().unwrap_or_else(|| name.to_owned()),
+            path: usb_path(name),
+        });
+        let bus = Self {
+            devices: devices.collect(),
+            cable: board.cable,
+            state: Arc::default(),
+            leaving: watch::Sender::new(false),
+            changes,
+        };
+        bus.renew();
+        bus
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Changes the state, and tells of what came and went by it.
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.lock();
+        let there = |state: &State| -> Vec<bool> {
+            self.devices.iter().map(|device| is_attached(state, device.when)).collect()
+        };
+        let before = there(&state);
+        change(&mut state);
+        for ((device, was), is) in self.devices.iter().zip(before).zip(there(&state)) {
+            let action = match (was, is) {
+                (false, true) => Action::Add,
+                (true, false) => Action::Remove,
+                _ => continue,
+            };
+            // Nobody may be watching.
+            let _ = self.changes.send(Change { action, device: device.clone() });
+        }
+    }
+
+    /// The board is switched on, or off.
+    pub fn power(&self, powered: bool) {
+        self.change(|state| state.powered = powered);
+    }
+
+    /// The cable is plugged in, or pulled.
+    pub fn plug(&self, plugged: bool) {
+        self.change(|state| state.unplugged = !plugged);
+    }
+
+    /// Whether the cable is plugged in.
+    #[must_use]
+    pub fn is_plugged(&self) -> bool {
+        !self.lock().unplugged
+    }
+
+    /// The switch is set that has the boot ROM wait for a program.
+    pub fn switch(&self, recovery: bool) {
+        self.change(|state| state.recovery = recovery);
+    }
+
+    /// Whether the boot ROM is to wait for a program.
+    #[must_use]
+    pub fn is_in_recovery(&self) -> bool {
+        self.lock().recovery
+    }
+
+    /// Cable and switch are as they were before anybody touched it.
+    pub fn renew(&self) {
+        self.plug(self.cable == Cable::Plugged);
+        self.switch(false);
+    }
+
+    /// Whether the board is one that `identity` looks for, attached or not.
+    #[must_use]
+    pub fn has(&self, identity: &Identity) -> bool {
+        self.devices.iter().any(|device| identity.is(device))
+    }
+
+    /// What is attached.
+    #[must_use]
+    pub fn attached(&self) -> Vec<Attached> {
+        let state = self.lock();
+        self.devices.iter().filter(|device| is_attached(&state, device.when)).cloned().collect()
+    }
+
+    /// A tool has had the board start something, and may say so before it has begun.
+    pub fn leaves(&self) {
+        self.leaving.send_replace(true);
+    }
+
+    /// The board is where it stays until somebody does something.
+    pub fn arrives(&self) {
+        self.leaving.send_replace(false);
+    }
+
+    /// Waits until the board has arrived. A lab's relay takes longer than that; without it, whether a
+    /// command that follows a tool comes before the kernel or behind it would be left to chance.
+    pub async fn arrived(&self) {
+        // The sender is here.
+        let _ = self.leaving.subscribe().wait_for(|leaving| !leaving).await;
+    }
+
+    /// The board goes into `mode` until what is returned is dropped.
+    #[must_use]
+    pub fn enter(&self, mode: Mode) -> Gadget {
+        self.arrives();
+        let (sender, calls) = mpsc::channel(1);
+        self.change(|state| drop(state.modes.insert(mode, sender)));
+        Gadget { bus: self.clone(), mode, calls }
+    }
+
+    /// Hands a tool's request to what answers in `mode`; nothing when nobody does, or stopped to
+    /// before it answered.
+    pub async fn call(&self, mode: Mode, command: String, data: Option<Data>) -> Option<Answer> {
+        let calls = {
+            let state = self.lock();
+            // A core is behind a probe, any of those that the board has; else the device is the mode.
+            let leads_there = |device: &Attached| match mode {
+                Mode::Debug => matches!(device.when, Mode::Always | Mode::Powered),
+                mode => device.when == mode,
+            };
+            let there =
+                self.devices.iter().any(|device| leads_there(device) && is_attached(&state, device.when));
+            if there { state.modes.get(&mode).cloned() } else { None }
+        }?;
+        let (reply, answer) = oneshot::channel();
+        calls.send(Call { command, data, reply }).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+fn is_attached(state: &State, when: Mode) -> bool {
+    match when {
+        Mode::Always => true,
+        Mode::Powered => state.powered,
+        mode => state.modes.contains_key(&mode) && !state.unplugged,
+    }
+}
+
+/// A mode that a board is in, and the requests that come to it.
+#[derive(Debug)]
+pub struct Gadget {
+    bus: Bus,
+    mode: Mode,
+    calls: mpsc::Receiver<Call>,
+}
+
+impl Gadget {
+    /// The next request.
+    pub async fn next(&mut self) -> Call {
+        match self.calls.recv().await {
+            Some(call) => call,
+            // The board went into the mode once more; this one has nothing to say any more.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Gadget {
+    fn drop(&mut self) {
+        self.bus.change(|state| drop(state.modes.remove(&self.mode)));
+    }
+}
+
+/// What udev would say of a device: its properties by name, but for `ACTION`.
+#[must_use]
+pub fn udev_properties(device: &Attached) -> BTreeMap<&'static str, String> {
+    let (vendor, product, serial) = (&device.vendor, &device.product, &device.serial);
+    let (bus, _) = device.path.split_once('-').unwrap_or(("1", ""));
+    // A device's number within its bus; the kernel counts them, and nobody may count on it.
+    let number = Sha256::digest(&device.path)[0] % 127 + 1;
+    let bus: u8 = bus.parse().unwrap_or(1);
+    BTreeMap::from([
+        ("SUBSYSTEM", "usb".to_owned()),
+        ("DEVTYPE", "usb_device".to_owned()),
+        ("DEVPATH", format!("/devices/pci0000:00/0000:00:14.0/usb{bus}/{}", device.path)),
+        ("DEVNAME", format!("/dev/bus/usb/{bus:03}/{number:03}")),
+        ("BUSNUM", format!("{bus:03}")),
+        ("DEVNUM", format!("{number:03}")),
+        ("ID_BUS", "usb".to_owned()),
+        ("ID_VENDOR_ID", vendor.to_string()),
+        ("ID_MODEL_ID", product.to_string()),
+        ("ID_SERIAL_SHORT", serial.clone()),
+        ("ID_SERIAL", format!("{vendor}_{product}_{serial}")),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bus() -> (Bus, broadcast::Receiver<Change>) {
+        let text = "
+model: x
+firmware: {kind: minimal}
+peripherals:
+- {while: fastboot, vendor: 18d1, product: d00d}
+- {while: powered, vendor: '0403', product: '6001', serial: FT1}
+- {while: always, vendor: 0d28, product: '0204', serial: probe}
+";
+        let (board, _) = crate::firmware::load("b-01", text).unwrap();
+        let (changes, watch) = broadcast::channel(16);
+        (Bus::new(&board, changes), watch)
+    }
+
+    fn serials(bus: &Bus) -> Vec<String> {
+        bus.attached().into_iter().map(|device| device.serial).collect()
+    }
+
+    #[test]
+    fn what_is_attached_depends_on_power_cable_and_mode() {
+        let (bus, mut watch) = bus();
+        assert_eq!(serials(&bus), ["probe"]);
+        bus.power(true);
+        assert_eq!(serials(&bus), ["FT1", "probe"]);
+        let gadget = bus.enter(Mode::Fastboot);
+        assert_eq!(serials(&bus), ["b-01", "FT1", "probe"]);
+        bus.plug(false);
+        assert_eq!(serials(&bus), ["FT1", "probe"]);
+        bus.plug(true);
+        drop(gadget);
+        bus.power(false);
+        assert_eq!(serials(&bus), ["probe"]);
+        let mut told = Vec::new();
+        while let Ok(Change { action, device }) = watch.try_recv() {
+            told.push((action, device.serial));
+        }
+        let expected = [
+            (Action::Add, "FT1"),
+            (Action::Add, "b-01"),
+            (Action::Remove, "b-01"),
+            (Action::Add, "b-01"),
+            (Action::Remove, "b-01"),
+            (Action::Remove, "FT1"),
+        ];
+        assert_eq!(told, expected.map(|(action, serial)| (action, serial.to_owned())));
+    }
+
+    #[tokio::test]
+    async fn only_the_mode_that_a_board_is_in_answers() {
+        let (bus, _watch) = bus();
+        assert_eq!(bus.call(Mode::Fastboot, "getvar:version".into(), None).await, None);
+        let mut gadget = bus.enter(Mode::Fastboot);
+        let (answer, ()) = tokio::join!(bus.call(Mode::Fastboot, "getvar:version".into(), None), async {
+            let call = gadget.next().await;
+            assert_eq!(call.command, "getvar:version");
+            call.answer(Answer::okay("0.4"));
+        });
+        assert_eq!(answer, Some(Answer::okay("0.4")));
+        // Reset in the middle of a request.
+        let (answer, ()) = tokio::join!(bus.call(Mode::Fastboot, "flash:boot".into(), None), async move {
+            let _call = gadget.next().await;
+        });
+        assert_eq!(answer, None);
+    }
+
+    #[tokio::test]
+    async fn nobody_answers_through_a_cable_that_is_pulled_until_the_board_is_renewed() {
+        let (bus, _watch) = bus();
+        let _gadget = bus.enter(Mode::Fastboot);
+        bus.plug(false);
+        assert_eq!(bus.call(Mode::Fastboot, "getvar:version".into(), None).await, None);
+        bus.renew();
+        assert!(bus.is_plugged());
+    }
+
+    #[test]
+    fn a_device_is_known_by_all_that_is_asked_for() {
+        let (bus, _watch) = bus();
+        let probe = &bus.attached()[0];
+        let vendor = Identity { vendor: Some("0d28".into()), ..Identity::default() };
+        assert!(vendor.is(probe) && !vendor.is_of_one());
+        assert!(Identity::serial("probe").is(probe) && Identity::serial("probe").is_of_one());
+        assert!(!Identity { vendor: Some("18d1".into()), ..Identity::serial("probe") }.is(probe));
+        assert!(bus.has(&Identity::serial("b-01")), "though it is not attached");
+        assert!(!bus.has(&Identity::serial("b-02")));
+    }
+
+    #[test]
+    fn udev_knows_a_device_by_what_lava_looks_for() {
+        let (bus, _watch) = bus();
+        let found = udev_properties(&bus.attached()[0]);
+        assert_eq!(found["ID_SERIAL_SHORT"], "probe");
+        assert_eq!((found["ID_VENDOR_ID"].as_str(), found["ID_MODEL_ID"].as_str()), ("0d28", "0204"));
+    }
+
+    #[test]
+    fn a_path_is_the_boards_own_and_the_same_each_time() {
+        assert_eq!(usb_path("b-01"), usb_path("b-01"));
+        assert_ne!(usb_path("b-01"), usb_path("b-02"));
+        assert_eq!(usb_path("b-01").split(['-', '.']).count(), 6);
+    }
+
+    #[test]
+    fn a_number_of_usb_has_four_digits() {
+        for wrong in ["18D1", "8d1", "0x18d1", ""] {
+            assert!(UsbNumber::try_from(wrong.to_owned()).is_err(), "{wrong}");
+        }
+    }
+}
