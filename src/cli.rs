@@ -38,6 +38,10 @@ const COVERAGE_EXAMPLES: &str = "\
 Examples:
   meta-lava coverage
   meta-lava coverage last-night/ --format json";
+const GHOST_EXAMPLES: &str = "\
+Examples:
+  meta-lava ghost beaglebone-black
+  meta-lava ghost juno --fault '{when: {starts: 1}, then: hang}'";
 const LIST_EXAMPLES: &str = "\
 Examples:
   meta-lava list -E 'type(=juno) | tag(feature)'
@@ -69,6 +73,9 @@ enum Command {
     SelfTest(commands::self_test::Args),
     /// Print a defect of LAVA's as an issue, ready to paste into its tracker
     Report(commands::report::Args),
+    /// Play one board in this terminal, without Docker or LAVA
+    #[command(after_help = GHOST_EXAMPLES)]
+    Ghost(commands::ghost::Args),
     /// Start a stack to poke at
     Up(commands::up::Args),
     /// Take it down
@@ -167,6 +174,7 @@ fn run(command: Command) -> Result<Exit> {
             Command::Show(args) => commands::show::run(args).await,
             Command::SelfTest(args) => commands::self_test::run(args).await,
             Command::Report(args) => commands::report::run(args).await,
+            Command::Ghost(args) => commands::ghost::run(args).await,
             Command::Up(args) => commands::up::run(args).await,
             Command::Down(args) => commands::down::run(args).await,
             Command::Doctor(args) => commands::doctor::run(args).await,

@@ -483,4 +483,7 @@ pub struct ScenarioInfo {
     pub suite: String,
     /// LAVA device-types it needs.
     pub device_types: Vec<String>,
+    /// What it is about, in a line, where it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
 }

@@ -6,6 +6,7 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::fault::Fault;
 use crate::peripheral::{Cable, Peripheral};
 
 /// What every board has, whatever its firmware. `F` is the settings of its
@@ -40,7 +41,7 @@ pub struct BoardFile<F> {
     pub cable: Cable,
     /// What is wrong with it, on purpose.
     #[serde(default)]
-    pub faults: Faults,
+    pub faults: Vec<Fault>,
 }
 
 fn one() -> usize {
@@ -86,14 +87,6 @@ pub struct KernelLog {
     pub lines: Vec<String>,
 }
 
-/// What is wrong with this board, on purpose.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Faults {
-    /// So many times it does nothing at all when it is switched on or reset.
-    pub silent_starts: u32,
-}
-
 /// A board without its firmware's settings; the fields are those of [`BoardFile`].
 #[derive(Clone, Debug)]
 pub struct Board {
@@ -107,7 +100,7 @@ pub struct Board {
     pub port: PortPower,
     pub peripherals: Vec<Peripheral>,
     pub cable: Cable,
-    pub faults: Faults,
+    pub faults: Vec<Fault>,
 }
 
 /// Why a file does not describe a board.

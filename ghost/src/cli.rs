@@ -193,9 +193,7 @@ pub fn main(command: Command) -> ExitCode {
             run_daemon(&Settings { lab, state, socket, server, pace })
         }
         Command::Power { action, board, socket } => {
-            control::ask(&socket, &Request::Power { board, action: action.into() })
-                .map(|_| ExitCode::SUCCESS)
-                .map_err(|error| error.to_string())
+            asked(control::ask(&socket, &Request::Power { board, action: action.into() }))
         }
         Command::Usb { action, board, socket } => {
             control::ask(&socket, &Request::Cable { board, plugged: action == CableAction::Plug })
@@ -211,9 +209,8 @@ pub fn main(command: Command) -> ExitCode {
             .map(|_| ExitCode::SUCCESS)
             .map_err(|error| error.to_string()),
         Command::Flash { board, part, file, socket } => std::path::absolute(&file)
-            .and_then(|file| control::ask(&socket, &Request::Flash { board, part, file }))
-            .map(|_| ExitCode::SUCCESS)
-            .map_err(|error| error.to_string()),
+            .map_err(|error| error.to_string())
+            .and_then(|file| asked(control::ask(&socket, &Request::Flash { board, part, file }))),
         Command::Tool { name, args } => match tools::find(&name) {
             Some(tool) => tool.call(&name, &args).map(ExitCode::from),
             None => Err(format!("no ghost plays the tool {name:?}")),
@@ -236,6 +233,20 @@ pub fn main(command: Command) -> ExitCode {
         control::account(&socket);
     }
     done
+}
+
+/// How a command ends that LAVA calls: a fault of the board's says that itself.
+fn asked(answer: std::io::Result<std::os::unix::net::UnixStream>) -> Result<ExitCode, String> {
+    match answer {
+        Ok(_) => Ok(ExitCode::SUCCESS),
+        Err(error) => match control::faulty(&error) {
+            Some(faulty) => {
+                eprint!("{}", faulty.says);
+                Ok(ExitCode::from(faulty.exit))
+            }
+            None => Err(error.to_string()),
+        },
+    }
 }
 
 /// The address of this host that others reach it by, as its own name says;

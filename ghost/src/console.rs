@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::board::PortPower;
+use crate::fault::{Deed, Faults, Lose, Moment, garbled};
 use crate::ledger::{Event, Ledger, Stage};
 use crate::patience::{PATIENCE, after_failed_accept};
 
@@ -78,8 +79,11 @@ struct Port {
     /// The least time for a character that is typed, in milliseconds.
     typing_ms: u64,
     power: PortPower,
-    /// Whether telnet clients find a port: one that vanishes is not there without power.
+    /// Whether telnet clients find a port: one that vanishes is not there without power, and a
+    /// fault closes any.
     is_there: AtomicBool,
+    /// What goes wrong on it, on purpose.
+    faults: Faults,
 }
 
 /// The outer end of a serial port: where LAVA's connections arrive.
@@ -96,6 +100,51 @@ pub struct Console {
     /// What has been taken raw of a line that has not ended.
     raw_line: Vec<u8>,
     pace: Option<Pacer>,
+    impaired: Impaired,
+    /// What lines that were taken raw have brought about, and was not acted on yet.
+    due: Vec<Deed>,
+}
+
+/// What is wrong with a serial port until the next start.
+#[derive(Debug, Default)]
+struct Impaired {
+    /// The line that is being printed, where a fault looks at it.
+    line: String,
+    /// Nothing is printed.
+    silent: bool,
+    /// So many more characters are printed with a flipped bit.
+    garble: u32,
+    /// So many more characters that are typed are lost.
+    lose: u32,
+    /// What is lost after each so many characters, and how many have arrived of these.
+    lose_again: Option<(Lose, u32)>,
+}
+
+impl Impaired {
+    /// Takes characters out of what was typed.
+    fn lost(&mut self, typed: &mut Vec<u8>) {
+        typed.retain(|_| {
+            if self.lose > 0 {
+                self.lose -= 1;
+                return false;
+            }
+            if let Some((Lose { characters, after_each: Some(each) }, arrived)) = &mut self.lose_again {
+                *arrived += 1;
+                if *arrived == *each {
+                    (self.lose, *arrived) = (*characters, 0);
+                }
+            }
+            true
+        });
+    }
+
+    /// Flips bits of what is printed.
+    fn garble(&mut self, bytes: &mut [u8]) {
+        for byte in bytes.iter_mut().filter(|byte| byte.is_ascii_graphic()).take(self.garble as usize) {
+            *byte = garbled(*byte);
+            self.garble -= 1;
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -106,11 +155,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 ///
 /// `transcript` takes what the board prints, for humans. What is typed with less than
 /// `typing_ms` milliseconds for each character is a violation. One that vanishes with the
-/// power, as `power` says, is not there yet.
+/// power, as `power` says, is not there yet. `faults` are those of its board.
 #[must_use]
 pub fn port(
     uart: usize,
     ledger: Ledger,
+    faults: Faults,
     transcript: Option<File>,
     pace: Option<Pace>,
     typing_ms: u64,
@@ -131,6 +181,7 @@ pub fn port(
         typing_ms,
         power,
         is_there: AtomicBool::new(power == PortPower::Outlives),
+        faults,
     });
     let console = Console {
         port: Arc::clone(&port),
@@ -138,6 +189,8 @@ pub fn port(
         pending: VecDeque::new(),
         raw_line: Vec::new(),
         pace: pace.map(Pacer::new),
+        impaired: Impaired::default(),
+        due: Vec::new(),
     };
     (Socket { port }, console)
 }
@@ -288,7 +341,7 @@ impl Socket {
         }
         let mut slot = self.port.writer.lock().await;
         // With the writer in hand: `Console::power_off` takes it after it has made the port vanish.
-        if telnet && !self.port.is_there.load(Ordering::SeqCst) {
+        if telnet && (!self.port.is_there.load(Ordering::SeqCst) || self.port.faults.refuse_connection()) {
             return false;
         }
         *slot = Some(writer);
@@ -387,7 +440,14 @@ impl Console {
     /// reads is what the board prints.
     #[must_use]
     pub fn pipe(ledger: Ledger) -> (Self, tokio::io::DuplexStream) {
-        let (socket, console) = port(0, ledger, None, None, 0, PortPower::Outlives);
+        let faults = Faults::new(&[], ledger.clone());
+        Self::pipe_with(ledger, faults)
+    }
+
+    /// The same, of a board that has `faults`.
+    #[must_use]
+    pub fn pipe_with(ledger: Ledger, faults: Faults) -> (Self, tokio::io::DuplexStream) {
+        let (socket, console) = port(0, ledger, faults, None, None, 0, PortPower::Outlives);
         let (ours, theirs) = tokio::io::duplex(1 << 20);
         let (read, write) = tokio::io::split(ours);
         tokio::spawn(socket.attach(read, write));
@@ -428,6 +488,56 @@ impl Console {
         }
     }
 
+    /// What goes wrong on it, on purpose.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.port.faults
+    }
+
+    /// Is as good as new until the next fault; a start of its board does that.
+    pub fn recover(&mut self) {
+        self.impaired = Impaired::default();
+        self.port.faults.line_ended();
+        self.due.clear();
+    }
+
+    /// Does what a fault does to a board or its serial port, one after the other. One that hangs
+    /// or resets the board never returns.
+    pub async fn act(&mut self, deeds: Vec<Deed>) {
+        for deed in deeds {
+            match deed {
+                Deed::Print(text) => self.transmit(&with_carriage_returns(&text)).await,
+                Deed::Silent => self.impaired.silent = true,
+                Deed::Hang => std::future::pending().await,
+                Deed::Reset => self.port.faults.reset().await,
+                Deed::Close(seconds) => self.close_for(Duration::from_secs(seconds)).await,
+                Deed::Garble(characters) => self.impaired.garble = characters,
+                Deed::Lose(Lose { characters, after_each: None }) => self.impaired.lose = characters,
+                Deed::Lose(lose) => self.impaired.lose_again = Some((lose, 0)),
+                Deed::Wait(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+                // What a line does is told by whoever reads it, and the rest is no board's.
+                Deed::Ignore | Deed::Exit(_) | Deed::Serve(_) | Deed::Refuse => {}
+            }
+        }
+    }
+
+    /// Does what the lines have brought about that [`Self::recv`] returned last.
+    pub async fn act_on_typed(&mut self) {
+        let due = std::mem::take(&mut self.due);
+        self.act(due).await;
+    }
+
+    /// Ends the connection and takes none for a time.
+    async fn close_for(&mut self, time: Duration) {
+        self.port.is_there.store(false, Ordering::SeqCst);
+        self.hang_up().await;
+        let port = Arc::clone(&self.port);
+        tokio::spawn(async move {
+            tokio::time::sleep(time).await;
+            port.is_there.store(true, Ordering::SeqCst);
+        });
+    }
+
     /// Forgets what was typed and not read; a reset does that. The ledger keeps it.
     pub fn drain(&mut self) {
         while let Ok(chunk) = self.input.try_recv() {
@@ -447,18 +557,47 @@ impl Console {
 
     /// Prints text; `\n` goes out as `\r\n`. Waits when the reader is slow.
     pub async fn print(&mut self, text: &str) {
-        let mut bytes = Vec::with_capacity(text.len() + 16);
-        for byte in text.bytes() {
-            if byte == b'\n' && bytes.last() != Some(&b'\r') {
-                bytes.push(b'\r');
-            }
-            bytes.push(byte);
-        }
-        self.send(&bytes).await;
+        self.send(&with_carriage_returns(text)).await;
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes as they are, but for what a fault does to them.
     pub async fn send(&mut self, bytes: &[u8]) {
+        if !self.port.faults.read_the_console() {
+            return self.transmit(bytes).await;
+        }
+        let mut sent = 0;
+        for (at, byte) in bytes.iter().enumerate() {
+            match byte {
+                b'\r' | b'\n' => {
+                    self.impaired.line.clear();
+                    self.port.faults.line_ended();
+                }
+                _ if self.impaired.line.len() < LINE_LIMIT => self.impaired.line.push(char::from(*byte)),
+                _ => {}
+            }
+            let deeds = self.port.faults.at(Moment::Printed(&self.impaired.line));
+            if !deeds.is_empty() {
+                self.transmit(&bytes[sent..=at]).await;
+                sent = at + 1;
+                self.act(deeds).await;
+            }
+        }
+        self.transmit(&bytes[sent..]).await;
+    }
+
+    /// Lets bytes out, at the port's pace.
+    async fn transmit(&mut self, bytes: &[u8]) {
+        if self.impaired.silent {
+            return;
+        }
+        let mut garbled = Vec::new();
+        let bytes = if self.impaired.garble == 0 {
+            bytes
+        } else {
+            garbled.extend_from_slice(bytes);
+            self.impaired.garble(&mut garbled);
+            &garbled
+        };
         let Some(mut pace) = self.pace.take() else {
             return self.send_now(bytes).await;
         };
@@ -511,6 +650,7 @@ impl Console {
                 b'\r' | b'\n' => {
                     let line = std::mem::take(&mut self.raw_line);
                     self.note_line(&line);
+                    self.due.extend(self.port.faults.at(Moment::Typed(&text(&line))));
                 }
                 _ if self.raw_line.len() < LINE_LIMIT => self.raw_line.push(*byte),
                 _ => {}
@@ -556,7 +696,15 @@ impl Console {
                     echo.extend(b"\r\n");
                     self.send(&echo).await;
                     self.note_line(&line);
-                    return Input::Line(String::from_utf8_lossy(&line).into_owned());
+                    let read = text(&std::mem::take(&mut line));
+                    let deeds = self.port.faults.at(Moment::Typed(&read));
+                    let ignored = deeds.contains(&Deed::Ignore);
+                    self.act(deeds).await;
+                    if !ignored {
+                        return Input::Line(read);
+                    }
+                    echo.clear();
+                    self.print(prompt).await;
                 }
                 0x03 => {
                     self.send(&echo).await;
@@ -593,7 +741,10 @@ impl Console {
 
     async fn fill(&mut self) {
         match self.input.recv().await {
-            Some(chunk) => self.pending.extend(chunk),
+            Some(mut chunk) => {
+                self.impaired.lost(&mut chunk);
+                self.pending.extend(chunk);
+            }
             // The other end is a field of `port`: it lives as long as this one.
             None => std::future::pending().await,
         }
@@ -603,6 +754,18 @@ impl Console {
         let stage = *lock(&self.port.stage);
         self.port.ledger.take(Event::Line { uart: self.port.uart, stage, text: text(line) });
     }
+}
+
+/// A text with the line ends of a terminal.
+fn with_carriage_returns(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len() + 16);
+    for byte in text.bytes() {
+        if byte == b'\n' && bytes.last() != Some(&b'\r') {
+            bytes.push(b'\r');
+        }
+        bytes.push(byte);
+    }
+    bytes
 }
 
 /// What was typed, as text; bytes that are no UTF-8 are replaced.
@@ -745,7 +908,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_printed_while_nobody_listens_is_lost() {
         let (_dir, ledger) = ledger();
-        let (socket, mut console) = port(0, ledger, None, None, 0, PortPower::Outlives);
+        let (socket, mut console) =
+            port(0, ledger.clone(), Faults::new(&[], ledger), None, None, 0, PortPower::Outlives);
         console.print("lost\n").await;
         let (ours, mut theirs) = tokio::io::duplex(64);
         let (read, write) = tokio::io::split(ours);
@@ -758,10 +922,105 @@ mod tests {
         assert_eq!(seen, "heard\r\n");
     }
 
+    /// A board with faults, and who has its port open.
+    async fn faulty(faults: &str) -> (tempfile::TempDir, Console, tokio::io::DuplexStream) {
+        let (dir, ledger) = ledger();
+        let faults: Vec<crate::fault::Fault> = serde_yaml::from_str(faults).unwrap();
+        let faults = Faults::new(&faults, ledger.clone());
+        let (console, there) = Console::pipe_with(ledger, faults);
+        console.connected().await;
+        (dir, console, there)
+    }
+
+    /// What is heard until the port is closed.
+    async fn heard(mut console: Console, mut there: tokio::io::DuplexStream) -> String {
+        let mut heard = String::new();
+        let hang_up = async { console.hang_up().await };
+        let (read, ()) = tokio::join!(there.read_to_string(&mut heard), hang_up);
+        read.unwrap();
+        heard
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fault_prints_in_the_middle_of_what_the_board_prints() {
+        let (_dir, mut console, there) =
+            faulty("[{when: {printed: 'gin'}, then: {print: \"\\n[ 1.0] usb\\n\"}}]").await;
+        console.print("ghost login: ").await;
+        assert_eq!(heard(console, there).await, "ghost login\r\n[ 1.0] usb\r\n: ");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_garbled_or_not_printed_recovers_at_the_next_start() {
+        let (_dir, mut console, there) =
+            faulty("[{when: {printed: '^a'}, then: {garble: 2}}, {when: {printed: '^b'}, then: silent}]")
+                .await;
+        console.print("abcd\nb").await;
+        console.print("gone").await;
+        console.recover();
+        console.print("c").await;
+        let garbled: String = [b'b', b'c'].map(|byte| char::from(garbled(byte))).iter().collect();
+        assert_eq!(heard(console, there).await, format!("a{garbled}d\r\nbc"));
+    }
+
+    #[tokio::test]
+    async fn typed_characters_are_lost_as_a_fault_says() {
+        let (_dir, mut console, mut there) = faulty(
+            "[{when: {typed: first}, then: {lose: {characters: 2, after_each: 3}}}, \
+              {when: {typed: again}, then: [ignore, {lose: 1}]}]",
+        )
+        .await;
+        let typed = async {
+            there.write_all(b"again\r").await.unwrap();
+            // It has been read when the prompt is there once more.
+            let mut heard = Vec::new();
+            while !heard.ends_with(b"\n=> ") {
+                heard.push(there.read_u8().await.unwrap());
+            }
+            there.write_all(b"xfirst\r").await.unwrap();
+        };
+        let (read, ()) = tokio::join!(console.read_line("=> "), typed);
+        assert_eq!(read, Input::Line("first".into()), "the other one was ignored, and then a character lost");
+        there.write_all(b"abcdefgh\r\r\r").await.unwrap();
+        assert_eq!(console.read_line("=> ").await, Input::Line("abcfgh".into()));
+    }
+
+    #[tokio::test]
+    async fn a_port_that_a_fault_closes_is_open_again_after_its_time() {
+        let (_dir, ledger) = ledger();
+        let faults: Vec<crate::fault::Fault> =
+            serde_yaml::from_str("[{when: {printed: bye}, then: {close: 0}}]").unwrap();
+        let faults = Faults::new(&faults, ledger.clone());
+        let (socket, mut console) = port(0, ledger, faults, None, None, 0, PortPower::Outlives);
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(socket.clone().listen(listener));
+        let client = || async { tokio::net::TcpStream::connect(address).await.unwrap() };
+        let mut first = client().await;
+        socket.connected().await;
+        let mut all = Vec::new();
+        let read = async move { first.read_to_end(&mut all).await.map(|_| all) };
+        let (read, ()) = tokio::join!(read, console.print("good bye"));
+        assert!(read.unwrap().ends_with(b"good bye"));
+        // Closed at once as long as the port is, and then it stays.
+        let mut next = loop {
+            let (mut next, mut closed) = (client().await, Vec::new());
+            tokio::select! {
+                () = socket.connected() => break next,
+                _ = next.read_to_end(&mut closed) => {}
+            }
+        };
+        console.print("here").await;
+        let mut heard = Vec::new();
+        while !heard.ends_with(b"here") {
+            heard.push(next.read_u8().await.unwrap());
+        }
+    }
+
     /// A client that has the port open and reads nothing, and a board that prints for ever.
     async fn a_flood_that_nobody_reads() -> (tempfile::TempDir, Socket, tokio::io::DuplexStream) {
         let (dir, ledger) = ledger();
-        let (socket, mut console) = port(0, ledger, None, None, 0, PortPower::Outlives);
+        let (socket, mut console) =
+            port(0, ledger.clone(), Faults::new(&[], ledger), None, None, 0, PortPower::Outlives);
         let (ours, theirs) = tokio::io::duplex(64);
         let (read, write) = tokio::io::split(ours);
         tokio::spawn(socket.clone().attach(read, write));
@@ -845,7 +1104,8 @@ mod tests {
     #[tokio::test]
     async fn all_lines_that_were_typed_have_arrived_though_a_client_sends_one_for_each_mark() {
         let (_dir, ledger) = ledger();
-        let (socket, mut console) = port(0, ledger, None, None, 0, PortPower::Outlives);
+        let (socket, mut console) =
+            port(0, ledger.clone(), Faults::new(&[], ledger), None, None, 0, PortPower::Outlives);
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(socket.clone().listen(listener));

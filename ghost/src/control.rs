@@ -86,6 +86,9 @@ pub struct Reply {
     /// What was asked for.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub answer: Value,
+    /// The exit code of whoever asked, where a fault of the board's says which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<u8>,
 }
 
 /// A line of what [`Request::Watch`] tells.
@@ -105,6 +108,22 @@ impl Watched {
         let properties = properties.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         Self { change, properties }
     }
+}
+
+/// A command that a fault of its board's has ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{says}")]
+pub struct Faulty {
+    /// What it says.
+    pub says: String,
+    /// Its exit code.
+    pub exit: u8,
+}
+
+/// How a fault has ended the command that `error` is about, if one did.
+#[must_use]
+pub fn faulty(error: &io::Error) -> Option<&Faulty> {
+    error.get_ref()?.downcast_ref()
 }
 
 /// Asks the daemon that listens on `socket`, and waits for its answer. The
@@ -139,7 +158,10 @@ fn exchange(socket: &Path, request: &Request) -> io::Result<(UnixStream, Value)>
         .map_err(|_| io::Error::other("the ghost daemon ended before it answered"))?;
     match reply.error {
         None => Ok((stream, reply.answer)),
-        Some(error) => Err(io::Error::other(error)),
+        Some(error) => Err(match reply.exit {
+            Some(exit) => io::Error::other(Faulty { says: error, exit }),
+            None => io::Error::other(error),
+        }),
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use crate::board::PortPower;
 use crate::console::{self, Pace, Socket};
 use crate::control::{Reply, Request, Watched};
+use crate::fault::{Faults, Moment};
 use crate::firmware::{self, Firmware, Next};
 use crate::ledger::{Event, Ledger, PowerAction, Protocol, Stage};
 use crate::linux;
@@ -114,6 +115,7 @@ struct Handle {
     orders: mpsc::Sender<Order>,
     ledger: Ledger,
     bus: Bus,
+    faults: Faults,
     sockets: Vec<Socket>,
     /// Held by the tool that is the board's power and terminal: the next one waits until the
     /// board of the last one is off, or it would be switched off in its place.
@@ -147,6 +149,21 @@ impl Handle {
             && let Some(socket) = self.sockets.first()
         {
             let _ = tokio::time::timeout(SLOW_START, socket.connected()).await;
+        }
+    }
+
+    /// What goes wrong with a command, if something does: what it says, and its exit code. Who asks by
+    /// `asker` may give up meanwhile.
+    async fn faulty(
+        &self,
+        moment: Moment<'_>,
+        asker: &mut (impl AsyncReadExt + Unpin),
+    ) -> io::Result<Option<(String, u8)>> {
+        let mut more = [0];
+        tokio::select! {
+            biased;
+            called = self.faults.call(moment) => Ok(called),
+            _ = asker.read(&mut more) => Err(io::Error::other("who asked has gone")),
         }
     }
 
@@ -195,14 +212,22 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
         let ledger_path = state.join("ledger.jsonl");
         let ledger = Ledger::open(&ledger_path).map_err(at(&ledger_path))?;
 
+        let faults = Faults::new(&board.faults, ledger.clone());
         let (mut sockets, mut consoles) = (Vec::new(), Vec::new());
         for uart in 0..board.uarts {
             let name = if uart == 0 { "console.log".to_owned() } else { format!("console-{uart}.log") };
             let path = state.join(name);
             let transcript = File::options().create(true).append(true).open(&path).map_err(at(&path))?;
             let pace = settings.pace.or(lab.pace);
-            let (socket, console) =
-                console::port(uart, ledger.clone(), Some(transcript), pace, board.typing_ms, board.port);
+            let (socket, console) = console::port(
+                uart,
+                ledger.clone(),
+                faults.clone(),
+                Some(transcript),
+                pace,
+                board.typing_ms,
+                board.port,
+            );
             if let Some(&port) = entry.consoles.get(uart) {
                 let listener = TcpListener::bind(("127.0.0.1", port))
                     .await
@@ -228,6 +253,7 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
                 orders,
                 ledger,
                 bus,
+                faults,
                 sockets,
                 attached: tokio::sync::Mutex::new(()),
             },
@@ -281,6 +307,7 @@ async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
     let mut attach = None;
     let mut watch = None;
     let mut answer = Value::Null;
+    let mut exit = None;
     let error = match serde_json::from_str::<Request>(&line) {
         Err(error) => Some(format!("not a request: {error}")),
         Ok(Request::Power { board, action }) => match find(&board) {
@@ -292,7 +319,10 @@ async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
                 }
                 handle.switched.store(true, Ordering::Relaxed);
                 handle.ledger.take(Event::Power { action });
-                handle.order(action, None).await;
+                exit = handle.faulty(Moment::Power(action), &mut read).await?;
+                if exit.is_none() {
+                    handle.order(action, None).await;
+                }
                 None
             }
         },
@@ -306,7 +336,16 @@ async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
         },
         Ok(Request::Flash { board, part, file }) => match find(&board) {
             Err(error) => Some(error),
-            Ok(handle) => flash(&handle.ledger, &board, &part, &file).err(),
+            Ok(handle) => {
+                let path = file.display().to_string();
+                let args = vec![part.clone(), path.clone()];
+                handle.ledger.take(Event::Tool { tool: "flash".into(), args });
+                exit = handle.faulty(Moment::Tool(&format!("flash {part} {path}")), &mut read).await?;
+                match exit {
+                    Some(_) => None,
+                    None => flash(&handle.ledger, &board, &part, &file).err(),
+                }
+            }
         },
         Ok(Request::Cable { board, plugged }) => match find(&board) {
             Err(error) => Some(error),
@@ -353,12 +392,20 @@ async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
             Err(error) => Some(error),
             Ok(handle) => {
                 handle.ledger.take(Event::Tool { tool: tool.clone(), args: args.clone() });
-                attach = Some((handle, Invocation { tool, args, cwd }));
+                let call = format!("{tool} {}", args.join(" "));
+                exit = handle.faulty(Moment::Tool(&call), &mut read).await?;
+                if exit.is_none() {
+                    attach = Some((handle, Invocation { tool, args, cwd }));
+                }
                 None
             }
         },
     };
-    let mut reply = serde_json::to_vec(&Reply { error, answer })?;
+    let (error, exit) = match exit {
+        Some((said, exit)) => (Some(said), Some(exit)),
+        None => (error, None),
+    };
+    let mut reply = serde_json::to_vec(&Reply { error, answer, exit })?;
     reply.push(b'\n');
     write.write_all(&reply).await?;
     if let Some((present, changes)) = watch {
@@ -461,7 +508,6 @@ fn renew(handle: &Handle, board: &str) -> io::Result<()> {
 /// Writes a file of the worker's into a board's storage.
 fn flash(ledger: &Ledger, board: &str, part: &str, file: &Path) -> Result<(), String> {
     let path = file.display().to_string();
-    ledger.take(Event::Tool { tool: "flash".into(), args: vec![part.to_owned(), path.clone()] });
     let written = fs::read(file).and_then(|bytes| {
         firmware::flash::write(Path::new(firmware::flash::FOLDER), board, part, &bytes)?;
         Ok(Event::file(Protocol::Local, &path, part, &bytes))
@@ -557,7 +603,7 @@ async fn ordered_off(machine: &mut Machine, order: Order, off_is_the_end: bool) 
 
 /// Without power, and with nobody on its ports where these are hung up.
 async fn off(machine: &mut Machine, hang_up: bool) {
-    machine.enter(Stage::Off);
+    machine.power_off();
     machine.bus.power(false);
     for console in &mut machine.consoles {
         console.power_off().await;
@@ -569,33 +615,45 @@ async fn off(machine: &mut Machine, hang_up: bool) {
 }
 
 /// Runs a powered board until it switches itself off.
-async fn cpu(machine: &mut Machine, firmware: &dyn Firmware) {
+pub async fn cpu(machine: &mut Machine, firmware: &dyn Firmware) {
+    let faults = machine.faults.clone();
     loop {
-        machine.enter(Stage::Firmware);
-        if machine.is_silent() {
-            return std::future::pending().await;
-        }
-        if machine.bus.is_in_recovery() {
-            // The boot ROM says nothing, and runs nothing until a program is loaded.
-            let _waits = machine.bus.enter(Mode::Recovery);
-            return std::future::pending().await;
-        }
-        let halt = match firmware.run(machine).await {
-            Next::Boot(image) => match linux::run(machine, image).await {
-                linux::Exit::Reboot => false,
-                linux::Exit::PowerOff => return,
-                linux::Exit::Halt => true,
-            },
-            Next::Reset => false,
-            Next::PowerOff => return,
-            Next::Hang => true,
+        let resets = tokio::select! {
+            biased;
+            () = faults.reset_asked() => true,
+            resets = start(machine, firmware) => resets,
         };
-        if halt {
-            machine.enter(Stage::Halted);
-            std::future::pending::<()>().await;
+        if !resets {
+            return;
         }
         machine.reset(machine.invocation.clone());
     }
+}
+
+/// Runs a board that was just switched on or reset; whether it is then reset, or else has
+/// switched itself off.
+async fn start(machine: &mut Machine, firmware: &dyn Firmware) -> bool {
+    machine.enter(Stage::Firmware).await;
+    if machine.bus.is_in_recovery() {
+        // The boot ROM says nothing, and runs nothing until a program is loaded.
+        let _waits = machine.bus.enter(Mode::Recovery);
+        return std::future::pending().await;
+    }
+    let halt = match firmware.run(machine).await {
+        Next::Boot(image) => match linux::run(machine, image).await {
+            linux::Exit::Reboot => false,
+            linux::Exit::PowerOff => return false,
+            linux::Exit::Halt => true,
+        },
+        Next::Reset => false,
+        Next::PowerOff => return false,
+        Next::Hang => true,
+    };
+    if halt {
+        machine.enter(Stage::Halted).await;
+        std::future::pending::<()>().await;
+    }
+    true
 }
 
 #[cfg(test)]

@@ -49,6 +49,32 @@ pub enum Stage {
     Halted,
 }
 
+impl PowerAction {
+    /// Its word, as `ghost power` takes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Off => "off",
+            Self::Reset => "reset",
+        }
+    }
+}
+
+impl Stage {
+    /// Its name in files.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Firmware => "firmware",
+            Self::Kernel => "kernel",
+            Self::Userland => "userland",
+            Self::Halted => "halted",
+        }
+    }
+}
+
 /// How bytes reached the board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -156,6 +182,13 @@ pub enum Event {
     Switch { recovery: bool },
     /// The board's USB cable was plugged in, or pulled.
     Cable { plugged: bool },
+    /// Something went wrong with the board, on purpose.
+    Fault {
+        /// Which of its board's faults, from 1.
+        number: usize,
+        /// When it was, and what happened then, as [`crate::fault::Fault`] writes it.
+        detail: String,
+    },
     /// LAVA did something that this board could not have meant.
     Violation {
         /// A short name in kebab-case, such as `fetch-before-dhcp`.

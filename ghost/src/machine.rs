@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::board::Board;
 use crate::console::Console;
+use crate::fault::{Faults, Moment};
 use crate::ledger::{Event, Ledger, Stage};
 use crate::memory::Memory;
 use crate::net::{Lease, Net};
@@ -39,17 +40,17 @@ pub struct Machine {
     pub bus: Bus,
     /// Why its firmware was last reset, where somebody said so: kept by a reset, lost with the power.
     pub reason: Option<Reason>,
+    /// What is wrong with it, on purpose.
+    pub faults: Faults,
     /// How the tool was called that started it, if one did.
     pub invocation: Option<Invocation>,
     /// How long a countdown stands before it counts.
     pub patience: Duration,
     lease: Lease,
-    /// How many times it was switched on or reset since it was new.
-    starts: u32,
 }
 
 impl Machine {
-    /// A machine without power.
+    /// A machine without power. Its `faults` are those that its consoles know of.
     ///
     /// # Panics
     /// When there is no console; the daemon makes one at least.
@@ -57,7 +58,8 @@ impl Machine {
     pub fn new(board: Arc<Board>, lease: Lease, consoles: Vec<Console>, bus: Bus, ledger: Ledger) -> Self {
         assert!(!consoles.is_empty(), "a board has a serial port");
         let memory = Memory::new(board.memory.base, board.memory.mib);
-        let net = Net::new(lease, ledger.clone());
+        let faults = consoles[0].faults().clone();
+        let net = Net::new(lease, ledger.clone(), faults.clone());
         Self {
             board,
             consoles,
@@ -66,34 +68,28 @@ impl Machine {
             ledger,
             bus,
             reason: None,
+            faults,
             invocation: None,
             patience: PATIENCE,
             lease,
-            starts: 0,
         }
     }
 
     /// Puts the machine where a reset puts it: RAM and network forgotten, input dropped.
     pub fn reset(&mut self, invocation: Option<Invocation>) {
-        self.starts = self.starts.saturating_add(1);
         self.memory = Memory::new(self.board.memory.base, self.board.memory.mib);
-        self.net = Net::new(self.lease, self.ledger.clone());
+        self.net = Net::new(self.lease, self.ledger.clone(), self.faults.clone());
         self.invocation = invocation;
         for console in &mut self.consoles {
             console.drain();
+            console.recover();
         }
-    }
-
-    /// Whether this start is one of those at which it does nothing.
-    #[must_use]
-    pub fn is_silent(&self) -> bool {
-        self.starts <= self.board.faults.silent_starts
     }
 
     /// Makes it a machine that was never switched on.
     pub fn renew(&mut self) {
-        self.starts = 0;
         self.bus.renew();
+        self.faults.renew();
     }
 
     /// How long a countdown of so many seconds takes: it stands for [`Self::patience`] before
@@ -111,8 +107,25 @@ impl Machine {
         &mut self.consoles[0]
     }
 
-    /// Notes that the machine goes on to `stage`.
-    pub fn enter(&mut self, stage: Stage) {
+    /// Goes on to `stage`, with what goes wrong then.
+    pub async fn enter(&mut self, stage: Stage) {
+        self.note(stage);
+        let mut deeds = match stage {
+            // The first one after each start.
+            Stage::Firmware => self.faults.at(Moment::Start),
+            _ => Vec::new(),
+        };
+        deeds.extend(self.faults.at(Moment::Stage(stage)));
+        self.console().act(deeds).await;
+    }
+
+    /// Has no power any more.
+    pub fn power_off(&mut self) {
+        self.note(Stage::Off);
+        let _ = self.faults.at(Moment::Stage(Stage::Off));
+    }
+
+    fn note(&self, stage: Stage) {
         for console in &self.consoles {
             console.set_stage(stage);
         }

@@ -16,6 +16,7 @@ use meta_lava_formats::tree::{Node, NodeKind, Tree};
 use meta_lava_formats::{compress, cpio, tar};
 use meta_lava_ghost::board;
 use meta_lava_ghost::console::Console;
+use meta_lava_ghost::fault::Faults;
 use meta_lava_ghost::firmware::BootImage;
 use meta_lava_ghost::ledger::{Entry, Event, Ledger, Protocol};
 use meta_lava_ghost::linux;
@@ -173,7 +174,11 @@ impl Board {
         let ledger = Ledger::open(&dir.path().join("ledger.jsonl")).unwrap();
         let (mut console, far) = Console::pipe(ledger.clone());
         console.connected().await;
-        let net = Net::new(Lease::new("board-01", Ipv4Addr::LOCALHOST.into()), ledger);
+        let net = Net::new(
+            Lease::new("board-01", Ipv4Addr::LOCALHOST.into()),
+            ledger.clone(),
+            Faults::new(&[], ledger),
+        );
         let gateway = server.map(|server| Gateway::new(&net, server));
         let running = tokio::spawn(async move { sandbox::run(userland, tree, gateway, &mut console).await });
         Self { far: Far { far, seen: String::new() }, running, dir }

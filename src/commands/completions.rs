@@ -152,6 +152,7 @@ fn program() -> clap::Command {
         let name = command.get_name().to_owned();
         command.mut_args(|arg| match (name.as_str(), arg.get_id().as_str()) {
             ("self-test", "names") => arg.add(ArgValueCompleter::new(sabotages)),
+            ("ghost", "board") => arg.add(ArgValueCompleter::new(boards)),
             ("show", "name") | (_, "names") => arg.add(ArgValueCompleter::new(scenarios)),
             (_, "suites") => arg.add(ArgValueCompleter::new(suites)),
             (_, "expressions") => arg.add(ArgValueCompleter::new(|typed: &OsStr| {
@@ -179,6 +180,12 @@ fn scenarios(typed: &OsStr) -> Vec<CompletionCandidate> {
         if typed.contains('/') { scenario.id() } else { scenario.name.clone() }
     };
     candidates(matrix.scenarios.iter().map(name).filter(|name| name.starts_with(&*typed)))
+}
+
+fn boards(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let typed = typed.to_string_lossy();
+    let Some(matrix) = matrix() else { return Vec::new() };
+    candidates(matrix.boards.into_keys().filter(|board| board.starts_with(&*typed)))
 }
 
 fn suites(typed: &OsStr) -> Vec<CompletionCandidate> {

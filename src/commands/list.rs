@@ -54,6 +54,7 @@ enum Format {
 struct Listed<'a> {
     name: &'a str,
     suite: &'a str,
+    about: Option<&'a str>,
     family: Option<&'a str>,
     device_types: Vec<&'a str>,
     boards: Vec<&'a str>,
@@ -109,6 +110,7 @@ impl<'a> From<&'a Scenario> for Listed<'a> {
         Self {
             name: &scenario.name,
             suite: &scenario.suite,
+            about: scenario.about.as_deref(),
             family: scenario.family.as_deref(),
             device_types: scenario.device_types(),
             boards: scenario.boards().collect(),
@@ -205,7 +207,8 @@ fn table(chosen: &[&Scenario]) -> String {
     let rows: Vec<[String; 5]> = chosen
         .iter()
         .map(|scenario| {
-            let mut notes = scenario.tags.iter().map(|tag| format!("#{tag}")).collect::<Vec<_>>();
+            let mut notes: Vec<String> = scenario.about.iter().cloned().collect();
+            notes.extend(scenario.tags.iter().map(|tag| format!("#{tag}")));
             notes.extend(scenario.skip.as_ref().map(|skip| match skip.series {
                 None => format!("skipped: {}", skip.reason),
                 Some(series) => format!("skipped on {series}: {}", skip.reason),

@@ -9,6 +9,7 @@ pub mod completions;
 pub mod coverage;
 pub mod doctor;
 pub mod down;
+pub mod ghost;
 pub mod list;
 pub mod man;
 pub mod merge;

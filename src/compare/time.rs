@@ -171,6 +171,7 @@ mod tests {
                 name: number.to_string(),
                 suite: "health-checks".into(),
                 device_types: Vec::new(),
+                about: None,
             };
             Row { outcome: Some(outcome), ..Row::new(info) }
         };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{NaiveTime, TimeDelta};
-use meta_lava_ghost::ledger::Entry;
+use meta_lava_ghost::ledger::{Entry, Event};
 use serde_json::Value;
 
 use crate::jobs::announced::Announced;
@@ -41,7 +41,24 @@ pub struct Evidence {
 /// A `lava-run` imports for longer before it does anything.
 const BEGINS: TimeDelta = TimeDelta::milliseconds(300);
 
+/// The violation of a board one of whose faults has not happened: such a scenario tests nothing.
+pub const UNMET_FAULT: &str = "fault-never-happened";
+
 impl Evidence {
+    /// Adds to the ledger of `board` which of its `faults`, in their order, have not happened.
+    pub fn note_unmet_faults(&mut self, board: &str, faults: &[String]) {
+        let entries = self.ledgers.entry(board.to_owned()).or_default();
+        let time_us = entries.last().map_or(0, |entry| entry.time_us);
+        for (at, fault) in faults.iter().enumerate() {
+            let is_it =
+                |entry: &Entry| matches!(entry.event, Event::Fault { number, .. } if number == at + 1);
+            if !entries.iter().any(is_it) {
+                let (what, detail) = (UNMET_FAULT.to_owned(), format!("{} {fault}", at + 1));
+                entries.push(Entry { time_us, event: Event::Violation { what, detail } });
+            }
+        }
+    }
+
     /// Whether LAVA's worker took the job for ended as it began (docs/findings.md): LAVA has
     /// neither a log nor a comment of it, and by lava-worker's own log it was over before it can
     /// have begun.
@@ -65,6 +82,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_fault_that_never_happened_is_a_violation() {
+        let mut evidence = Evidence::default();
+        let happened = Event::Fault { number: 2, detail: "start: hang".into() };
+        evidence.ledgers.insert("b".into(), vec![Entry { time_us: 7, event: happened }]);
+        evidence.note_unmet_faults("b", &["power off: exit 1".into(), "start: hang".into()]);
+        let [_, Entry { time_us: 7, event: Event::Violation { what, detail } }] = &evidence.ledgers["b"][..]
+        else {
+            panic!("{:?}", evidence.ledgers);
+        };
+        assert_eq!((what.as_str(), detail.as_str()), (UNMET_FAULT, "1 power off: exit 1"));
+    }
 
     #[test]
     fn a_job_was_lost_if_it_was_over_before_it_can_have_begun() {

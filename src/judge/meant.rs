@@ -2,6 +2,7 @@
 //!
 //! Read from the text of the results: of what is expected or pending there is nothing else.
 
+use crate::jobs::evidence::UNMET_FAULT;
 use crate::lava::series::Series;
 use crate::scenario::{Defect, Ends, Scenario};
 
@@ -60,6 +61,12 @@ pub fn meant(scenario: &Scenario, series: Series, defects: &[&Defect], results: 
             _ => format!("the job ended {words}, and its scenario says `ends: {wanted}`"),
         }
     });
+    let otherwise = otherwise.or_else(|| {
+        // What a defect shows instead is said with it.
+        let wanted = scenario.says.as_ref().filter(|_| defects.is_empty())?.on(series)?;
+        let is_said = results.lines().any(|line| line.contains(wanted));
+        (!is_said).then(|| format!("the results have no `{wanted}`, as its scenario `says`"))
+    });
     let by_defect = defects.iter().flat_map(|defect| &defect.fails);
     let names: Vec<&String> = scenario.fails.iter().chain(by_defect).collect();
     let is_meant = |case: &Case<'_>| names.iter().any(|name| case.is_called(name));
@@ -73,6 +80,15 @@ pub fn meant(scenario: &Scenario, series: Series, defects: &[&Defect], results: 
             .collect(),
         defects: Vec::new(),
     }
+}
+
+/// Faults of the boards that have not happened, by the text of a `ledger`.
+#[must_use]
+pub fn unmet_faults(ledger: &str) -> Option<String> {
+    let start = format!("VIOLATION {UNMET_FAULT}: ");
+    let unmet: Vec<&str> =
+        ledger.lines().filter_map(|line| line.trim_start().strip_prefix(start.as_str())).collect();
+    (!unmet.is_empty()).then(|| format!("never happened of the board's faults: {}", unmet.join("; ")))
 }
 
 /// How the first job that did not complete ended, and why, in LAVA's words.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::judge::change::Names;
 use crate::judge::defect;
-use crate::judge::meant::{Meant, meant};
+use crate::judge::meant::{Meant, meant, unmet_faults};
 use crate::judge::question::{Decision, Questions, Text};
 use crate::judge::snapshot::{self, Id, Kept, Kind, Pending, Store};
 use crate::lava::series::Series;
@@ -76,8 +76,12 @@ pub fn remarks(matrix: &Matrix, differences: &[Difference]) -> BTreeMap<(String,
 /// Whether `text` may become what is expected by the snapshot `id`, or why not.
 #[must_use]
 pub fn otherwise(matrix: &Matrix, id: &Id, text: &str) -> Option<String> {
-    let scenario = scenario(matrix, id).filter(|_| id.kind == Kind::Results)?;
-    meant(scenario, id.series, &scenario.defects_on(id.series), text).otherwise
+    let scenario = scenario(matrix, id)?;
+    match id.kind {
+        Kind::Results => meant(scenario, id.series, &scenario.defects_on(id.series), text).otherwise,
+        Kind::Ledger => unmet_faults(text),
+        Kind::Log => None,
+    }
 }
 
 /// Why `text` shows that the scenario's `defect` is not true of this LAVA any more, if so.

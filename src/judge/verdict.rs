@@ -11,7 +11,7 @@ use crate::jobs::evidence::Evidence;
 use crate::jobs::timeline::timeline;
 use crate::judge::change::{self, Names};
 use crate::judge::defect;
-use crate::judge::meant::meant;
+use crate::judge::meant::{meant, unmet_faults};
 use crate::judge::normalise::rows::Rows;
 use crate::judge::normalise::{
     Artifacts, Context, Masks, Normaliser, TOKEN, heard, ledger, log, moment, pipeline, results,
@@ -173,7 +173,8 @@ fn compare(case: Case<'_>) -> Judged {
     let known: Vec<&str> = expected.iter().flatten().map(|expected| &*expected.text).collect();
     let told = defect::told(scenario, series, known.try_into().ok(), found);
     let meant = meant(scenario, series, &scenario.defects_on(series), found[0]);
-    outcome.ends_otherwise = meant.otherwise.is_some();
+    let unmet = unmet_faults(found[1]);
+    outcome.ends_otherwise = meant.otherwise.is_some() || unmet.is_some();
     if outcome.first_difference.is_none() {
         let end = |answer: &Answer| moment::end(&first_console(&answer.evidence));
         outcome.console = answers.first().map(end).unwrap_or_default();
@@ -194,7 +195,8 @@ fn compare(case: Case<'_>) -> Judged {
     } else if !unknown.is_empty() {
         outcome.verdict = Verdict::New;
         let reason = format!("nothing is expected yet of {}", unknown.join(", "));
-        outcome.reason = Some(std::iter::once(reason).chain(meant.lines()).collect::<Vec<_>>().join("; "));
+        let remarks = meant.lines().into_iter().chain(unmet);
+        outcome.reason = Some(std::iter::once(reason).chain(remarks).collect::<Vec<_>>().join("; "));
     }
     Judged { outcome, snapshots }
 }

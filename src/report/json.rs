@@ -76,6 +76,9 @@ pub struct ScenarioEntry {
     pub lava: Option<String>,
     /// LAVA's device-types.
     pub device_types: Vec<String>,
+    /// What it is about, where it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
     /// LAVA's job id; null when none was submitted.
     #[serde(default)]
     pub job: Option<String>,
@@ -173,6 +176,7 @@ impl RunFile {
                 name: entry.name,
                 suite: entry.suite,
                 device_types: entry.device_types,
+                about: entry.about,
             })
         };
         // The first form had no more than the version.
@@ -233,6 +237,7 @@ pub(super) fn write(run: &Run, _settings: &Settings) -> Result<String, String> {
                 suite: row.info.suite.clone(),
                 lava: row.lava.clone(),
                 device_types: row.info.device_types.clone(),
+                about: row.info.about.clone(),
                 job: row.job.clone(),
                 verdict: row.verdict(),
                 reason: row.outcome.as_ref().and_then(|outcome| outcome.reason.clone()),

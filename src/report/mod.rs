@@ -502,6 +502,7 @@ pub mod tests {
             name: name.into(),
             suite: "health-checks".into(),
             device_types: vec![name.to_uppercase()],
+            about: None,
         }
     }
 

@@ -23,7 +23,7 @@ use crate::lava::group::Member;
 use crate::lava::words::JobState;
 use crate::run::judge::Judge;
 use crate::run::session::{Up, Worker};
-use crate::scenario::{Matrix, Rendered, Role, Scenario};
+use crate::scenario::{Board, Matrix, Rendered, Role, Scenario};
 use crate::stack::Stack;
 
 /// How long either side may take to tell what there is of a job that was broken off.
@@ -279,7 +279,7 @@ impl One {
                 let mut evidence =
                     Evidence { details: serde_json::json!({ "message": why }), ..Evidence::default() };
                 for board in &self.ready.rendered.boards {
-                    self.stack.guard(self.board(&mut evidence, &board.name)).await?;
+                    self.stack.guard(self.board(&mut evidence, board)).await?;
                 }
                 self.judge.judge(scenario, self.answers(vec![evidence]), seconds)
             }
@@ -322,7 +322,7 @@ impl One {
         });
         let boards = self.ready.rendered.boards.iter().map(|board| async move {
             let mut evidence = Evidence::default();
-            let said = tokio::time::timeout(LAST_WORDS, self.board(&mut evidence, &board.name)).await;
+            let said = tokio::time::timeout(LAST_WORDS, self.board(&mut evidence, board)).await;
             if !matches!(said, Ok(Ok(()))) {
                 tracing::debug!(?said, "the board says no more");
             }
@@ -363,7 +363,7 @@ impl One {
         for board in &self.ready.rendered.boards {
             let at = self.job_on(&found, &board.name);
             if let Some(evidence) = found.get_mut(at) {
-                self.board(evidence, &board.name).await?;
+                self.board(evidence, board).await?;
             }
         }
         Ok(found)
@@ -388,8 +388,11 @@ impl One {
         found.iter().position(|evidence| free(evidence) && is_of(evidence)).unwrap_or_default()
     }
 
-    async fn board(&self, evidence: &mut Evidence, name: &str) -> Result<()> {
-        jobs::gather_boards(evidence, &self.ready.worker.collector, std::iter::once(name)).await
+    async fn board(&self, evidence: &mut Evidence, board: &Board) -> Result<()> {
+        let name = board.name.as_str();
+        jobs::gather_boards(evidence, &self.ready.worker.collector, std::iter::once(name)).await?;
+        evidence.note_unmet_faults(name, &board.faults);
+        Ok(())
     }
 
     /// The jobs in a fixed order: by role, and the jobs of one role in LAVA's order.

@@ -1,7 +1,7 @@
 //! Reads `sabotages/`.
 //!
 //! ```text
-//! sabotages/<name>.yaml    about, change, series, noticed_by, run, slow, first_difference
+//! sabotages/<name>.yaml    about, change, series, noticed_by, run, slow, features, first_difference
 //! ```
 
 use std::path::Path;
@@ -26,6 +26,8 @@ struct File {
     run: Option<String>,
     #[serde(default)]
     slow: bool,
+    #[serde(default)]
+    features: bool,
     #[serde(default)]
     first_difference: Vec<HintFile>,
 }
@@ -142,6 +144,7 @@ fn parse(name: &str, path: &Path, text: &str) -> Result<Sabotage, Vec<Problem>> 
             noticed_by,
             run,
             slow: file.slow,
+            features: file.features,
             first_difference: hints,
         }),
         _ => Err(problems),

@@ -40,6 +40,8 @@ pub struct Sabotage {
     pub run: Option<Filter>,
     /// Whether LAVA waits for its own timeouts under it.
     pub slow: bool,
+    /// Whether scenarios that are there for one feature or one failure show it, too.
+    pub features: bool,
     /// What the first difference must be: of these, the first one whose `of` has the scenario.
     pub first_difference: Vec<Hint>,
 }
@@ -246,6 +248,7 @@ pub mod tests {
             noticed_by: Filter::parse(noticed_by).unwrap(),
             run: None,
             slow: false,
+            features: false,
             first_difference: vec![Hint {
                 of: None,
                 series: None,

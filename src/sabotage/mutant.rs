@@ -68,6 +68,7 @@ pub fn traced() -> Sabotage {
         noticed_by: Filter::names([]),
         run: None,
         slow: false,
+        features: false,
         first_difference: Vec::new(),
     }
 }
@@ -114,6 +115,7 @@ pub async fn draw(
             noticed_by: Filter::names(mutation.scenarios.iter().cloned()),
             run: None,
             slow: false,
+            features: false,
             first_difference: Vec::new(),
         };
         (mutation, Arc::new(sabotage))

@@ -40,9 +40,9 @@ pub fn is_refused(scenario: &Scenario) -> bool {
     scenario.tags.iter().any(|tag| tag == REFUSED)
 }
 
-/// Tag of scenarios that are there for one feature, with tests of their own: sabotages are
-/// shown with whole jobs, of which it is plain which must notice them. Mutants know by the
-/// traces, and use all.
+/// Tag of scenarios that are there for one feature or one failure: sabotages are shown with whole
+/// jobs, of which it is plain which must notice them, unless one says itself what it is to be run
+/// with. Mutants know by the traces, and use all.
 const FEATURE: &str = "feature";
 
 fn is_of_a_feature(scenario: &Scenario) -> bool {
@@ -202,7 +202,7 @@ pub fn choose(sabotage: &Arc<Sabotage>, scenarios: &[Ready], all: bool) -> Vec<T
     let wanted = |ready: &&Ready| {
         let scenario = &ready.scenario;
         !is_refused(scenario)
-            && !is_of_a_feature(scenario)
+            && (sabotage.features || !is_of_a_feature(scenario))
             && sabotage.run.as_ref().is_none_or(|run| run.matches(scenario))
     };
     let (noticing, others): (Vec<&Ready>, Vec<&Ready>) =

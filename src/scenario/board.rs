@@ -65,6 +65,8 @@ pub struct Ghost {
     pub firmware: String,
     /// Number of its serial ports.
     pub uarts: usize,
+    /// What is wrong with it on purpose, a line each.
+    pub faults: Vec<String>,
 }
 
 /// The keys of a board's file that are LAVA's, and nothing that the ghost knows of.
@@ -240,7 +242,13 @@ fn load(name: &str, text: &str) -> Result<Ghost, Unloaded> {
     };
     let probe: Probe = serde_yaml::from_str(text)
         .map_err(|error| Unloaded { at: None, message: Problem::yaml("", text, &error).message })?;
-    Ok(Ghost { text: text.to_owned(), model: board.model, firmware: probe.firmware.kind, uarts: board.uarts })
+    Ok(Ghost {
+        text: text.to_owned(),
+        model: board.model,
+        firmware: probe.firmware.kind,
+        uarts: board.uarts,
+        faults: board.faults.iter().map(ToString::to_string).collect(),
+    })
 }
 
 /// Variables that no dictionary can have.

@@ -100,7 +100,7 @@ impl Defect {
 }
 
 /// `defect:` in a file: one, or a list.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct DefectsFile(pub(super) Vec<Defect>);
 
 impl<'de> Deserialize<'de> for DefectsFile {

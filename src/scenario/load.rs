@@ -6,7 +6,8 @@
 //! jobs/families/<family>/family.yaml   about, with, fails: what its scenarios share
 //! jobs/families/<other>/…              what the templates of families include or import
 //! jobs/<suite>/suite.yaml              about: one line
-//! jobs/<suite>/<name>/scenario.yaml    family, board (or roles), change, dictionary, with, tags, skip, ends, fails, defect, timeout
+//! jobs/<suite>/<name>/scenario.yaml    about, family, board (or roles), change, dictionary, with, tags, skip, ends, says, fails,
+//!                                      defect, timeout; or variants of it, each a scenario with a name of its own
 //! jobs/<suite>/<name>/job.yaml         a whole job, instead of a family
 //! ```
 
@@ -14,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::io;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +28,7 @@ use serde_yaml::Mapping;
 use super::board::{Changed, LibraryBoard, check_dictionary, prefixed};
 use super::defect::DefectsFile;
 use super::problem::{Problem, key_position, path_position, refuse, relative};
-use super::{Ends, EndsOn, JobSource, Role, Scenario, Skip};
+use super::{Ends, EndsOn, JobSource, Role, Says, Scenario, Skip};
 use crate::error::Result;
 use crate::lava::series::Range;
 use crate::text::nearest;
@@ -83,6 +85,7 @@ struct SuiteFile {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct ScenarioFile {
+    about: Option<String>,
     family: Option<String>,
     board: Option<String>,
     change: Mapping,
@@ -92,13 +95,78 @@ struct ScenarioFile {
     tags: Vec<String>,
     skip: Option<SkipFile>,
     ends: Option<EndsFile>,
+    says: Option<Says>,
     fails: Vec<String>,
     defect: DefectsFile,
     timeout: Option<u64>,
+    variants: Option<Variants>,
+}
+
+/// Scenarios that a file has in one table, by name: each is what the file says, and over that what
+/// is its own.
+#[derive(Debug)]
+struct Variants(Vec<(String, ScenarioFile)>);
+
+impl<'de> Deserialize<'de> for Variants {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let named = Named { expecting: "scenarios by name", one: "variant", read: PhantomData };
+        deserializer.deserialize_map(named).map(Self)
+    }
+}
+
+impl ScenarioFile {
+    /// A variant of `self`: what `own` says, and else what `self` says. Of `with`, `change` and
+    /// `dictionary` that holds for each key, and tags and failing cases are added.
+    fn with_own(&self, own: Self) -> Self {
+        let or = |own: Option<String>, base: &Option<String>| own.or_else(|| base.clone());
+        let both = |base: &[String], own: Vec<String>| base.iter().cloned().chain(own).collect();
+        Self {
+            about: or(own.about, &self.about),
+            family: or(own.family, &self.family),
+            board: or(own.board, &self.board),
+            change: laid_over(&self.change, own.change),
+            dictionary: laid_over(&self.dictionary, own.dictionary),
+            roles: own.roles,
+            with: laid_over(&self.with, own.with),
+            tags: both(&self.tags, own.tags),
+            skip: own.skip.or_else(|| self.skip.clone()),
+            ends: own.ends.or_else(|| self.ends.clone()),
+            says: own.says.or_else(|| self.says.clone()),
+            fails: both(&self.fails, own.fails),
+            defect: if own.defect.0.is_empty() { self.defect.clone() } else { own.defect },
+            timeout: own.timeout.or(self.timeout),
+            variants: own.variants,
+        }
+    }
+}
+
+/// `base` with the values of `over`, mapping by mapping.
+fn laid_over(base: &Mapping, over: Mapping) -> Mapping {
+    let mut all = base.clone();
+    for (key, value) in over {
+        let value = match (all.get(&key), value) {
+            (Some(serde_yaml::Value::Mapping(base)), serde_yaml::Value::Mapping(over)) => {
+                serde_yaml::Value::Mapping(laid_over(base, over))
+            }
+            (_, value) => value,
+        };
+        all.insert(key, value);
+    }
+    all
+}
+
+/// Names of the variants in a text that is no scenario, by its looks.
+fn variants_by_looks(text: &str) -> Vec<String> {
+    let inside = text.lines().skip_while(|line| !line.starts_with("variants:")).skip(1);
+    let name = |line: &str| {
+        let name = line.strip_prefix("  ")?.strip_suffix(':')?;
+        is_name(name).then(|| name.to_owned())
+    };
+    inside.take_while(|line| line.starts_with([' ', '#']) || line.is_empty()).filter_map(name).collect()
 }
 
 /// `ends: incomplete`, or `ends: {incomplete: "<2026.07"}`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct EndsFile(EndsOn);
 
 impl<'de> Deserialize<'de> for EndsFile {
@@ -133,7 +201,7 @@ impl<'de> Deserialize<'de> for EndsFile {
 }
 
 /// `skip: reason`, or `skip: {series: "<2026.07", reason: …}`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct SkipFile(Skip);
 
 impl<'de> Deserialize<'de> for SkipFile {
@@ -192,27 +260,37 @@ const fn one() -> usize {
 
 impl<'de> Deserialize<'de> for Roles {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Pairs;
-        impl<'de> Visitor<'de> for Pairs {
-            type Value = Roles;
+        let expecting = "roles by name, such as `client: {board: juno, count: 2}`";
+        let named = Named::<NameOrRole> { expecting, one: "role", read: PhantomData };
+        let roles = deserializer.deserialize_map(named)?;
+        Ok(Self(roles.into_iter().map(|(name, role)| (name, role.0)).collect()))
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("roles by name, such as `client: {board: juno, count: 2}`")
-            }
+/// Reads things by name, in the file's order.
+struct Named<T> {
+    expecting: &'static str,
+    /// What one of them is.
+    one: &'static str,
+    read: PhantomData<T>,
+}
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Roles, A::Error> {
-                let mut roles: Vec<(String, RoleFile)> = Vec::new();
-                while let Some(name) = map.next_key::<String>()? {
-                    if roles.iter().any(|(other, _)| *other == name) {
-                        return Err(serde::de::Error::custom(format!("two roles are called `{name}`")));
-                    }
-                    let role = map.next_value::<NameOrRole>()?.0;
-                    roles.push((name, role));
-                }
-                Ok(Roles(roles))
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Named<T> {
+    type Value = Vec<(String, T)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expecting)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
+        let mut all: Self::Value = Vec::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if all.iter().any(|(other, _)| *other == name) {
+                return Err(serde::de::Error::custom(format!("two {}s are called `{name}`", self.one)));
             }
+            all.push((name, map.next_value()?));
         }
-        deserializer.deserialize_map(Pairs)
+        Ok(all)
     }
 }
 
@@ -238,6 +316,29 @@ impl<'de> Deserialize<'de> for NameOrRole {
             }
         }
         deserializer.deserialize_any(Either).map(NameOrRole)
+    }
+}
+
+/// Where a scenario is written.
+#[derive(Debug, Clone, Copy)]
+struct Place<'f> {
+    suite: &'f str,
+    folder: &'f Path,
+    path: &'f Path,
+    text: &'f str,
+    /// Its name, where it is one of the file's variants.
+    variant: Option<&'f str>,
+}
+
+impl Place<'_> {
+    /// Where `key` stands: in the variant, or else in what all of them have.
+    fn at(&self, key: &str) -> Option<(usize, usize)> {
+        let of_variant = |name| {
+            let own = path_position(self.text, &["variants", name, key])?;
+            // That of the name, where it has no such key.
+            (Some(own) != path_position(self.text, &["variants", name])).then_some(own)
+        };
+        self.variant.and_then(of_variant).or_else(|| key_position(self.text, key))
     }
 }
 
@@ -283,15 +384,20 @@ impl Matrix {
                 suites.insert(suite.clone(), file.about);
             }
             for folder in loader.folders(&folder) {
-                match loader.scenario(&suite, &folder, &families, &boards) {
-                    Some(scenario) => scenarios.push(scenario),
-                    None => _ = unread.insert(format!("{suite}/{}", file_name(&folder))),
+                for found in loader.scenarios(&suite, &folder, &families, &boards) {
+                    match found {
+                        Ok(scenario) => scenarios.push(scenario),
+                        Err(name) => _ = unread.insert(format!("{suite}/{name}")),
+                    }
                 }
             }
         }
+        scenarios.sort_by(|a: &Scenario, b| (&a.suite, &a.name).cmp(&(&b.suite, &b.name)));
         loader.duplicates(&scenarios);
         let Loader { mut problems, .. } = loader;
         problems.sort();
+        // What a table says wrong for all of its scenarios is told once.
+        problems.dedup();
         let boards = boards.into_iter().filter_map(|(name, board)| Some((name, board?))).collect();
         (Self { suites, scenarios, boards, unread, templates }, problems)
     }
@@ -494,24 +600,76 @@ impl Loader<'_> {
         }
     }
 
-    fn scenario(
+    /// The scenarios of a folder; of one that can't be read only the name.
+    fn scenarios(
         &mut self,
         suite: &str,
         folder: &Path,
         families: &BTreeMap<String, Option<Family>>,
         boards: &Library,
-    ) -> Option<Scenario> {
+    ) -> Vec<Result<Scenario, String>> {
         let name = file_name(folder);
         let path = folder.join("scenario.yaml");
-        let text = self.text(&path)?;
+        let Some(text) = self.text(&path) else { return vec![Err(name)] };
         // An empty file is a scenario that says nothing.
-        let mut file: ScenarioFile =
-            if text.trim().is_empty() { ScenarioFile::default() } else { self.parse(&path, &text)? };
-        if !is_name(&name) {
-            self.problem(folder, "names of scenarios are made of letters, digits, `-`, `_` and `.`");
-        }
-        let at = |key: &str| key_position(&text, key);
+        let parsed =
+            if text.trim().is_empty() { Some(ScenarioFile::default()) } else { self.parse(&path, &text) };
+        let Some(mut file): Option<ScenarioFile> = parsed else {
+            return std::iter::once(name).chain(variants_by_looks(&text)).map(Err).collect();
+        };
+        let place = Place { suite, folder, path: &path, text: &text, variant: None };
+        let Some(Variants(variants)) = file.variants.take() else {
+            return vec![self.scenario(&name, file, place, families, boards).ok_or(name)];
+        };
         let shown = relative(self.root, &path);
+        let mut wrong = |key: &str, message: &str| {
+            self.problems.push(Problem::at(&shown, key_position(&text, key), message.to_owned()));
+        };
+        if variants.is_empty() {
+            wrong("variants", "variants: there is none");
+        }
+        if file.roles.is_some() {
+            wrong("roles", "roles: a file with `variants` has scenarios of one board");
+        }
+        let mut found = Vec::new();
+        for (name, own) in variants {
+            let place = Place { variant: Some(&name), ..place };
+            if own.variants.is_some() {
+                let at = place.at("variants");
+                self.problems.push(Problem::at(&shown, at, "variants: a variant has none of its own"));
+            }
+            let whole = file.with_own(own);
+            found.push(self.scenario(&name, whole, place, families, boards).ok_or_else(|| name.clone()));
+        }
+        found
+    }
+
+    fn scenario(
+        &mut self,
+        name: &str,
+        mut file: ScenarioFile,
+        place: Place<'_>,
+        families: &BTreeMap<String, Option<Family>>,
+        boards: &Library,
+    ) -> Option<Scenario> {
+        let Place { suite, folder, path, text, .. } = place;
+        let at = |key: &str| place.at(key);
+        let shown = relative(self.root, path);
+        if !is_name(name) {
+            let message = "names of scenarios are made of letters, digits, `-`, `_` and `.`";
+            match place.variant {
+                Some(name) => {
+                    let at = path_position(text, &["variants", name]);
+                    self.problems.push(Problem::at(&shown, at, format!("`{name}`: {message}")));
+                }
+                None => self.problem(folder, message),
+            }
+        }
+        let unsaid = file.about.as_ref().is_some_and(|about| about.trim().is_empty() || about.contains('\n'));
+        if unsaid || (place.variant.is_some() && file.about.is_none()) {
+            let message = "about: say in one line what the scenario is about";
+            self.problems.push(Problem::at(&shown, at("about"), message));
+        }
 
         let whole = folder.join("job.yaml");
         let mut with = Mapping::new();
@@ -521,7 +679,7 @@ impl Loader<'_> {
                 Some(Some(found)) => {
                     with = found.file.with.clone();
                     fails.clone_from(&found.file.fails);
-                    self.variables(&path, &file.with, &found.uses);
+                    self.variables(path, &file.with, &found.uses);
                     Some(JobSource::Template(found.template.clone()))
                 }
                 Some(None) => None,
@@ -547,7 +705,7 @@ impl Loader<'_> {
                 None
             }
             (None, false) => {
-                self.problem(&path, "needs a `family`, or a job.yaml beside it");
+                self.problem(path, "needs a `family`, or a job.yaml beside it");
                 None
             }
         };
@@ -556,13 +714,15 @@ impl Loader<'_> {
                 format!("timeout: {timeout} s; a job may take {} to {} s", TIMEOUTS.start(), TIMEOUTS.end());
             self.problems.push(Problem::at(&shown, at("timeout"), message));
         }
-        let roles = self.roles(&name, &shown, &text, &mut file, boards);
+        let roles = self.roles(name, &shown, place, &mut file, boards);
         with.extend(file.with);
         fails.extend(file.fails);
         Some(Scenario {
             suite: suite.to_owned(),
             family: file.family,
-            name,
+            name: name.to_owned(),
+            about: file.about,
+            says: file.says,
             with,
             tags: file.tags,
             skip: file.skip.map(|skip| skip.0),
@@ -581,7 +741,7 @@ impl Loader<'_> {
         &mut self,
         scenario: &str,
         shown: &Path,
-        text: &str,
+        place: Place<'_>,
         file: &mut ScenarioFile,
         boards: &Library,
     ) -> Option<Vec<Role>> {
@@ -592,7 +752,7 @@ impl Loader<'_> {
                 change: std::mem::take(&mut file.change),
                 dictionary: std::mem::take(&mut file.dictionary),
             };
-            return self.role(scenario, None, one, shown, text, boards).map(|role| vec![role]);
+            return self.role(scenario, None, one, shown, place, boards).map(|role| vec![role]);
         };
         let of_one = [
             ("board", file.board.is_some()),
@@ -601,14 +761,14 @@ impl Loader<'_> {
         ];
         for (key, _) in of_one.into_iter().filter(|(_, said)| *said) {
             let message = format!("{key}: say it of one of the roles, since there are `roles`");
-            self.problems.push(Problem::at(shown, key_position(text, key), message));
+            self.problems.push(Problem::at(shown, place.at(key), message));
         }
         if roles.is_empty() {
-            self.problems.push(Problem::at(shown, key_position(text, "roles"), "roles: there is none"));
+            self.problems.push(Problem::at(shown, place.at("roles"), "roles: there is none"));
         }
         let mut found = Vec::new();
         for (name, role) in roles {
-            found.push(self.role(scenario, Some(name), role, shown, text, boards));
+            found.push(self.role(scenario, Some(name), role, shown, place, boards));
         }
         found.into_iter().collect::<Option<Vec<_>>>().filter(|roles| !roles.is_empty())
     }
@@ -619,10 +779,12 @@ impl Loader<'_> {
         name: Option<String>,
         file: RoleFile,
         shown: &Path,
-        text: &str,
+        file_place: Place<'_>,
         boards: &Library,
     ) -> Option<Role> {
-        let place: Vec<&str> = name.iter().flat_map(|name| ["roles", name.as_str()]).collect();
+        let text = file_place.text;
+        let within = file_place.variant.into_iter().flat_map(|name| ["variants", name]);
+        let place: Vec<&str> = within.chain(name.iter().flat_map(|name| ["roles", name.as_str()])).collect();
         let at = |key: &[String]| path_position(text, &prefixed(&place, key));
         let key = |key: &str| at(&[key.to_owned()]);
         let mut problem = |at, message: String| self.problems.push(Problem::at(shown, at, message));

@@ -16,7 +16,7 @@ mod world;
 pub use defect::{Defect, Sign};
 pub use load::Matrix;
 pub use problem::{Problem, refuse};
-pub use render::Rendered;
+pub use render::{Board, Rendered};
 pub use world::World;
 
 use std::fmt;
@@ -28,7 +28,9 @@ use serde::Deserialize;
 use serde_yaml::Mapping;
 
 use crate::lava::series::{Range, Series};
-use board::{Ghost, LibraryBoard};
+pub use board::Ghost;
+
+use board::LibraryBoard;
 
 /// A job that LAVA is given, with the boards it runs on.
 #[derive(Debug, Clone)]
@@ -37,6 +39,8 @@ pub struct Scenario {
     pub name: String,
     /// The folder of `jobs/` that it stands in.
     pub suite: String,
+    /// What it is about, in a line, where it says so.
+    pub about: Option<String>,
     /// Its family; `None` where it brings a whole job.
     pub family: Option<String>,
     /// Variables of the family's job: the family's own, then the scenario's over them.
@@ -47,6 +51,8 @@ pub struct Scenario {
     pub skip: Option<Skip>,
     /// How its jobs are meant to end, where it says so.
     pub ends: Option<EndsOn>,
+    /// What is in LAVA's results, where it says so.
+    pub says: Option<Says>,
     /// Names of test cases that are made to fail: its family's and its own.
     pub fails: Vec<String>,
     /// What LAVAs are known to do wrong in it.
@@ -91,6 +97,37 @@ impl fmt::Display for Ends {
             Self::Incomplete => "incomplete",
             Self::Refused => "refused",
         })
+    }
+}
+
+/// A part of a line that LAVA's results must have: one, or one for each range of series.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Says {
+    /// With all LAVAs.
+    Always(String),
+    /// With LAVAs of some series.
+    On(Vec<SaysOn>),
+}
+
+/// What LAVAs of these series must say.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SaysOn {
+    /// Which.
+    pub series: Range,
+    /// A part of a line of their results.
+    pub text: String,
+}
+
+impl Says {
+    /// What LAVA of `series` must say, if anything.
+    #[must_use]
+    pub fn on(&self, series: Series) -> Option<&str> {
+        match self {
+            Self::Always(text) => Some(text),
+            Self::On(list) => list.iter().find(|on| on.series.contains(series)).map(|on| on.text.as_str()),
+        }
     }
 }
 
@@ -230,6 +267,7 @@ impl Scenario {
             name: self.name.clone(),
             suite: self.suite.clone(),
             device_types: self.device_types().into_iter().map(str::to_owned).collect(),
+            about: self.about.clone(),
         }
     }
 }

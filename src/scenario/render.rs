@@ -35,6 +35,8 @@ pub struct Board {
     pub firmware: String,
     /// What it is, as its ghost reads it.
     pub ghost: String,
+    /// What is wrong with it on purpose, a line each.
+    pub faults: Vec<String>,
 }
 
 /// A device for LAVA.
@@ -93,6 +95,7 @@ impl Matrix {
                     off_is_the_end: false,
                     firmware: ghost.firmware.clone(),
                     ghost: ghost.text.clone(),
+                    faults: ghost.faults.clone(),
                 };
                 let device = self.device(scenario, role, series, &board)?;
                 board.off_is_the_end = is_off_the_end(&device.dictionary, &job);

@@ -124,6 +124,7 @@ fn a_family_gives_its_scenarios_the_job_and_a_board_its_dictionary() {
         off_is_the_end: true,
         firmware: "u-boot".into(),
         ghost: GHOST.into(),
+        faults: Vec::new(),
     };
     assert_eq!(rendered.boards, [board]);
     assert_eq!(rendered.devices[0].tags, ["bbb-01"]);
@@ -185,7 +186,7 @@ fn a_whole_job_is_submitted_as_it_is_but_for_the_tag() {
 #[test]
 fn every_mistake_is_shown_where_it_was_made() {
     let scenario = "jobs/health-checks/bbb/scenario.yaml";
-    insta::assert_snapshot!(problems(scenario, "famly: uboot\n"), @"jobs/health-checks/bbb/scenario.yaml:1:1: unknown field `famly`, expected one of `family`, `board`, `change`, `dictionary`, `roles`, `with`, `tags`, `skip`, `ends`, `fails`, `defect`, `timeout`");
+    insta::assert_snapshot!(problems(scenario, "famly: uboot\n"), @"jobs/health-checks/bbb/scenario.yaml:1:1: unknown field `famly`, expected one of `about`, `family`, `board`, `change`, `dictionary`, `roles`, `with`, `tags`, `skip`, `ends`, `says`, `fails`, `defect`, `timeout`, `variants`");
     insta::assert_snapshot!(problems(scenario, "family: ubot\n"), @"jobs/health-checks/bbb/scenario.yaml:1:1: no family is called `ubot`; there are uboot");
     insta::assert_snapshot!(problems(scenario, "family: uboot\nwith:\n  dtbb: x\n  name: y\n"), @"
     jobs/health-checks/bbb/scenario.yaml:3:3: with: the job's template looks up no `dtbb`
@@ -631,10 +632,57 @@ fn what_fails_on_purpose_is_listed_for_contributors() {
     let is_listed =
         |name: &str| listed.contains(&format!("`{name}`")) || listed.contains(&format!("/{name}`"));
     for scenario in &matrix.scenarios {
-        for name in scenario.fails.iter().chain(scenario.ends.is_some().then_some(&scenario.name)) {
+        // A scenario that says what LAVA must say tells that in `list`.
+        let ends = scenario.ends.filter(|said| said.ends != Ends::Complete && scenario.says.is_none());
+        let ends = ends.map(|_| &scenario.name);
+        for name in scenario.fails.iter().chain(ends) {
             assert!(is_listed(name), "{}: {name}", scenario.id());
         }
     }
+}
+
+#[test]
+fn a_file_may_have_a_table_of_scenarios_each_with_its_own_name() {
+    let folder = folder();
+    let table = "family: uboot\nboard: bbb\nends: incomplete\ntags: [fault]\nchange: {model: x, memory: {base: 1, mib: 2}}\n\
+                 variants:\n  one:\n    about: the first\n    change: {memory: {mib: 3}}\n    says: 'error_type: Bug'\n  \
+                 two:\n    about: the second\n    ends: complete\n    tags: [slow]\n";
+    write(folder.path(), "jobs/lab/table/scenario.yaml", table);
+    let matrix = Matrix::load(folder.path()).unwrap();
+    let named = |name: &str| matrix.scenarios.iter().find(|scenario| scenario.name == name).unwrap();
+    let (one, two) = (named("one"), named("two"));
+    assert_eq!((one.id(), one.about.as_deref()), ("lab/one".to_owned(), Some("the first")));
+    assert_eq!(one.says.as_ref().unwrap().on(Series::OLDEST), Some("error_type: Bug"));
+    assert!(one.roles[0].ghost().contains("mib: 3") && one.roles[0].ghost().contains("base: 1"));
+    assert_eq!(one.ends_on(Series::OLDEST, &[]), Ends::Incomplete);
+    assert_eq!(
+        (two.tags.as_slice(), two.says.is_some()),
+        (&["fault".to_owned(), "slow".to_owned()][..], false)
+    );
+    assert_eq!(two.ends_on(Series::OLDEST, &[]), Ends::Complete);
+    assert_eq!(two.roles[0].boards, ["two-01"]);
+}
+
+#[test]
+fn what_is_wrong_in_a_table_is_told_where_it_is() {
+    let problems = |text: &str| {
+        let folder = folder();
+        write(folder.path(), "jobs/lab/table/scenario.yaml", text);
+        let found = Matrix::load_with_problems(folder.path()).1;
+        found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    let table = "family: uboot\nboard: bbb\nvariants:\n";
+    let told = problems(&format!("{table}  one:\n    tags: []\n"));
+    assert!(told.contains("table/scenario.yaml: about: say in one line"), "{told}");
+    let fault = "    about: x\n    change:\n      faults:\n      - {when: {}, then: hang}\n";
+    let told = problems(&format!("{table}  one:\n{fault}"));
+    assert!(
+        told.contains("table/scenario.yaml:7:7: change: faults") && told.contains("when: says nothing"),
+        "{told}"
+    );
+    assert!(problems("family: uboot\nvariants: {}\n").contains("variants: there is none"));
+    let told = problems(&format!("{table}  one:\n    about: x\n  one:\n    about: y\n"));
+    assert!(told.contains("two variants are called `one`"), "{told}");
 }
 
 /// A sound defect, but for what is said of it besides.

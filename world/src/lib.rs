@@ -6,6 +6,7 @@
 
 pub mod artifacts;
 pub mod cli;
+pub mod faults;
 pub mod manifest;
 pub mod serve;
 pub mod userland;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Query, Request, State};
+use axum::extract::{ConnectInfo, Path as UrlPath, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
@@ -20,6 +20,8 @@ use meta_lava_formats::tree::normal_path;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tower_http::services::ServeDir;
+
+use crate::faults::{self, How};
 
 /// The line that is printed of each request, as JSON on standard output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +50,7 @@ struct Asked(String);
 struct Store {
     root: PathBuf,
     files: ServeDir,
+    asked: faults::Asked,
 }
 
 /// Everything that the world answers, for the store `root`.
@@ -59,8 +62,9 @@ pub fn router(root: &Path) -> Router {
         .route("/api/v1/health/", get(health))
         .route("/api/v1/fetch", get(fetch))
         .route("/api/v1/fetch/", get(fetch))
+        .route("/faults/{how}/{who}/{*path}", get(faulty))
         .fallback(file)
-        .with_state(Store { root: root.into(), files })
+        .with_state(Store { root: root.into(), files, asked: faults::Asked::default() })
         .layer(from_fn(print_line))
 }
 
@@ -90,6 +94,24 @@ async fn health() -> &'static str {
 async fn file(State(store): State<Store>, request: Request) -> Response {
     let asked = Asked(request.uri().path().trim_start_matches('/').into());
     asked.answer(store.answer(request).await)
+}
+
+async fn faulty(
+    State(store): State<Store>,
+    UrlPath((how, _who, path)): UrlPath<(String, String, String)>,
+    mut request: Request,
+) -> Response {
+    let how = match How::parse(&how) {
+        Ok(how) => how,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("no fault: {error}\n")).into_response(),
+    };
+    let is_wrong = store.asked.is_wrong(&how, request.method(), request.uri().path());
+    let Ok(uri) = format!("/{path}").parse() else {
+        return (StatusCode::BAD_REQUEST, "no usable path\n").into_response();
+    };
+    *request.uri_mut() = uri;
+    let response = store.answer(request).await;
+    Asked(path).answer(if is_wrong { how.spoil(response).await } else { response })
 }
 
 /// What KissCache is asked for.
@@ -247,6 +269,38 @@ mod tests {
         for query in ["", "?url=kernel/Image", "?url="] {
             assert_eq!(ask(Method::GET, &format!("{world}/api/v1/fetch/{query}")).await.0, 400, "{query}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_address_says_what_is_served_wrongly_and_how_often() {
+        let (_dir, world) = world().await;
+        let url = format!("{world}/faults/status=503&first=2/job-1/kernel/Image");
+        for _ in 0..2 {
+            assert_eq!(ask(Method::HEAD, &url).await.0, 200);
+            for status in [503, 503, 200, 200] {
+                assert_eq!(ask(Method::GET, &url).await.0, status);
+            }
+        }
+        let missing = format!("{world}/faults/status=404&head=true/job-1/kernel/Image");
+        assert_eq!(ask(Method::HEAD, &missing).await.0, 404);
+        let wrong = ask(Method::GET, &format!("{world}/faults/wrong=true/job-1/kernel/Image")).await;
+        assert_eq!((wrong.0, wrong.1), (200, Some(8)));
+        assert_ne!(wrong.2, "a kernel");
+        assert_eq!(ask(Method::GET, &format!("{world}/faults/wrong=true/job-1/none")).await.0, 404);
+        assert_eq!(ask(Method::GET, &format!("{world}/faults/odd=1/job-1/kernel/Image")).await.0, 400);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_cut_short_has_the_length_of_the_whole() {
+        let (_dir, world) = world().await;
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let get = |how: &str| client.get(format!("{world}/faults/{how}/job-1/kernel/Image")).send();
+        let response = get("short=3").await.unwrap();
+        assert_eq!(response.content_length(), Some(8));
+        assert!(response.bytes().await.is_err());
+        let mut stalled = get("stall=true").await.unwrap();
+        assert_eq!(stalled.chunk().await.unwrap().unwrap(), "a ke");
+        assert_eq!(get("longer=2").await.unwrap().bytes().await.unwrap().len(), 10);
     }
 
     #[tokio::test]

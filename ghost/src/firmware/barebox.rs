@@ -564,7 +564,10 @@ impl BareboxShell<'_> {
         if self.machine.net.address.is_some() {
             return;
         }
-        let lease = self.machine.net.dhcp();
+        let Some(lease) = self.machine.net.dhcp().await else {
+            // net/dhcp.c; ifup goes on with the next interface.
+            return self.print("T T T T T dhcp failed: Connection timed out\n").await;
+        };
         let server = self.globals.entry("net.server".into()).or_default();
         if server.is_empty() {
             *server = lease.server.to_string();
@@ -578,6 +581,9 @@ impl BareboxShell<'_> {
             return self.files.get(&absolute(path)).cloned().ok_or(Errno::NoEntry);
         };
         self.dhcp().await;
+        if self.machine.net.address.is_none() {
+            return Err(Errno::TimedOut);
+        }
         let server = self.globals.get("net.server").cloned().unwrap_or_default();
         let fetched = self.machine.net.tftp(&server, name, load).await;
         if let Err(FetchError::Timeout(_)) = &fetched {

@@ -215,14 +215,18 @@ impl FirmwareShell<'_> {
     }
 
     async fn enet(&mut self) -> Flow<bool> {
-        self.dhcp().await;
+        self.dhcp().await?;
         Ok(true)
     }
 
     /// Gets an address; returns the server for files.
-    async fn dhcp(&mut self) -> String {
+    async fn dhcp(&mut self) -> Flow<String> {
         self.print("Waiting for link\ndone.\n").await;
-        let lease = self.machine.net.dhcp();
+        let Some(lease) = self.machine.net.dhcp().await else {
+            // netboot.c: it would try for ever.
+            self.print("Dhcp failed, retrying.\n").await;
+            return Err(Next::Hang);
+        };
         self.print(format!(
             "MAC: 00:e0:4c:68:00:01\n\
              Sending DHCP discover... done.\nWaiting for reply... done.\n\
@@ -231,7 +235,7 @@ impl FirmwareShell<'_> {
             lease.address, lease.server
         ))
         .await;
-        lease.server.to_string()
+        Ok(lease.server.to_string())
     }
 
     /// `netboot()`: returns to the shell only when it fails in its last steps; a
@@ -241,7 +245,7 @@ impl FirmwareShell<'_> {
             self.print(format!("Invalid IPv4 address: {server}\n")).await;
             return self.usage("tftpboot", &[server, boot, args], TFTPBOOT_USAGE.to_owned()).await;
         }
-        let named = self.dhcp().await;
+        let named = self.dhcp().await?;
         let (server, by) = match server {
             "dhcp" => (named.as_str(), "supplied by DHCP server"),
             server => (server, "predefined by user"),

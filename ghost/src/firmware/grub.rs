@@ -256,10 +256,10 @@ const COMMANDS: &[Command<Run>] = &[
     ("net_add_addr", |shell, _, args| done(shell.net_add_addr(args))),
     ("net_add_dns", |_, _, _| done(Ok(()))),
     ("net_add_route", |_, _, _| done(Ok(()))),
-    ("net_bootp", |shell, _, args| done(shell.net_bootp(args))),
+    ("net_bootp", |shell, _, args| work(shell.net_bootp(args))),
     ("net_del_addr", |_, _, _| done(Ok(()))),
     ("net_del_route", |_, _, _| done(Ok(()))),
-    ("net_dhcp", |shell, _, args| done(shell.net_bootp(args))),
+    ("net_dhcp", |shell, _, args| work(shell.net_bootp(args))),
     ("net_ls_addr", |shell, _, _| work(shell.net_ls_addr())),
     ("net_ls_cards", |shell, _, _| work(shell.net_ls_cards())),
     ("net_ls_routes", |shell, _, _| work(shell.net_ls_routes())),
@@ -348,7 +348,8 @@ impl GrubShell<'_> {
             self.uefi(uefi).await;
         }
         if self.grub.pxe {
-            let server = self.dhcp();
+            // The firmware that started it has the address already.
+            let Ok(server) = self.dhcp().await else { return Err(Next::Hang) };
             self.variables.insert("root".into(), format!("tftp,{server}"));
             self.variables.insert("prefix".into(), format!("(tftp,{server})/grub"));
         }
@@ -598,8 +599,11 @@ impl GrubShell<'_> {
     }
 
     /// Gets an address; the server that came with it.
-    fn dhcp(&mut self) -> IpAddr {
-        let lease = self.machine.net.dhcp();
+    async fn dhcp(&mut self) -> Outcome<IpAddr> {
+        let Some(lease) = self.machine.net.dhcp().await else {
+            // grub-core/net/bootp.c
+            return Err(format!("couldn't autoconfigure {}", self.grub.card));
+        };
         for (name, value) in [
             ("net_default_interface", format!("{}:dhcp", self.grub.card)),
             ("net_default_ip", lease.address.to_string()),
@@ -608,17 +612,16 @@ impl GrubShell<'_> {
         ] {
             self.variables.insert(name.into(), value);
         }
-        lease.server
+        Ok(lease.server)
     }
 
-    fn net_bootp(&mut self, args: &[&str]) -> Outcome<()> {
+    async fn net_bootp(&mut self, args: &[&str]) -> Outcome<()> {
         let known = args.first().is_none_or(|card| *card == self.grub.card);
         if !known || self.unloaded.contains("efinet") {
             self.machine.ledger.violation("no-ethernet", format!("net_bootp {}", args.join(" ")));
             return Err("no network card found".into());
         }
-        self.dhcp();
-        Ok(())
+        self.dhcp().await.map(|_| ())
     }
 
     fn net_add_addr(&mut self, args: &[&str]) -> Outcome<()> {

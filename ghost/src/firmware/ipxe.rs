@@ -127,6 +127,7 @@ mod errors {
     pub const INVALID: Error = "Invalid argument (https://ipxe.org/1c056002)";
     pub const IO: Error = "Input/output error (https://ipxe.org/1d0c6539)";
     pub const NO_COMMAND: Error = "Exec format error (https://ipxe.org/2e022001)";
+    pub const NO_CONFIGURATION: Error = "No configuration methods succeeded (https://ipxe.org/040ee119)";
     pub const NO_IMAGE: Error = "No such file or directory (https://ipxe.org/2d048001)";
     pub const NO_LABEL: Error = "No such file or directory (https://ipxe.org/2d2ec03b)";
     pub const NO_SETTING: Error = "No such file or directory (https://ipxe.org/2d03613b)";
@@ -346,7 +347,8 @@ impl IpxeShell<'_> {
     async fn autoboot(&mut self) -> Result<(), Error> {
         for interface in self.ipxe.interfaces.clone() {
             self.ifstat(&interface).await;
-            self.dhcp(&interface).await;
+            // What fails is told, and the next thing is tried.
+            let _ = self.dhcp(&interface).await;
             let server = self.settings.get("next-server").cloned().unwrap_or_default();
             self.print(format!("Next server: {server}\nNothing to boot: {}\n", errors::BOOT_NOTHING)).await;
         }
@@ -550,14 +552,17 @@ impl IpxeShell<'_> {
         // Without names the first one that gets an address is enough.
         let take = if args.is_empty() { 1 } else { args.len() };
         for interface in self.interfaces(args).await?.into_iter().take(take) {
-            self.dhcp(&interface).await;
+            self.dhcp(&interface).await?;
         }
         Ok(())
     }
 
-    async fn dhcp(&mut self, interface: &str) {
+    async fn dhcp(&mut self, interface: &str) -> Result<(), Error> {
         self.print(format!("Configuring ({interface} {})...", self.ipxe.mac)).await;
-        let lease = self.machine.net.dhcp();
+        let Some(lease) = self.machine.net.dhcp().await else {
+            self.print(format!(" {}\n", errors::NO_CONFIGURATION)).await;
+            return Err(errors::NO_CONFIGURATION);
+        };
         for (name, value) in [
             ("ip", lease.address.to_string()),
             ("netmask", "255.255.255.0".into()),
@@ -571,6 +576,7 @@ impl IpxeShell<'_> {
             self.directory = Some(format!("tftp://{}/", lease.server));
         }
         self.print(" ok\n").await;
+        Ok(())
     }
 
     async fn ifstat(&mut self, interface: &str) {

@@ -311,7 +311,7 @@ impl Player<'_> {
             Step::Print(text) => self.print(text).await,
             Step::Key(key) => self.key(key).await?,
             Step::Expect(expect) => self.expect(expect).await?,
-            Step::Dhcp => self.dhcp(),
+            Step::Dhcp => self.dhcp().await?,
             Step::Fetch(fetch) => self.fetch(fetch).await?,
             Step::Cmdline(text) => self.image.cmdline = self.fill(text),
             Step::Sleep(time) => tokio::time::sleep(Duration::from_millis(*time)).await,
@@ -322,10 +322,11 @@ impl Player<'_> {
         Ok(())
     }
 
-    fn dhcp(&mut self) {
-        let lease = self.machine.net.dhcp();
+    async fn dhcp(&mut self) -> Result<(), Next> {
+        let lease = self.machine.net.dhcp().await.ok_or(Next::Hang)?;
         self.names.insert("server".into(), lease.server.to_string());
         self.names.insert("address".into(), lease.address.to_string());
+        Ok(())
     }
 
     async fn key(&mut self, key: &Key) -> Result<(), Next> {

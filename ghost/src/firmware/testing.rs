@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::{BootImage, Firmware, Next};
 use crate::console::Console;
+use crate::fault::Faults;
 use crate::ledger::{Entry, Event, Ledger};
 use crate::machine::{Invocation, Machine, Reason};
 use crate::net::Lease;
@@ -56,7 +57,8 @@ impl Bench {
         let firmware: Arc<dyn Firmware> = Arc::from(firmware);
         let dir = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(&dir.path().join("ledger.jsonl")).unwrap();
-        let (console, there) = Console::pipe(ledger.clone());
+        let faults = Faults::new(&board.faults, ledger.clone());
+        let (console, there) = Console::pipe_with(ledger.clone(), faults);
         console.connected().await;
         let bus = Bus::new(&board, broadcast::channel(16).0);
         let mut machine = Machine::new(Arc::new(board), lease, vec![console], bus.clone(), ledger);

@@ -487,7 +487,11 @@ impl UbootShell<'_> {
         if self.no_ethernet().await {
             return Ok(false);
         }
-        let lease = self.machine.net.dhcp();
+        let Some(lease) = self.machine.net.dhcp().await else {
+            // net/bootp.c: without CONFIG_BOOTP_MAY_FAIL it would go on like this for ever.
+            self.print("BOOTP broadcast 1\nBOOTP broadcast 2\n\nRetry time exceeded; starting again\n").await;
+            return Err(Next::Hang);
+        };
         let address = lease.address;
         for (name, value) in [
             ("ipaddr", address.to_string()),

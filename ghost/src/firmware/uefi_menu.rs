@@ -413,7 +413,7 @@ impl Menus<'_> {
                         self.machine.ledger.take(Event::Network { method: "static".into() });
                     }
                     None if self.machine.net.address.is_none() => {
-                        self.machine.net.dhcp();
+                        self.machine.net.dhcp().await?;
                     }
                     None => {}
                 }

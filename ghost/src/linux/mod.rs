@@ -54,7 +54,7 @@ pub async fn run(machine: &mut Machine, image: BootImage) -> Exit {
         _ => String::new(),
     };
     machine.ledger.take(boot);
-    machine.enter(Stage::Kernel);
+    machine.enter(Stage::Kernel).await;
     let Some(banner) = banner else {
         // Only a kernel has something to say.
         machine.ledger.violation("no-kernel", "what was booted has no banner of a Linux kernel");
@@ -169,7 +169,8 @@ impl System<'_> {
             }
             None => None,
         };
-        let server = self.network();
+        self.flush().await;
+        let server = self.network().await;
         if let Some(nfs) = self.cmdline.nfs_root() {
             let server = nfs.server.or(server).unwrap_or_default();
             self.flush().await;
@@ -214,7 +215,7 @@ impl System<'_> {
     }
 
     /// Brings the network up if the command line wants it, and says which server DHCP names.
-    fn network(&mut self) -> Option<String> {
+    async fn network(&mut self) -> Option<String> {
         match self.cmdline.ip() {
             Ip::Off => None,
             Ip::Unasked if self.cmdline.nfs_root().is_none() => None,
@@ -225,7 +226,11 @@ impl System<'_> {
                 None
             }
             Ip::Auto | Ip::Unasked => {
-                let lease = self.machine.net.dhcp();
+                let Some(lease) = self.machine.net.dhcp().await else {
+                    self.log.line("Sending DHCP requests ...... timed out!");
+                    self.log.line("IP-Config: Auto-configuration of network failed");
+                    return None;
+                };
                 self.log.line("Sending DHCP requests ., OK");
                 self.log.line(&format!(
                     "IP-Config: Got DHCP answer from {}, my address is {}",
@@ -257,7 +262,7 @@ impl System<'_> {
     async fn userland(&mut self, root: Root) -> Exit {
         let prefix = self.log.prefix();
         self.flush().await;
-        self.machine.enter(Stage::Userland);
+        self.machine.enter(Stage::Userland).await;
         let userland = Userland {
             hostname: hostname(&root.tree),
             cmdline: self.cmdline.0.to_owned(),
@@ -272,7 +277,7 @@ impl System<'_> {
             IpAddr::V6(_) => None,
         };
         let end = sandbox::run(userland, root.tree, gateway, self.machine.console()).await;
-        self.machine.enter(Stage::Kernel);
+        self.machine.enter(Stage::Kernel).await;
         match end {
             End::Reboot => {
                 self.log.line("reboot: Restarting system");

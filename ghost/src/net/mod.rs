@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use meta_lava_formats::tree::Tree;
 
+use crate::fault::{Faults, Serve, wrong};
 use crate::ledger::{Event, Ledger, Protocol};
 
 pub mod http;
@@ -70,13 +71,15 @@ pub struct Net {
     /// What the lab's DHCP server hands out.
     lease: Lease,
     ledger: Ledger,
+    /// What goes wrong with what it fetches, on purpose.
+    faults: Faults,
 }
 
 impl Net {
     /// An interface without address; `lease` is what it will get.
     #[must_use]
-    pub fn new(lease: Lease, ledger: Ledger) -> Self {
-        Self { address: None, lease, ledger }
+    pub fn new(lease: Lease, ledger: Ledger, faults: Faults) -> Self {
+        Self { address: None, lease, ledger, faults }
     }
 
     /// The same interface as a booted userland has it, which asked for an address by itself.
@@ -97,11 +100,14 @@ impl Net {
         &self.ledger
     }
 
-    /// Asks the lab's DHCP server for an address.
-    pub fn dhcp(&mut self) -> Lease {
+    /// Asks the lab's DHCP server for an address; `None` where a fault keeps it from answering.
+    pub async fn dhcp(&mut self) -> Option<Lease> {
+        if self.faults.fetch("dhcp").await.is_some() {
+            return None;
+        }
         self.ledger.take(Event::Network { method: "dhcp".into() });
         self.address = Some(self.lease.address);
-        self.lease
+        Some(self.lease)
     }
 
     /// Fetches a file by TFTP. `load` is where the firmware puts it, for the ledger.
@@ -110,13 +116,13 @@ impl Net {
     /// See [`FetchError`]; the ledger has it too.
     pub async fn tftp(&self, server: &str, path: &str, load: &str) -> Result<Vec<u8>, FetchError> {
         self.check_address(path);
-        let fetched = tftp::get(
-            server,
-            path,
-            &tftp::Options { port: self.lease.tftp_port, ..tftp::Options::default() },
-        )
-        .await;
-        self.note(Protocol::Tftp, path, load, fetched)
+        let options = tftp::Options { port: self.lease.tftp_port, ..tftp::Options::default() };
+        let fault = self.faults.fetch(&format!("tftp {path}")).await;
+        let fetched = match failure(fault, server, path) {
+            Some(failure) => Err(failure),
+            None => tftp::get(server, path, &options).await,
+        };
+        spoil(fault, self.note(Protocol::Tftp, path, load, fetched))
     }
 
     /// Fetches a file by HTTP.
@@ -125,8 +131,12 @@ impl Net {
     /// See [`FetchError`]; the ledger has it too.
     pub async fn http(&self, url: &str, load: &str) -> Result<Vec<u8>, FetchError> {
         self.check_address(url);
-        let fetched = http::get(url).await;
-        self.note(Protocol::Http, url, load, fetched)
+        let fault = self.faults.fetch(&format!("http {url}")).await;
+        let fetched = match failure(fault, url, url) {
+            Some(failure) => Err(failure),
+            None => http::get(url).await,
+        };
+        spoil(fault, self.note(Protocol::Http, url, load, fetched))
     }
 
     /// Fetches a whole exported directory by NFSv3.
@@ -135,7 +145,13 @@ impl Net {
     /// See [`FetchError`]; the ledger has it too.
     pub async fn nfs_tree(&self, server: &str, path: &str) -> Result<Tree, FetchError> {
         self.check_address(path);
-        match nfs::read_tree(server, path).await {
+        let fault = self.faults.fetch(&format!("nfs {path}")).await;
+        let read = match (failure(fault, server, path), fault) {
+            (Some(failure), _) => Err(failure),
+            (None, Some(_)) => Err(FetchError::Bad(format!("{path} ends before its size"))),
+            (None, None) => nfs::read_tree(server, path).await,
+        };
+        match read {
             Ok(tree) => Ok(tree),
             Err(error) => {
                 self.ledger.take(Event::FileFailed {
@@ -174,6 +190,28 @@ impl Net {
         });
         fetched
     }
+}
+
+/// How a fetch fails by a fault; `None` where it is served, if only not as it is.
+fn failure(fault: Option<Serve>, server: &str, path: &str) -> Option<FetchError> {
+    match fault? {
+        Serve::Short | Serve::Wrong => None,
+        Serve::Nothing => Some(FetchError::Timeout(server.to_owned())),
+        Serve::Missing => Some(FetchError::NotFound(path.to_owned())),
+        Serve::Denied => Some(FetchError::Tftp(tftp::error_code::ACCESS, "Access violation".into())),
+    }
+}
+
+/// What a board gets of what the server sent. The ledger has that as it was sent, and the fault.
+fn spoil(fault: Option<Serve>, fetched: Result<Vec<u8>, FetchError>) -> Result<Vec<u8>, FetchError> {
+    fetched.map(|mut bytes| match fault {
+        Some(Serve::Short) => {
+            bytes.truncate(bytes.len() / 2);
+            bytes
+        }
+        Some(Serve::Wrong) => wrong(&bytes),
+        _ => bytes,
+    })
 }
 
 /// The address of `server`: an address or a name, with or without a port.

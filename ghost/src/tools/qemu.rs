@@ -7,11 +7,10 @@ use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use nix::sys::termios::{self, SetArg, Termios};
-
 use super::{Called, Tool};
 use crate::control::{self, Request};
 use crate::firmware::qemu::{self, CommandLine};
+use crate::terminal::Raw;
 
 /// The tool.
 pub const TOOL: Tool = Tool { names: &["qemu-system-aarch64", "qemu-system-arm", "qemu-system-x86_64"], run };
@@ -33,9 +32,18 @@ fn run(called: Called) -> Result<u8, String> {
     // The descriptors themselves: std's own handles hold back what has no line end.
     let input = File::from(io::stdin().as_fd().try_clone_to_owned().map_err(failed)?);
     let output = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?);
+    // As `-nographic` does.
     let _raw = Raw::enter();
     let request = Request::Attach { board, tool: name.to_owned(), args: args.to_vec(), cwd };
-    relay(called.socket, &request, input, output).map_err(failed)?;
+    if let Err(error) = relay(called.socket, &request, input, output) {
+        return match control::faulty(&error) {
+            Some(faulty) => {
+                eprint!("{}", faulty.says);
+                Ok(faulty.exit)
+            }
+            None => Err(failed(error)),
+        };
+    }
     // The board said what is wrong with the command line, if anything is.
     Ok(u8::from(parsed.is_err()))
 }
@@ -83,26 +91,6 @@ fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-    }
-}
-
-/// The terminal in raw mode, as `-nographic` puts it, until this is dropped.
-struct Raw(Termios);
-
-impl Raw {
-    /// Nothing where there is no terminal.
-    fn enter() -> Option<Self> {
-        let before = termios::tcgetattr(io::stdin()).ok()?;
-        let mut raw = before.clone();
-        termios::cfmakeraw(&mut raw);
-        termios::tcsetattr(io::stdin(), SetArg::TCSANOW, &raw).ok()?;
-        Some(Self(before))
-    }
-}
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        let _ = termios::tcsetattr(io::stdin(), SetArg::TCSANOW, &self.0);
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use meta_lava_formats::tree::TreeEntry;
-use meta_lava_ghost::ledger::{Event, PowerAction, Protocol, Stage};
+use meta_lava_ghost::ledger::{Event, Protocol};
 use serde_json::Value;
 
 use super::Normaliser;
@@ -19,6 +19,9 @@ use crate::text::{printable, quoted_if_unclear};
 
 /// Events of one board that are shown. A real job has some hundred.
 const EVENTS: usize = 20_000;
+
+/// The folder in which LAVA serves ramdisks by TFTP (`lava_dispatcher/actions/deploy/tftp.py`).
+const RAMDISKS: &str = "/ramdisk/";
 
 /// Digits of a checksum that are shown.
 const DIGITS: usize = 16;
@@ -72,20 +75,13 @@ impl Writer<'_> {
     fn event(&self, position: usize, event: &Event, rows: &mut Rows) {
         if let Event::Line { uart, stage, text } = event {
             let text = self.line(&caret(text));
-            let row = format!("  console {uart} {}> {text}", name(*stage));
+            let row = format!("  console {uart} {}> {text}", stage.name());
             return rows.push_seen(row, Seen::Typed(text));
         }
         let mut add = |line: String| rows.push(format!("  {line}"));
         match event {
-            Event::Power { action } => add(format!(
-                "power {}",
-                match action {
-                    PowerAction::On => "on",
-                    PowerAction::Off => "off",
-                    PowerAction::Reset => "reset",
-                }
-            )),
-            Event::Stage { stage } => add(format!("stage {}", name(*stage))),
+            Event::Power { action } => add(format!("power {}", action.name())),
+            Event::Stage { stage } => add(format!("stage {}", stage.name())),
             Event::Connected { uart } => add(format!("console {uart} opened")),
             Event::Disconnected { uart } => add(format!("console {uart} closed")),
             Event::Line { .. } => {}
@@ -101,7 +97,7 @@ impl Writer<'_> {
                     "fetch {} {}{load} = {}",
                     protocol_name(*protocol),
                     self.line(path),
-                    self.file(position, *size, sha256, parts)
+                    self.file(position, path, *size, sha256, parts)
                 ));
             }
             Event::FileFailed { protocol, path, error } => {
@@ -133,6 +129,7 @@ impl Writer<'_> {
             Event::Cable { plugged } => {
                 add(format!("usb cable {}", if *plugged { "plugged" } else { "pulled" }));
             }
+            Event::Fault { number, detail } => add(format!("FAULT {number} {}", self.line(detail))),
             Event::Violation { what, detail } => {
                 add(format!("VIOLATION {}: {}", self.line(what), self.line(detail)));
             }
@@ -145,7 +142,7 @@ impl Writer<'_> {
     }
 
     /// What a file that was fetched is.
-    fn file(&self, position: usize, size: u64, sha256: &str, parts: &[String]) -> String {
+    fn file(&self, position: usize, path: &str, size: u64, sha256: &str, parts: &[String]) -> String {
         if let Some(path) = self.artifacts.path(sha256) {
             return format!("artifact {}", self.line(path));
         }
@@ -154,6 +151,10 @@ impl Writer<'_> {
         }
         if self.is_tree_later(position, sha256) {
             return "the tree below".into();
+        }
+        // LAVA's overlay is in it, so it is another one each time; and none was unpacked.
+        if path.contains(RAMDISKS) && self.trees.is_empty() {
+            return "a ramdisk that is never unpacked".into();
         }
         if parts.is_empty() {
             return format!("unknown, {size} bytes, {}", short(sha256));
@@ -315,16 +316,6 @@ fn short(sha256: &str) -> String {
     printable(&sha256.chars().take(DIGITS).collect::<String>())
 }
 
-fn name(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Off => "off",
-        Stage::Firmware => "firmware",
-        Stage::Kernel => "kernel",
-        Stage::Userland => "userland",
-        Stage::Halted => "halted",
-    }
-}
-
 fn protocol_name(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Tftp => "tftp",
@@ -339,7 +330,7 @@ fn protocol_name(protocol: Protocol) -> &'static str {
 pub mod tests {
     use proptest::prelude::*;
 
-    use meta_lava_ghost::ledger::Entry;
+    use meta_lava_ghost::ledger::{Entry, PowerAction, Stage};
 
     use super::*;
     use crate::judge::normalise::{Context, Masks};
@@ -467,6 +458,7 @@ pub mod tests {
             line(Stage::Userland, &format!(". /lava-{job}/environment")),
             Event::Tool { tool: "fastboot".into(), args: vec!["flash".into(), "a b".into()] },
             Event::FileFailed { protocol: Protocol::Http, path: "http://x/y".into(), error: "404".into() },
+            Event::Fault { number: 1, detail: "power off: exit 1".into() },
             Event::Violation { what: "power-left-on".into(), detail: "at the end".into() },
             Event::Power { action: PowerAction::Off },
             Event::Disconnected { uart: 0 },

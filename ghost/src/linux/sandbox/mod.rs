@@ -246,7 +246,10 @@ impl Guest {
                     }
                     Err(error) => return End::Refused(format!("the console broke: {error}")),
                 },
-                bytes = console.recv(), if typing.has_room() => typing.extend(&bytes),
+                bytes = console.recv(), if typing.has_room() => {
+                    typing.extend(&bytes);
+                    console.act_on_typed().await;
+                },
                 result = type_next(&self.master, &typing, &terminal), if !typing.is_empty() => match result {
                     Ok(size) => typing.written(size),
                     Err(error) => return End::Refused(format!("the console broke: {error}")),

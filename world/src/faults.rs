@@ -1,0 +1,110 @@
+//! What the world serves wrongly, on purpose: the address says how.
+//!
+//! `/faults/HOW/WHO/PATH` is the artifact `PATH`, served as `HOW` says: `status=500&first=1` is
+//! refused once with HTTP status 500. `WHO` keeps those apart who ask for the same at a time; a
+//! scenario puts its own name there. A job asks with HEAD before it begins
+//! (`lava_dispatcher/actions/deploy/download.py`), and with that its requests are counted anew.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use futures_util::stream;
+use serde::Deserialize;
+
+/// Largest artifact that is served wrongly, in bytes.
+const LIMIT: usize = 256 << 20;
+
+/// How an artifact is served.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct How {
+    /// With this HTTP status, and without the artifact.
+    pub status: Option<u16>,
+    /// So many bytes less of the body than the header promises; then the connection ends.
+    pub short: Option<usize>,
+    /// So many bytes more than HEAD promised.
+    pub longer: Option<usize>,
+    /// Half of the body, and then nothing more.
+    pub stall: bool,
+    /// With all bytes of the body others.
+    pub wrong: bool,
+    /// Only the first so many times.
+    pub first: Option<u32>,
+    /// A HEAD, too.
+    pub head: bool,
+}
+
+impl How {
+    /// Reads the part of an address that says how.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        serde_urlencoded::from_str(text).map_err(|error| format!("{text}: {error}"))
+    }
+
+    /// What becomes of the right `response`.
+    pub async fn spoil(&self, response: Response) -> Response {
+        if let Some(status) = self.status {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            return (status, "wrong on purpose\n").into_response();
+        }
+        let (mut parts, body) = response.into_parts();
+        let Ok(body) = to_bytes(body, LIMIT).await else {
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        };
+        let mut bytes = body.to_vec();
+        if self.wrong {
+            bytes.iter_mut().for_each(|byte| *byte ^= 0x5a);
+        }
+        if let Some(more) = self.longer {
+            parts.headers.remove(axum::http::header::CONTENT_LENGTH);
+            bytes.resize(bytes.len() + more, 0);
+        }
+        let size = match (self.short, self.stall) {
+            (Some(short), _) => bytes.len().saturating_sub(short),
+            (None, true) => bytes.len() / 2,
+            (None, false) => bytes.len(),
+        };
+        let is_whole = size == bytes.len();
+        bytes.truncate(size);
+        let bytes = stream::iter([Ok::<_, io::Error>(Bytes::from(bytes))]);
+        let body = if self.stall {
+            Body::from_stream(bytes.chain(stream::pending()))
+        } else if is_whole {
+            Body::from_stream(bytes)
+        } else {
+            // What is there goes out before the connection ends.
+            let end = stream::once(async {
+                tokio::task::yield_now().await;
+                Err(io::Error::other("cut short on purpose"))
+            });
+            Body::from_stream(bytes.chain(end))
+        };
+        Response::from_parts(parts, body)
+    }
+}
+
+/// How often each address was asked for since its last HEAD. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Asked(Arc<Mutex<HashMap<String, u32>>>);
+
+impl Asked {
+    /// Whether a request for `address` is served as `how` says.
+    #[must_use]
+    pub fn is_wrong(&self, how: &How, method: &Method, address: &str) -> bool {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if *method == Method::HEAD {
+            counts.remove(address);
+            return how.head;
+        }
+        let count = counts.entry(address.to_owned()).or_default();
+        *count += 1;
+        how.first.is_none_or(|first| *count <= first)
+    }
+}
