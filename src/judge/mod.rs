@@ -1,5 +1,6 @@
 //! What came back of a job, against what is expected of it.
 
+pub mod aftermath;
 pub mod change;
 pub mod defect;
 pub mod meant;

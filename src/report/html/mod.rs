@@ -5,6 +5,8 @@
 //! beside the page, which links to them. A content security policy lets the page's own
 //! script run and nothing else, so that a hole in the escaping would be none.
 
+mod failures;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -210,6 +212,7 @@ pub(super) fn write(run: &Run, settings: &Settings) -> Result<String, String> {
             types => if run.lavas.len() > 1 { Vec::new() } else { types(run) },
             across => across(run),
             lavas => run.lavas.iter().map(|lava| (about(lava), lava)).collect::<Vec<_>>(),
+            failures => failures::failures(run),
             causes => causes(run),
             causes_left_out => groups(run).len().saturating_sub(CAUSES),
             scenarios => entries,
