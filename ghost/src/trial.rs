@@ -16,7 +16,7 @@ use tokio::io::AsyncReadExt;
 
 use crate::console::Console;
 use crate::ledger::Ledger;
-use crate::linux::sandbox::{self, End, Init, NamedBy, Userland};
+use crate::linux::sandbox::{self, Clock, End, Init, NamedBy, Userland};
 
 /// What is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,6 +142,7 @@ async fn userland(folder: &Path) -> Result<String, String> {
         cmdline: "console=ttyS0".into(),
         inits: vec![init],
         prefix: String::new(),
+        clock: Clock::default(),
     };
     let end = sandbox::run(userland, tree, None, &mut console).await;
     // Each side waits until the other has ended the connection.

@@ -21,7 +21,7 @@ use meta_lava_ghost::firmware::BootImage;
 use meta_lava_ghost::ledger::{Entry, Event, Ledger, Protocol};
 use meta_lava_ghost::linux;
 use meta_lava_ghost::linux::gateway::Gateway;
-use meta_lava_ghost::linux::sandbox::{self, End, Init, NamedBy, Userland};
+use meta_lava_ghost::linux::sandbox::{self, Clock, End, Init, NamedBy, Userland};
 use meta_lava_ghost::machine::Machine;
 use meta_lava_ghost::net::{Lease, Net};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -124,6 +124,7 @@ fn userland() -> Userland {
         cmdline: "console=ttyS0,115200 root=/dev/ram0".into(),
         inits: vec![Init { path: "/init".into(), args: vec![], named_by: NamedBy::Ramdisk }],
         prefix: "[    1.000000] ".into(),
+        clock: Clock::default(),
     }
 }
 

@@ -10,15 +10,29 @@ use crate::console::Console;
 /// Microseconds from one line to the next.
 const STEP: u64 = 8_731;
 
-pub(super) struct KernelLog {
+/// What time it is for the kernel: it goes on with each line.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Clock {
     micros: u64,
+}
+
+impl Clock {
+    /// The next time, as it stands before a line: in brackets, and a blank.
+    pub(super) fn prefix(&mut self) -> String {
+        self.micros += STEP;
+        format!("[{:5}.{:06}] ", self.micros / 1_000_000, self.micros % 1_000_000)
+    }
+}
+
+pub(super) struct KernelLog {
+    clock: Clock,
     /// Lines that wait to be printed.
     lines: String,
 }
 
 impl KernelLog {
     pub(super) fn new() -> Self {
-        Self { micros: 0, lines: String::new() }
+        Self { clock: Clock::default(), lines: String::new() }
     }
 
     /// A line before the kernel knows the time.
@@ -38,8 +52,12 @@ impl KernelLog {
 
     /// The time of a line that somebody else prints.
     pub(super) fn prefix(&mut self) -> String {
-        self.micros += STEP;
-        format!("[{:5}.{:06}] ", self.micros / 1_000_000, self.micros % 1_000_000)
+        self.clock.prefix()
+    }
+
+    /// The clock, for who prints lines of the kernel's from now on.
+    pub(super) fn clock(&self) -> Clock {
+        self.clock.clone()
     }
 
     /// Prints what waits.

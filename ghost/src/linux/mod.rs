@@ -268,6 +268,7 @@ impl System<'_> {
             cmdline: self.cmdline.0.to_owned(),
             inits: root.inits,
             prefix,
+            clock: self.log.clock(),
         };
         let gateway = match self.machine.net.server() {
             IpAddr::V4(address) => {

@@ -462,7 +462,7 @@ fn make_dev(spec: &Spec, dev: &Path, ids: Ids) -> Result<(), Refusal> {
         }
     }
     ids.own(Path::new(&spec.terminal), 0, 0).while_("the console")?;
-    for name in std::iter::once("console").chain(spec.ports.iter().map(String::as_str)) {
+    for name in ["console", "kmsg"].into_iter().chain(spec.ports.iter().map(String::as_str)) {
         bind(Path::new(&spec.terminal), name, MsFlags::empty())?;
     }
     let pts = dev.join("pts");

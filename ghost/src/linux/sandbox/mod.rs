@@ -35,13 +35,16 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedWriteHalf, pipe};
 
 use super::gateway::Gateway;
+pub use super::kernel_log::Clock;
 use crate::console::Console;
 
 mod inside;
+mod kmsg;
 mod network;
 mod spec;
 mod typing;
 
+use kmsg::Kmsg;
 use spec::{Header, Spec, Status};
 pub use spec::{Init, NamedBy};
 use typing::{Terminal, Typing};
@@ -71,6 +74,8 @@ pub struct Userland {
     pub inits: Vec<Init>,
     /// What the kernel prints before each of its lines.
     pub prefix: String,
+    /// The time of the kernel's lines after these.
+    pub clock: Clock,
 }
 
 /// How a sandbox ended.
@@ -194,7 +199,8 @@ impl Guest {
         gateway: Option<Gateway>,
         console: &mut Console,
     ) -> End {
-        let end = self.serve(userland, tree, gateway, console).await;
+        let mut kmsg = Kmsg::new(userland.clock.clone());
+        let end = self.serve(userland, tree, gateway, &mut kmsg, console).await;
         // What was printed last is still on its way; when nobody has the other
         // side open any more, all of it has come.
         let Self { process, master, slave, .. } = self;
@@ -203,7 +209,7 @@ impl Guest {
         let mut buffer = [0; 4096];
         loop {
             match read(&master, &mut buffer).await {
-                Ok(size) if size > 0 => console.send(&buffer[..size]).await,
+                Ok(size) if size > 0 => console.send(&kmsg.pass(&buffer[..size], size == buffer.len())).await,
                 _ => return end,
             }
         }
@@ -215,6 +221,7 @@ impl Guest {
         userland: Userland,
         tree: Tree,
         gateway: Option<Gateway>,
+        kmsg: &mut Kmsg,
         console: &mut Console,
     ) -> End {
         let server = gateway.as_ref().map(Gateway::server);
@@ -242,7 +249,7 @@ impl Guest {
                 result = read(&self.master, &mut buffer) => match result {
                     Ok(size) => {
                         typing.printed();
-                        console.send(&buffer[..size]).await;
+                        console.send(&kmsg.pass(&buffer[..size], size == buffer.len())).await;
                     }
                     Err(error) => return End::Refused(format!("the console broke: {error}")),
                 },
