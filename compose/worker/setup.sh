@@ -42,5 +42,7 @@ mkdir -p /etc/lava-coordinator
 cat > /etc/lava-coordinator/lava-coordinator.conf <<'CFG'
 {"port": 3079, "blocksize": 4096, "poll_delay": 1, "coordinator_hostname": "server"}
 CFG
+# Labs name their repositories by the host that they are on: the world has them all.
+git config --system url.git://world/.insteadOf https://
 mkdir -p /var/lib/lava/dispatcher/tmp /var/lib/ghost/boards /srv/dispatcher
 ln -sfn /var/lib/lava/dispatcher/tmp /srv/dispatcher/tmp

@@ -13,7 +13,16 @@ use crate::firmware::qemu::{self, CommandLine};
 use crate::terminal::Raw;
 
 /// The tool.
-pub const TOOL: Tool = Tool { names: &["qemu-system-aarch64", "qemu-system-arm", "qemu-system-x86_64"], run };
+pub const TOOL: Tool = Tool {
+    names: &[
+        "qemu-system-aarch64",
+        "qemu-system-arm",
+        "qemu-system-i386",
+        "qemu-system-riscv64",
+        "qemu-system-x86_64",
+    ],
+    run,
+};
 
 /// LAVA reads the fourth word.
 const VERSION: &str = "QEMU emulator version 7.2.11 (Debian 1:7.2+dfsg-7+deb12u6)\n\
