@@ -59,8 +59,8 @@ def action_of(cls):
 def strategies(schemas):
     found = {}
     for base in vars(parser).values():
-        # What a job's parser selects strategies from.
-        if not (inspect.isclass(base) and hasattr(base, "select") and hasattr(base, "section")):
+        # What a job's parser selects strategies from: 2023.01's actions have a `select`, too.
+        if not (inspect.isclass(base) and hasattr(base, "select") and hasattr(base, "accepts")):
             continue
         of = found.setdefault(base.section, [])
         for name, takes, cls in named(base.__subclasses__(), schemas.get(base.section, [])):
