@@ -241,7 +241,7 @@ async fn the_board_looks_like_itself() {
     assert_eq!(board.sh("id -u; echo $$; pwd; echo $HOME $TERM; umask").await, "0\n1\n/\n/ linux\n0022");
     assert_eq!(
         board.sh("ls /dev").await.split_whitespace().collect::<Vec<_>>(),
-        "console fd full null ptmx pts random shm stderr stdin stdout tty ttyS0 urandom zero"
+        "console fd full kmsg null ptmx pts random shm stderr stdin stdout tty ttyS0 urandom zero"
             .split(' ')
             .collect::<Vec<_>>()
     );
