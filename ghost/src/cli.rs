@@ -196,14 +196,10 @@ pub fn main(command: Command) -> ExitCode {
             asked(control::ask(&socket, &Request::Power { board, action: action.into() }))
         }
         Command::Usb { action, board, socket } => {
-            control::ask(&socket, &Request::Cable { board, plugged: action == CableAction::Plug })
-                .map(|_| ExitCode::SUCCESS)
-                .map_err(|error| error.to_string())
+            asked(control::ask(&socket, &Request::Cable { board, plugged: action == CableAction::Plug }))
         }
         Command::Switch { position, board, socket } => {
-            control::ask(&socket, &Request::Switch { board, recovery: position == Position::Recovery })
-                .map(|_| ExitCode::SUCCESS)
-                .map_err(|error| error.to_string())
+            asked(control::ask(&socket, &Request::Switch { board, recovery: position == Position::Recovery }))
         }
         Command::Renew { board, socket } => control::ask(&socket, &Request::Renew { board })
             .map(|_| ExitCode::SUCCESS)
@@ -237,16 +233,8 @@ pub fn main(command: Command) -> ExitCode {
 
 /// How a command ends that LAVA calls: a fault of the board's says that itself.
 fn asked(answer: std::io::Result<std::os::unix::net::UnixStream>) -> Result<ExitCode, String> {
-    match answer {
-        Ok(_) => Ok(ExitCode::SUCCESS),
-        Err(error) => match control::faulty(&error) {
-            Some(faulty) => {
-                eprint!("{}", faulty.says);
-                Ok(ExitCode::from(faulty.exit))
-            }
-            None => Err(error.to_string()),
-        },
-    }
+    let ended = answer.map(|_| 0).or_else(control::exit_by_fault);
+    ended.map(ExitCode::from).map_err(|error| error.to_string())
 }
 
 /// The address of this host that others reach it by, as its own name says;

@@ -7,7 +7,6 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -24,7 +23,7 @@ use crate::ledger::{Event, Ledger, PowerAction, Protocol, Stage};
 use crate::linux;
 use crate::machine::{Invocation, Machine};
 use crate::net::Lease;
-use crate::patience::after_failed_accept;
+use crate::patience::{SLOW_START, after_failed_accept};
 use crate::peripheral::{Action, Attached, Bus, Change, Data, Identity, Mode};
 
 /// Longest request on the control socket, in bytes.
@@ -32,10 +31,6 @@ const REQUEST_LIMIT: u64 = 1 << 20;
 
 /// Changes on USB that one who watches may be behind.
 const CHANGES: usize = 1024;
-
-/// Longest wait for a listener before a board that is switched on says anything, and for a board that a tool
-/// has sent on its way.
-const SLOW_START: Duration = Duration::from_secs(10);
 
 /// Which boards a worker has: `lab.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -128,15 +123,14 @@ impl Handle {
     /// relay and boot ROM are slower than a connection, a ghost is not. That holds for
     /// `off`, too, where it begins a power cycle: it finds the board off already.
     async fn listened_to(&self, action: PowerAction) {
-        let Some(socket) = self.sockets.first() else { return };
         // A boot ROM that waits for a program says nothing either.
         if !self.needs_a_listener || self.bus.is_in_recovery() {
             return;
         }
-        let begins = action != PowerAction::Off || (!self.off_is_the_end && socket.is_off());
-        // One that vanishes is opened when there is power: `play` waits for that.
-        if begins && self.port == PortPower::Outlives {
-            let _ = tokio::time::timeout(SLOW_START, socket.connected()).await;
+        let begins = action != PowerAction::Off
+            || (!self.off_is_the_end && self.sockets.first().is_some_and(Socket::is_off));
+        if begins {
+            self.connected().await;
         }
     }
 
@@ -144,8 +138,15 @@ impl Handle {
     /// just begun or behind it would be left to chance. Before its power was ever switched, as when LAVA
     /// validates a job, nobody is about to connect.
     async fn listened_to_by_who_calls(&self) {
+        if self.switched.load(Ordering::Relaxed) {
+            self.connected().await;
+        }
+    }
+
+    /// Waits a moment until the first serial port is open. One that vanishes is opened when there is power:
+    /// `play` waits for that.
+    async fn connected(&self) {
         if self.port == PortPower::Outlives
-            && self.switched.load(Ordering::Relaxed)
             && let Some(socket) = self.sockets.first()
         {
             let _ = tokio::time::timeout(SLOW_START, socket.connected()).await;
@@ -351,11 +352,7 @@ async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
             Err(error) => Some(error),
             Ok(handle) => {
                 // LAVA's command before the power comes right behind the connection that it begins.
-                if handle.port == PortPower::Outlives
-                    && let Some(socket) = handle.sockets.first()
-                {
-                    let _ = tokio::time::timeout(SLOW_START, socket.connected()).await;
-                }
+                handle.connected().await;
                 let _ = tokio::time::timeout(SLOW_START, handle.bus.arrived()).await;
                 handle.ledger.take(Event::Cable { plugged });
                 handle.bus.plug(plugged);

@@ -11,6 +11,10 @@ use std::time::Duration;
 /// and what a busy machine would measure is how busy it is.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Longest wait for a listener before a board says anything, and for a board that a tool has sent on its
+/// way.
+pub const SLOW_START: Duration = Duration::from_secs(10);
+
 /// How long nothing is accepted after that failed.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 

@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::board::Board;
+use crate::ledger::{Event, Protocol};
 
 /// What a board does on USB, and so what of it is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -174,6 +175,14 @@ pub struct Data {
     /// Where it is on the worker.
     pub path: PathBuf,
     pub bytes: Vec<u8>,
+}
+
+impl Data {
+    /// What the ledger says when a board puts it to `place`.
+    #[must_use]
+    pub fn arrived(&self, place: &str) -> Event {
+        Event::file(Protocol::Usb, &self.path.display().to_string(), place, &self.bytes)
+    }
 }
 
 /// A tool's request to what it has opened, in the words of the mode's protocol.

@@ -70,6 +70,12 @@ pub fn find(name: &str) -> Option<&'static Tool> {
     TOOLS.iter().find(|tool| tool.names.contains(&name))
 }
 
+/// What the system says of an `error`, without Rust's own `(os error 2)`.
+fn system_says(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
 /// The names of all tools.
 pub fn names() -> impl Iterator<Item = &'static str> {
     TOOLS.iter().flat_map(|tool| tool.names.iter().copied())

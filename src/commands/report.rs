@@ -120,7 +120,7 @@ fn kept(folder: &Path, scenario: &Scenario, lava: Option<&Of>) -> Result<Vec<Sou
         });
         let place = folder.join(row.folder());
         let read = |kind: Kind| {
-            let path = place.join(kind.name()).with_extension("snap");
+            let path = kind.kept_in(&place);
             snapshot::read(&path).map_err(|problem| Error::Usage(problem.to_string()))
         };
         if !is_asked_for

@@ -118,7 +118,7 @@ impl Side {
     pub fn texts(&self, row: &Row) -> Result<Texts> {
         let mut texts = Texts::default();
         for (text, kind) in texts.iter_mut().zip(Kind::ALL) {
-            let path = self.folder.join(row.folder()).join(kind.name()).with_extension("snap");
+            let path = kind.kept_in(&self.folder.join(row.folder()));
             let read = snapshot::read(&path)
                 .map_err(|problem| Error::Usage(format!("{} can't be compared: {problem}", self.name)))?;
             *text = read.ok_or_else(|| {

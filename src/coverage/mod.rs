@@ -57,16 +57,24 @@ pub struct Row {
     pub reason: Option<String>,
 }
 
+impl Row {
+    /// Whether a scenario used it and passed.
+    #[must_use]
+    pub fn is_covered(&self) -> bool {
+        !self.scenarios.is_empty()
+    }
+}
+
 impl Table {
     /// How many are covered.
     #[must_use]
     pub fn covered(&self) -> usize {
-        self.rows.iter().filter(|row| !row.scenarios.is_empty()).count()
+        self.rows.iter().filter(|row| row.is_covered()).count()
     }
 
     /// What is not.
     pub fn missing(&self) -> impl Iterator<Item = &Row> {
-        self.rows.iter().filter(|row| row.scenarios.is_empty())
+        self.rows.iter().filter(|row| !row.is_covered())
     }
 }
 

@@ -30,7 +30,7 @@ struct Shown<'a> {
 impl<'a> From<&'a Table> for Shown<'a> {
     fn from(table: &'a Table) -> Self {
         let reason = |row: &'a Row| Some((row.name.as_str(), row.reason.as_deref()?));
-        let covered = table.rows.iter().filter(|row| !row.scenarios.is_empty());
+        let covered = table.rows.iter().filter(|row| row.is_covered());
         Self {
             covered: table.covered(),
             total: table.rows.len(),
@@ -48,7 +48,7 @@ impl<'a> From<&'a Table> for Shown<'a> {
 /// When it can't be written, which does not happen.
 pub fn json(lavas: &[Coverage]) -> Result<String, serde_json::Error> {
     let versions: Vec<&str> = lavas.iter().map(|one| one.version.as_str()).collect();
-    let all = object(&together(lavas), &versions.join(", "))?;
+    let mut all = object(&together(lavas), &versions.join(", "))?;
     let mut each = Vec::new();
     for one in lavas {
         let mut of = object(&one.tables, &one.version)?;
@@ -61,7 +61,6 @@ pub fn json(lavas: &[Coverage]) -> Result<String, serde_json::Error> {
         of.insert("problems".into(), problems.into());
         each.push(Value::Object(of));
     }
-    let mut all = all;
     all.insert("lavas".into(), each.into());
     Ok(serde_json::to_string_pretty(&all)? + "\n")
 }
@@ -88,7 +87,7 @@ fn together(lavas: &[Coverage]) -> Vec<Table> {
             match all.rows.iter_mut().find(|other| other.name == row.name) {
                 None => all.rows.push(row.clone()),
                 // What is missing on one of them stays so.
-                Some(other) if other.scenarios.is_empty() || row.scenarios.is_empty() => {
+                Some(other) if !other.is_covered() || !row.is_covered() => {
                     other.scenarios.clear();
                     other.reason = other.reason.take().or_else(|| row.reason.clone());
                 }
@@ -128,7 +127,7 @@ pub fn text(lavas: &[Coverage], all: bool) -> String {
             let (covered, total) = (table.covered(), table.rows.len());
             text.push_str(&format!("  {covered:4} of {total:<4} {}\n", title(&table.key)));
             if all {
-                for row in table.rows.iter().filter(|row| !row.scenarios.is_empty()) {
+                for row in table.rows.iter().filter(|row| row.is_covered()) {
                     text.push_str(&format!("         + {}  {}\n", printable(&row.name), by(row)));
                 }
             }

@@ -8,10 +8,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::event::{Verdict, lava_folder};
+use crate::event::Verdict;
 use crate::lava::actions::Mark;
 use crate::lava::log::{Log, Record};
-use crate::report::RunFile;
+use crate::report::{RunFile, folder_of};
 
 /// How LAVA says that a boot loader failed (`lava_dispatcher/actions/boot/__init__.py`).
 const LOADER_FAILED: &str = "matched a bootloader error message: '";
@@ -85,9 +85,8 @@ pub fn read(reports: &[PathBuf]) -> Result<Vec<(String, Used)>> {
                     continue;
                 }
                 used.passed.insert(scenario.name.clone());
-                let own = scenario.lava.as_deref().map(lava_folder).unwrap_or_default();
-                let folder = report.join(own).join("scenarios").join(&scenario.suite).join(&scenario.name);
-                for job in jobs(&folder.join("raw"))? {
+                let folder = folder_of(scenario.lava.as_deref(), &scenario.suite, &scenario.name);
+                for job in jobs(&report.join(folder).join("raw"))? {
                     for of in job.uses() {
                         used.by.entry(of).or_default().insert(scenario.name.clone());
                     }

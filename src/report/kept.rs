@@ -33,7 +33,7 @@ pub fn write(
         write_raw(&raw, evidence, context)?;
     }
     for Found { kind, text, .. } in found {
-        let path = folder.join(kind.name()).with_extension("snap");
+        let path = kind.kept_in(&folder);
         snapshot::write(&path, &Id::of(scenario, series, *kind), text)?;
     }
     Ok(())

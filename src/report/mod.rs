@@ -177,6 +177,13 @@ pub struct Row {
     pub outcome: Option<Outcome>,
 }
 
+/// The folder of a scenario, relative to its report's. `lava`: the one it ran on, where there are several.
+#[must_use]
+pub fn folder_of(lava: Option<&str>, suite: &str, name: &str) -> PathBuf {
+    let own = lava.map(lava_folder).unwrap_or_default();
+    Path::new(&own).join("scenarios").join(suite).join(name)
+}
+
 impl Row {
     /// Of a scenario that did not run yet.
     #[must_use]
@@ -193,8 +200,7 @@ impl Row {
     /// Its folder, relative to the report's.
     #[must_use]
     pub fn folder(&self) -> PathBuf {
-        let folder = self.lava.as_deref().map(lava_folder).unwrap_or_default();
-        Path::new(&folder).join("scenarios").join(&self.info.suite).join(&self.info.name)
+        folder_of(self.lava.as_deref(), &self.info.suite, &self.info.name)
     }
 
     /// `suite/name`, and the LAVA where there are several.

@@ -12,7 +12,6 @@ use serde::Deserialize;
 
 use super::arch::Arch;
 use super::{BootImage, Firmware, FirmwareKind, Next, flash};
-use crate::ledger::{Event, Protocol};
 use crate::machine::{Machine, Reason};
 use crate::peripheral::{Answer, Call, Data, Mode};
 
@@ -49,16 +48,12 @@ pub struct Fastboot {
     #[serde(default)]
     cmdline: String,
     /// Folder of the storage; see [`flash`].
-    #[serde(default = "default_flash")]
+    #[serde(default = "flash::folder")]
     flash: PathBuf,
 }
 
 fn default_max_download() -> u64 {
     0x1000_0000
-}
-
-fn default_flash() -> PathBuf {
-    flash::FOLDER.into()
 }
 
 /// See [`Fastboot::enter`].
@@ -176,8 +171,7 @@ impl Fastboot {
             }
             ("boot", "") => {
                 let Some(data) = downloaded.take() else { return fail("no data") };
-                let path = data.path.display().to_string();
-                machine.ledger.take(Event::file(Protocol::Usb, &path, "", &data.bytes));
+                machine.ledger.take(data.arrived(""));
                 match self.image(data.bytes).await {
                     Ok(image) => Then::End(Answer::okay(""), Next::Boot(image)),
                     Err(why) => {
@@ -227,8 +221,7 @@ impl Fastboot {
 
     /// Writes what was sent into a partition.
     async fn flash(&self, machine: &Machine, partition: &str, data: &Data) -> Result<(), String> {
-        let path = data.path.display().to_string();
-        machine.ledger.take(Event::file(Protocol::Usb, &path, partition, &data.bytes));
+        machine.ledger.take(data.arrived(partition));
         let Some(kib) = self.partitions.get(partition) else {
             return Err("partition table doesn't exist".into());
         };
@@ -290,12 +283,11 @@ fn image(arch: Arch, cmdline: &str, bytes: &[u8]) -> Result<BootImage, String> {
     })
 }
 
-/// Does what may take long beside the boards.
+/// Does `work` with the storage, and says what the boot loader does where that fails.
 async fn storage<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, String> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other).flatten();
-    done.map_err(|error| {
+    flash::beside(work).await.map_err(|error| {
         tracing::error!(%error, "a board's storage failed");
         "flash write failure".to_owned()
     })

@@ -10,6 +10,22 @@ use std::path::{Path, PathBuf};
 /// Where the storage of a worker's boards is, unless told otherwise.
 pub const FOLDER: &str = "/var/lib/ghost/flash";
 
+/// [`FOLDER`], as the default of a firmware's setting.
+#[must_use]
+pub fn folder() -> PathBuf {
+    FOLDER.into()
+}
+
+/// Does `work` with the storage beside the boards, which one thread plays.
+///
+/// # Errors
+/// Those of `work`, and when it panics.
+pub async fn beside<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other).flatten()
+}
+
 fn path(folder: &Path, board: &str, part: &str) -> io::Result<PathBuf> {
     // Names, not paths: neither may lead out of the folder.
     for name in [board, part] {

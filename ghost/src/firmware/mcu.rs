@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use meta_lava_formats::mcu;
@@ -10,8 +9,9 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::{Firmware, FirmwareKind, Next, flash};
-use crate::ledger::{Event, Protocol};
+
 use crate::machine::Machine;
+use crate::patience::SLOW_START;
 use crate::peripheral::{Answer, Call, Mode};
 
 pub const KIND: FirmwareKind = FirmwareKind {
@@ -39,12 +39,8 @@ pub struct Mcu {
     /// Its boot loader's DFU, if it has one.
     dfu: Option<Dfu>,
     /// Folder of the storage; see [`flash`].
-    #[serde(default = "default_storage")]
+    #[serde(default = "flash::folder")]
     storage: PathBuf,
-}
-
-fn default_storage() -> PathBuf {
-    flash::FOLDER.into()
 }
 
 /// See [`Mcu::core`].
@@ -86,9 +82,6 @@ struct Dfu {
     /// Seconds that it waits until it starts the program.
     seconds: u32,
 }
-
-/// Longest wait for somebody to listen to a program.
-const SLOW_START: Duration = Duration::from_secs(10);
 
 /// The part of the storage that is the flash.
 const PART: &str = "flash";
@@ -154,8 +147,7 @@ impl Mcu {
 
     async fn flashed(&self, machine: &Machine) -> Vec<u8> {
         let (folder, board) = (self.storage.clone(), machine.board.name.clone());
-        let read = tokio::task::spawn_blocking(move || flash::read(&folder, &board, PART));
-        match read.await.map_err(std::io::Error::other).flatten() {
+        match flash::beside(move || flash::read(&folder, &board, PART)).await {
             Ok(found) => found.unwrap_or_default(),
             Err(error) => {
                 tracing::error!(%error, "could not read a board's flash");
@@ -166,8 +158,8 @@ impl Mcu {
 
     async fn write(&self, machine: &Machine, program: Vec<u8>) -> Result<(), String> {
         let (folder, board) = (self.storage.clone(), machine.board.name.clone());
-        let write = tokio::task::spawn_blocking(move || flash::write(&folder, &board, PART, &program));
-        write.await.map_err(std::io::Error::other).flatten().map_err(|error| error.to_string())
+        let write = move || flash::write(&folder, &board, PART, &program);
+        flash::beside(write).await.map_err(|error| error.to_string())
     }
 
     /// What a debug probe asks: `identify`, `halt`, `run`, `reset`, `reset halt`, `erase`, `write ADDRESS` and
@@ -220,13 +212,7 @@ impl Mcu {
                     program.resize(at + data.bytes.len(), 0xff);
                 }
                 program[at..at + data.bytes.len()].copy_from_slice(&data.bytes);
-                let path = data.path.display().to_string();
-                machine.ledger.take(Event::file(
-                    Protocol::Usb,
-                    &path,
-                    &format!("{address:#010x}"),
-                    &data.bytes,
-                ));
+                machine.ledger.take(data.arrived(&format!("{address:#010x}")));
                 match self.write(machine, program).await {
                     Ok(()) => Answer::okay(""),
                     Err(why) => Answer::fail(why),
@@ -275,8 +261,7 @@ impl Mcu {
         else {
             return Answer::fail("errSTALLEDPKT");
         };
-        let path = data.path.display().to_string();
-        machine.ledger.take(Event::file(Protocol::Usb, &path, name, &data.bytes));
+        machine.ledger.take(data.arrived(name));
         if data.bytes.len() > self.flash.kib as usize * 1024 {
             machine.ledger.violation("not-flash", format!("{} bytes for {name}", data.bytes.len()));
             return Answer::fail("errADDRESS");

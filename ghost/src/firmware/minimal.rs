@@ -1,6 +1,5 @@
 //! A board that boots by itself what is in its storage: nothing to talk to.
 
-use std::io;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
@@ -31,7 +30,7 @@ pub struct Minimal {
     #[serde(default)]
     cmdline: String,
     /// Folder of the storage; see [`flash`].
-    #[serde(default = "default_flash")]
+    #[serde(default = "flash::folder")]
     flash: PathBuf,
     /// File on the worker that the part `kernel` has until it is flashed.
     kernel: Option<PathBuf>,
@@ -39,10 +38,6 @@ pub struct Minimal {
     root: Option<PathBuf>,
     /// File on the worker that the part `dtb` has until it is flashed.
     dtb: Option<PathBuf>,
-}
-
-fn default_flash() -> PathBuf {
-    flash::FOLDER.into()
 }
 
 impl Minimal {
@@ -53,7 +48,7 @@ impl Minimal {
             Some(bytes) => Ok(Some(bytes)),
             None => factory.map(std::fs::read).transpose(),
         };
-        let found = tokio::task::spawn_blocking(read).await.map_err(io::Error::other).flatten();
+        let found = flash::beside(read).await;
         found.unwrap_or_else(|error| {
             tracing::error!(%error, part, "could not read a board's storage");
             None

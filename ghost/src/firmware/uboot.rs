@@ -19,7 +19,6 @@ use super::shell::{Command, Shell, Work, done, find_abbreviated};
 use super::{BootImage, Firmware, FirmwareKind, Flow, Next, flash};
 use crate::board::BoardError;
 use crate::console::Input;
-use crate::ledger::{Event, Protocol};
 use crate::machine::Machine;
 use crate::net::FetchError;
 use crate::net::tftp::error_code;
@@ -82,12 +81,8 @@ pub struct Uboot {
     #[serde(default)]
     nand: BTreeMap<String, u64>,
     /// Folder of the storage; see [`flash`].
-    #[serde(default = "default_flash")]
+    #[serde(default = "flash::folder")]
     flash: PathBuf,
-}
-
-fn default_flash() -> PathBuf {
-    flash::FOLDER.into()
 }
 
 fn default_prompt() -> String {
@@ -328,7 +323,7 @@ impl UbootShell<'_> {
     /// Writes what came into a partition of the NAND flash.
     async fn store(&self, name: &str, data: &Data) -> Result<(), &'static str> {
         let ledger = &self.machine.ledger;
-        ledger.take(Event::file(Protocol::Usb, &data.path.display().to_string(), name, &data.bytes));
+        ledger.take(data.arrived(name));
         let Some(kib) = self.uboot.nand.get(name) else {
             ledger.violation("not-flash", format!("no partition {name}"));
             return Err("errADDRESS");
@@ -339,8 +334,8 @@ impl UbootShell<'_> {
         }
         let (folder, board) = (self.uboot.flash.clone(), self.machine.board.name.clone());
         let (name, bytes) = (name.to_owned(), data.bytes.clone());
-        let write = tokio::task::spawn_blocking(move || flash::write(&folder, &board, &name, &bytes));
-        write.await.map_err(std::io::Error::other).flatten().map_err(|_| "errWRITE")
+        let write = move || flash::write(&folder, &board, &name, &bytes);
+        flash::beside(write).await.map_err(|_| "errWRITE")
     }
 
     /// `nand erase.part PARTITION` and `nand read ADDRESS PARTITION` (`cmd/nand.c`).
@@ -360,8 +355,7 @@ impl UbootShell<'_> {
             let Some(address) = hex(address) else {
                 return self.usage("nand", format!("nand {}", args.join(" "))).await;
             };
-            let read = tokio::task::spawn_blocking(move || flash::read(&folder, &board, &part));
-            let found = read.await.map_err(std::io::Error::other).flatten();
+            let found = flash::beside(move || flash::read(&folder, &board, &part)).await;
             let bytes = found.ok().flatten().unwrap_or_default();
             let size = bytes.len();
             self.print(format!("\nNAND read: device 0 offset 0x0, size 0x{size:x}\n")).await;
@@ -373,8 +367,7 @@ impl UbootShell<'_> {
             self.print(format!(" {size} bytes read: OK\n")).await;
             return Ok(true);
         }
-        let erase = tokio::task::spawn_blocking(move || flash::write(&folder, &board, &part, &[]));
-        let done = erase.await.map_err(std::io::Error::other).flatten().is_ok();
+        let done = flash::beside(move || flash::write(&folder, &board, &part, &[])).await.is_ok();
         self.print(format!(
             "\nNAND erase.part: device 0 offset 0x0, size 0x{:x}\nOK\n",
             self.uboot.nand[&partition] * 1024
@@ -911,6 +904,7 @@ fn clip(blob: &[u8], size: u64) -> Vec<u8> {
 mod tests {
     use super::super::testing::{Bench, tftp_server};
     use super::*;
+    use crate::ledger::Event;
 
     const BOARD: &str = "
 model: Test board

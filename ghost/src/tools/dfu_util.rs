@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::getopt::{self, Option_, Takes};
 use super::usb::Device;
-use super::{Called, Tool};
+use super::{Called, Tool, system_says};
 use crate::peripheral::{Identity, Mode};
 
 /// The tool.
@@ -24,6 +24,9 @@ const HEAD: &str = "dfu-util 0.11\n\nCopyright 2005-2009 Weston Schmidt, Harald 
 const USAGE: u8 = 64;
 const NO_INPUT: u8 = 66;
 const IO: u8 = 74;
+
+/// It says so, too, where one device has several alternate settings and none is chosen.
+const SEVERAL: &str = "More than one DFU capable USB device found! Try `--list' and specify the serial number or disconnect all but one device";
 
 /// Bytes that go over USB at once.
 const TRANSFER: usize = 4096;
@@ -96,8 +99,7 @@ fn session(called: &mut Called) -> Result<(), Failed> {
     }
     if let Some(file) = file {
         if let Err(error) = std::fs::File::open(file) {
-            let error = error.to_string();
-            let why = error.split(" (os error").next().unwrap_or_default();
+            let why = system_says(&error);
             return Err(failed(NO_INPUT, format!("Could not open file {file} for reading: {why}")));
         }
         // None has a suffix here: LAVA downloads plain images.
@@ -140,20 +142,14 @@ fn session(called: &mut Called) -> Result<(), Failed> {
     }
     let absent = || failed(IO, "No DFU capable USB device available");
     if found.len() > 1 {
-        return Err(failed(
-            IO,
-            "More than one DFU capable USB device found! Try `--list' and specify the serial number or disconnect all but one device",
-        ));
+        return Err(failed(IO, SEVERAL));
     }
     let device = found.pop().ok_or_else(absent)?;
     let alternates = device.alternates()?;
     let chosen = match parsed.value("alt") {
         None if alternates.len() > 1 => {
             // Each alternate setting counts as a device, as long as none is chosen.
-            return Err(failed(
-                IO,
-                "More than one DFU capable USB device found! Try `--list' and specify the serial number or disconnect all but one device",
-            ));
+            return Err(failed(IO, SEVERAL));
         }
         None => 0,
         Some(alt) => match alt.parse::<usize>() {

@@ -12,7 +12,7 @@ use meta_lava_formats::android;
 
 use super::getopt::{self, NO_LETTER, Option_, Parsed, Takes};
 use super::usb::Device;
-use super::{Called, Tool};
+use super::{Called, Tool, system_says};
 use crate::peripheral::{Answer, Identity, Mode};
 
 /// The tool.
@@ -216,12 +216,9 @@ impl Session<'_> {
 
     /// A file's size.
     fn load(&mut self, file: &str) -> Result<u64, String> {
-        // `(os error 2)` is Rust's own.
-        let size = fs::metadata(file).map(|found| found.len()).map_err(|found| {
-            let text = found.to_string();
-            let text = text.split(" (os error").next().unwrap_or_default();
-            error(format!("cannot load '{file}': {text}"))
-        })?;
+        let size = fs::metadata(file)
+            .map(|found| found.len())
+            .map_err(|why| error(format!("cannot load '{file}': {}", system_says(&why))))?;
         if size == 0 { Err(error(format!("cannot load '{file}': Success"))) } else { Ok(size) }
     }
 

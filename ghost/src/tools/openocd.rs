@@ -47,22 +47,15 @@ const SCRIPTS: &[Script] = &[
 ];
 
 fn run(mut called: Called) -> Result<u8, String> {
-    let parsed = getopt::parse("openocd", called.args, OPTIONS);
-    if let Ok(parsed) = &parsed
-        && parsed.has("help")
-    {
-        let _ = called.err.write_all(HEAD.as_bytes());
-        return Ok(0);
-    }
     let _ = called.err.write_all(HEAD.as_bytes());
-    let parsed = match parsed {
+    let parsed = match getopt::parse("openocd", called.args, OPTIONS) {
         Ok(parsed) => parsed,
         Err(why) => {
             let _ = writeln!(called.err, "{why}");
             return Ok(1);
         }
     };
-    if parsed.has("version") {
+    if parsed.has("help") || parsed.has("version") {
         return Ok(0);
     }
     let mut session = Session { called: &mut called, serial: None, script: None, device: None };

@@ -45,13 +45,7 @@ fn run(called: Called) -> Result<u8, String> {
     let _raw = Raw::enter();
     let request = Request::Attach { board, tool: name.to_owned(), args: args.to_vec(), cwd };
     if let Err(error) = relay(called.socket, &request, input, output) {
-        return match control::faulty(&error) {
-            Some(faulty) => {
-                eprint!("{}", faulty.says);
-                Ok(faulty.exit)
-            }
-            None => Err(failed(error)),
-        };
+        return control::exit_by_fault(error).map_err(failed);
     }
     // The board said what is wrong with the command line, if anything is.
     Ok(u8::from(parsed.is_err()))

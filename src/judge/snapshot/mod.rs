@@ -62,6 +62,12 @@ impl Kind {
             Self::Log => "log",
         }
     }
+
+    /// Its file in the folder that a report has of a scenario.
+    #[must_use]
+    pub fn kept_in(self, folder: &Path) -> PathBuf {
+        folder.join(self.name()).with_extension("snap")
+    }
 }
 
 /// The snapshots of a repository.

@@ -53,10 +53,7 @@ pub(super) fn failures(run: &Run) -> Vec<Failure<'_>> {
 
 fn cell(run: &Run, row: &Row) -> Cell {
     let folder = run.report.join(row.folder());
-    let text = |kind: Kind| {
-        let path = folder.join(kind.name()).with_extension("snap");
-        snapshot::read(&path).ok().flatten().unwrap_or_default()
-    };
+    let text = |kind: Kind| snapshot::read(&kind.kept_in(&folder)).ok().flatten().unwrap_or_default();
     let left = aftermath(&text(Kind::Results), &text(Kind::Ledger));
     let said: Vec<String> =
         row.outcome.iter().flat_map(|outcome| &outcome.ended).map(|ending| ended(ending).0).collect();

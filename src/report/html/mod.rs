@@ -445,7 +445,7 @@ fn entry<'a>(row: &'a Row, run: &'a Run, settings: &Settings, longest: f64, left
             run.version_of(row).and_then(|version| Series::of(version).ok()).unwrap_or(Series::OLDEST);
         let store = Store::new(&settings.root);
         for kind in Kind::ALL {
-            let found = snapshot::read(&full.join(kind.name()).with_extension("snap"));
+            let found = snapshot::read(&kind.kept_in(&full));
             let id = Id { suite: row.info.suite.clone(), name: row.info.name.clone(), series, kind };
             let expected = store.expected(&id);
             if let (Ok(Some(found)), Ok(Some(expected))) = (found, expected)
