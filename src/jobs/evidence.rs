@@ -38,7 +38,8 @@ pub struct Evidence {
     pub consoles: BTreeMap<String, Vec<u8>>,
 }
 
-/// A `lava-run` imports for longer before it does anything.
+/// A `lava-run` imports for longer before it does anything. Counted from when lava-worker last had
+/// something else to do for the job: on a busy machine the server's answer alone takes longer.
 const BEGINS: TimeDelta = TimeDelta::milliseconds(300);
 
 /// The violation of a board one of whose faults has not happened: such a scenario tests nothing.
@@ -69,7 +70,11 @@ impl Evidence {
             let line = self.worker.iter().find(|line| line.ends_with(message))?;
             NaiveTime::parse_from_str(line.split_ascii_whitespace().next()?, "%H:%M:%S,%3f").ok()
         };
-        let took = || Some(time(" running -> finished")? - time(" Starting job")?);
+        let took = || {
+            let started = time(" Starting job")?;
+            let told = time(" RUNNING => server").unwrap_or(started);
+            Some(time(" running -> finished")? - started.max(told))
+        };
         self.log.lines().is_empty()
             && detail("health") == "Incomplete"
             && detail("failure_comment").is_empty()
@@ -108,6 +113,10 @@ mod tests {
             ..Evidence::default()
         };
         assert!(lost.was_lost());
+        let mut late = lost.clone();
+        late.worker.insert(2, "05:03:15,100 RUNNING => server".into());
+        late.worker[3] = "05:03:15,142 running -> finished".into();
+        assert!(late.was_lost(), "the server took long to answer");
         let but = |change: &dyn Fn(&mut Evidence)| {
             let mut evidence = lost.clone();
             change(&mut evidence);
