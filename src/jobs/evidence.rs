@@ -60,6 +60,20 @@ impl Evidence {
         }
     }
 
+    /// Leaves out what the boards had taken down already when the job `before` this one, on the same
+    /// boards, had ended.
+    pub fn begin_after(&mut self, before: &Self) {
+        for (board, entries) in &mut self.ledgers {
+            let is_own = |entry: &&Entry| !matches!(&entry.event, Event::Violation { what, .. } if what == UNMET_FAULT);
+            let known = before.ledgers.get(board).map_or(0, |entries| entries.iter().filter(is_own).count());
+            entries.drain(..known.min(entries.len()));
+        }
+        for (board, console) in &mut self.consoles {
+            let known = before.consoles.get(board).map_or(0, Vec::len);
+            console.drain(..known.min(console.len()));
+        }
+    }
+
     /// Whether LAVA's worker took the job for ended as it began (docs/findings.md): LAVA has
     /// neither a log nor a comment of it, and by lava-worker's own log it was over before it can
     /// have begun.
@@ -99,6 +113,24 @@ mod tests {
             panic!("{:?}", evidence.ledgers);
         };
         assert_eq!((what.as_str(), detail.as_str()), (UNMET_FAULT, "1 power off: exit 1"));
+    }
+
+    #[test]
+    fn the_second_of_two_jobs_begins_where_the_boards_were_when_the_first_had_ended() {
+        let of = |stages: usize, console: &[u8]| {
+            let entry =
+                Entry { time_us: 7, event: Event::Violation { what: "w".into(), detail: "d".into() } };
+            Evidence {
+                ledgers: [("b".to_owned(), vec![entry; stages])].into(),
+                consoles: [("b".to_owned(), console.to_vec())].into(),
+                ..Evidence::default()
+            }
+        };
+        let mut first = of(2, b"first ");
+        first.note_unmet_faults("b", &["start: hang".into()]);
+        let mut second = of(3, b"first second");
+        second.begin_after(&first);
+        assert_eq!((second.ledgers["b"].len(), &second.consoles["b"][..]), (1, &b"second"[..]));
     }
 
     #[test]

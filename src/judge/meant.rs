@@ -6,6 +6,11 @@ use crate::jobs::evidence::UNMET_FAULT;
 use crate::lava::series::Series;
 use crate::scenario::{Defect, Ends, Scenario};
 
+/// Of a scenario whose job runs again: the names of the two jobs' parts.
+pub const FIRST: &str = "first";
+/// See [`FIRST`].
+pub const AGAIN: &str = "again";
+
 /// What of a scenario's results a person should not overlook.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Meant {
@@ -52,7 +57,8 @@ struct Told {
 /// What is to be seen in `results` of `scenario` with a LAVA of `series` that has these `defects`.
 #[must_use]
 pub fn meant(scenario: &Scenario, series: Series, defects: &[&Defect], results: &str) -> Meant {
-    let told = told(results);
+    let (first, again) = if scenario.again.is_some() { in_two(results) } else { (results, None) };
+    let told = told(first);
     let wanted = scenario.ends_on(series, defects);
     let otherwise = told.ends.filter(|ends| *ends != wanted).map(|ends| {
         let words = told.words.as_deref().unwrap_or("Complete");
@@ -67,6 +73,13 @@ pub fn meant(scenario: &Scenario, series: Series, defects: &[&Defect], results: 
         let is_said = results.lines().any(|line| line.contains(wanted));
         (!is_said).then(|| format!("the results have no `{wanted}`, as its scenario `says`"))
     });
+    let otherwise = otherwise.or_else(|| {
+        let (wanted, next) = (scenario.again?, self::told(again?));
+        let words = next.words.as_deref().unwrap_or("Complete");
+        (next.ends? != wanted).then(|| {
+            format!("the job that came again ended {words}, and its scenario says `again: {wanted}`")
+        })
+    });
     let by_defect = defects.iter().flat_map(|defect| &defect.fails);
     let names: Vec<&String> = scenario.fails.iter().chain(by_defect).collect();
     let is_meant = |case: &Case<'_>| names.iter().any(|name| case.is_called(name));
@@ -79,6 +92,14 @@ pub fn meant(scenario: &Scenario, series: Series, defects: &[&Defect], results: 
             .map(|case| format!("{} {}", case.suite, case.name))
             .collect(),
         defects: Vec::new(),
+    }
+}
+
+/// What is told of the first job, and of the one that came again, if one did.
+fn in_two(results: &str) -> (&str, Option<&str>) {
+    match results.split_once(&format!("\n=== {AGAIN}\n")) {
+        Some((first, again)) => (first, Some(again)),
+        None => (results, None),
     }
 }
 
@@ -266,6 +287,23 @@ mod tests {
         let two = format!("=== server\n{}\n=== client\njob\n  health: Complete\n", given_up().trim_end());
         assert!(of(None, &two).otherwise.unwrap().contains("Incomplete (Job"));
         assert_eq!(of(None, "anything else"), Meant::default());
+    }
+
+    #[test]
+    fn of_a_job_that_comes_again_both_ends_are_told() {
+        let mut scenario = scenario(always(Ends::Incomplete));
+        scenario.fails.push("cmdline".into());
+        scenario.again = Some(Ends::Complete);
+        let of = |results: &str| meant(&scenario, Series::OLDEST, &[], results).otherwise;
+        let (failed, complete) = (format!("{}\n", given_up().trim_end()), "job\n  health: Complete\n");
+        assert_eq!(of(&format!("=== {FIRST}\n{failed}=== {AGAIN}\n{complete}")), None);
+        assert_eq!(
+            of(&format!("=== {FIRST}\n{failed}=== {AGAIN}\n{failed}")).unwrap(),
+            "the job that came again ended Incomplete (Job: Login incorrect, or late), \
+             and its scenario says `again: complete`"
+        );
+        let told = of(&format!("=== {FIRST}\n{complete}=== {AGAIN}\n{complete}")).unwrap();
+        assert!(told.contains("Complete, and its scenario says `ends: incomplete`"), "{told}");
     }
 
     proptest! {

@@ -17,6 +17,7 @@ use crate::interrupt::Interrupt;
 use crate::jobs::activity::Activity;
 use crate::jobs::evidence::Evidence;
 use crate::jobs::{self, End, Watch};
+use crate::judge::meant::{AGAIN, FIRST};
 use crate::judge::normalise::{Context, TOKEN};
 use crate::judge::verdict::Answer;
 use crate::lava::group::Member;
@@ -257,9 +258,23 @@ impl One {
         Ok((found, end))
     }
 
+    /// The same, and where the scenario has its job run again what came back of that, too.
+    async fn attempts(&self, submitted: &mut Vec<String>) -> Result<(Vec<Evidence>, End)> {
+        let (mut found, end) = self.attempt(submitted).await?;
+        if self.ready.scenario.again.is_none() || end != End::Finished {
+            return Ok((found, end));
+        }
+        let (mut next, end) = self.attempt(submitted).await?;
+        for (next, before) in next.iter_mut().zip(&found) {
+            next.begin_after(before);
+        }
+        found.extend(next);
+        Ok((found, end))
+    }
+
     async fn job(&self, begun: Instant, submitted: &mut Vec<String>) -> Result<Outcome> {
         let scenario = &self.ready.scenario;
-        let (mut found, mut end) = self.attempt(submitted).await?;
+        let (mut found, mut end) = self.attempts(submitted).await?;
         if let Some(lost) = found.iter().find(|evidence| evidence.was_lost()) {
             let job = lost.job.as_deref().unwrap_or_default();
             let _ = self.events.send(Event::Warning(format!(
@@ -269,7 +284,7 @@ impl One {
             )));
             self.stack.guard(self.ready.renew(&self.stack)).await?;
             submitted.clear();
-            (found, end) = self.attempt(submitted).await?;
+            (found, end) = self.attempts(submitted).await?;
         }
         let seconds = begun.elapsed().as_secs_f64();
         match end {
@@ -398,6 +413,14 @@ impl One {
     /// The jobs in a fixed order: by role, and the jobs of one role in LAVA's order.
     fn answers(&self, found: Vec<Evidence>) -> Vec<Answer> {
         let roles = &self.ready.scenario.roles;
+        if self.ready.scenario.again.is_some() {
+            let names = [FIRST, AGAIN].into_iter().map(str::to_owned);
+            let answer = |(evidence, job): (Evidence, String)| {
+                let context = self.context(evidence.job.as_deref());
+                Answer { job, evidence, context }
+            };
+            return found.into_iter().zip(names).map(answer).collect();
+        }
         if found.len() < 2 && found.iter().all(|evidence| Member::of(&evidence.details).is_none()) {
             let answer = |evidence: Evidence| {
                 let context = self.context(evidence.job.as_deref());

@@ -96,6 +96,7 @@ struct ScenarioFile {
     skip: Option<SkipFile>,
     ends: Option<EndsFile>,
     says: Option<Says>,
+    again: Option<Ends>,
     fails: Vec<String>,
     defect: DefectsFile,
     timeout: Option<u64>,
@@ -132,6 +133,7 @@ impl ScenarioFile {
             skip: own.skip.or_else(|| self.skip.clone()),
             ends: own.ends.or_else(|| self.ends.clone()),
             says: own.says.or_else(|| self.says.clone()),
+            again: own.again.or(self.again),
             fails: both(&self.fails, own.fails),
             defect: if own.defect.0.is_empty() { self.defect.clone() } else { own.defect },
             timeout: own.timeout.or(self.timeout),
@@ -714,6 +716,13 @@ impl Loader<'_> {
                 format!("timeout: {timeout} s; a job may take {} to {} s", TIMEOUTS.start(), TIMEOUTS.end());
             self.problems.push(Problem::at(&shown, at("timeout"), message));
         }
+        if let Some(why) = file.again.and_then(|again| match again {
+            _ if file.roles.is_some() => Some("a job for several boards is submitted once"),
+            Ends::Refused => Some("the second job is the first one over again: complete or incomplete"),
+            _ => None,
+        }) {
+            self.problems.push(Problem::at(&shown, at("again"), format!("again: {why}")));
+        }
         let roles = self.roles(name, &shown, place, &mut file, boards);
         with.extend(file.with);
         fails.extend(file.fails);
@@ -723,6 +732,7 @@ impl Loader<'_> {
             name: name.to_owned(),
             about: file.about,
             says: file.says,
+            again: file.again,
             with,
             tags: file.tags,
             skip: file.skip.map(|skip| skip.0),

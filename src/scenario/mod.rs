@@ -53,6 +53,9 @@ pub struct Scenario {
     pub ends: Option<EndsOn>,
     /// What is in LAVA's results, where it says so.
     pub says: Option<Says>,
+    /// How the same job is meant to end once more, on the devices and boards as the first one leaves
+    /// them; where it does not say, there is no second one.
+    pub again: Option<Ends>,
     /// Names of test cases that are made to fail: its family's and its own.
     pub fails: Vec<String>,
     /// What LAVAs are known to do wrong in it.

@@ -186,7 +186,7 @@ fn a_whole_job_is_submitted_as_it_is_but_for_the_tag() {
 #[test]
 fn every_mistake_is_shown_where_it_was_made() {
     let scenario = "jobs/health-checks/bbb/scenario.yaml";
-    insta::assert_snapshot!(problems(scenario, "famly: uboot\n"), @"jobs/health-checks/bbb/scenario.yaml:1:1: unknown field `famly`, expected one of `about`, `family`, `board`, `change`, `dictionary`, `roles`, `with`, `tags`, `skip`, `ends`, `says`, `fails`, `defect`, `timeout`, `variants`");
+    insta::assert_snapshot!(problems(scenario, "famly: uboot\n"), @"jobs/health-checks/bbb/scenario.yaml:1:1: unknown field `famly`, expected one of `about`, `family`, `board`, `change`, `dictionary`, `roles`, `with`, `tags`, `skip`, `ends`, `says`, `again`, `fails`, `defect`, `timeout`, `variants`");
     insta::assert_snapshot!(problems(scenario, "family: ubot\n"), @"jobs/health-checks/bbb/scenario.yaml:1:1: no family is called `ubot`; there are uboot");
     insta::assert_snapshot!(problems(scenario, "family: uboot\nwith:\n  dtbb: x\n  name: y\n"), @"
     jobs/health-checks/bbb/scenario.yaml:3:3: with: the job's template looks up no `dtbb`
@@ -646,7 +646,7 @@ fn a_file_may_have_a_table_of_scenarios_each_with_its_own_name() {
     let folder = folder();
     let table = "family: uboot\nboard: bbb\nends: incomplete\ntags: [fault]\nchange: {model: x, memory: {base: 1, mib: 2}}\n\
                  variants:\n  one:\n    about: the first\n    change: {memory: {mib: 3}}\n    says: 'error_type: Bug'\n  \
-                 two:\n    about: the second\n    ends: complete\n    tags: [slow]\n";
+                 two:\n    about: the second\n    ends: complete\n    again: incomplete\n    tags: [slow]\n";
     write(folder.path(), "jobs/lab/table/scenario.yaml", table);
     let matrix = Matrix::load(folder.path()).unwrap();
     let named = |name: &str| matrix.scenarios.iter().find(|scenario| scenario.name == name).unwrap();
@@ -660,6 +660,7 @@ fn a_file_may_have_a_table_of_scenarios_each_with_its_own_name() {
         (&["fault".to_owned(), "slow".to_owned()][..], false)
     );
     assert_eq!(two.ends_on(Series::OLDEST, &[]), Ends::Complete);
+    assert_eq!((one.again, two.again), (None, Some(Ends::Incomplete)));
     assert_eq!(two.roles[0].boards, ["two-01"]);
 }
 
