@@ -109,6 +109,13 @@ pub const TABLE: &[Mask] = &[
         pattern: r"(\(timeout )\d+:\d\d:\d\d\)",
         replacement: "${1}[TIMEOUT])",
     },
+    // shell.py: "%s: Sending %s in case of corruption. Connection timeout %s, retry in %s".
+    Mask {
+        name: "timeout-forced",
+        scopes: &[Lava],
+        pattern: r"(Connection timeout )\d+:\d\d:\d\d(, retry in )\d+:\d\d:\d\d",
+        replacement: "${1}[TIMEOUT]${2}[TIMEOUT]",
+    },
     // action.py: "end: %s %s (duration %s)".
     Mask {
         name: "duration",
@@ -220,7 +227,7 @@ pub const TABLE: &[Mask] = &[
 ];
 
 /// Masks of what only a job that fails has: no run without a mistake is expected to need them.
-const OF_FAILURES: &[&str] = &["duration-timed-out"];
+const OF_FAILURES: &[&str] = &["duration-timed-out", "timeout-forced"];
 
 /// Masks of what only some series of LAVA say: elsewhere they are not applied, so that
 /// what they would hide is seen. Each with its series, and the reason in a comment.
@@ -544,6 +551,10 @@ mod tests {
             (
                 "end: 1.1 http-download (duration 00:00:01) [common]",
                 "end: 1.1 http-download (duration [DURATION]) [common]",
+            ),
+            (
+                "x: Sending # in case of corruption. Connection timeout 00:00:08, retry in 00:00:04",
+                "x: Sending # in case of corruption. Connection timeout [TIMEOUT], retry in [TIMEOUT]",
             ),
             ("validate duration: 0.03", "validate duration: [DURATION]"),
             ("Returned 0 in 12 seconds", "Returned 0 in [DURATION] seconds"),
