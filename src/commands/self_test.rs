@@ -184,7 +184,7 @@ impl Test<'_> {
         let of = |sabotage: &Arc<Sabotage>| choose(sabotage, ready, self.args.all);
         let mut planned: Vec<(&Arc<Sabotage>, Vec<Trial>)> =
             sabotages.iter().map(|sabotage| (sabotage, of(sabotage))).collect();
-        let control = control(ready);
+        let control = control(planned.iter().flat_map(|(_, trials)| trials));
         self.found.table.plan(CONTROL, "nothing is broken: no scenario may notice anything", control.len());
         for (sabotage, trials) in &planned {
             self.found.table.plan(&sabotage.name, &sabotage.about, trials.len());

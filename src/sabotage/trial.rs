@@ -3,7 +3,7 @@
 //! A board is renewed before each job, so that nothing of the last one is left. One
 //! board bears one job at a time; different boards bear different sabotages at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -189,10 +189,12 @@ impl Scheduler {
     }
 }
 
-/// LAVA as it is, for each scenario.
+/// LAVA as it is, for each scenario that is in one of `trials`.
 #[must_use]
-pub fn control(scenarios: &[Ready]) -> Vec<Trial> {
-    scenarios.iter().map(|ready| Trial { sabotage: None, ready: ready.clone() }).collect()
+pub fn control<'a>(trials: impl Iterator<Item = &'a Trial>) -> Vec<Trial> {
+    let shown: BTreeMap<&str, &Ready> =
+        trials.map(|trial| (trial.ready.scenario.name.as_str(), &trial.ready)).collect();
+    shown.into_values().map(|ready| Trial { sabotage: None, ready: ready.clone() }).collect()
 }
 
 /// The scenarios to show a sabotage with: some that must notice it and some that must
