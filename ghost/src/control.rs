@@ -120,12 +120,18 @@ pub struct Faulty {
     pub exit: u8,
 }
 
+/// The fault that ended the command that `error` is about, where one did.
+#[must_use]
+pub fn fault(error: &io::Error) -> Option<&Faulty> {
+    error.get_ref()?.downcast_ref()
+}
+
 /// The exit code that a fault gives the command that `error` is about, which says what the fault has it say.
 ///
 /// # Errors
 /// `error` itself, where no fault ended it.
 pub fn exit_by_fault(error: io::Error) -> io::Result<u8> {
-    match error.get_ref().and_then(|source| source.downcast_ref::<Faulty>()) {
+    match fault(&error) {
         Some(faulty) => {
             eprint!("{}", faulty.says);
             Ok(faulty.exit)

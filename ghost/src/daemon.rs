@@ -368,7 +368,10 @@ async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
             }
         },
         Ok(Request::Open { tool, args, identity }) => {
-            answer = serde_json::to_value(boards.open(&tool, &args, &identity).await)?;
+            match boards.open(&tool, &args, &identity, &mut read).await? {
+                Ok(attached) => answer = serde_json::to_value(attached)?,
+                Err(ended) => exit = Some(ended),
+            }
             None
         }
         Ok(Request::Usb { board, mode, command, file }) => match find(&board) {
@@ -428,8 +431,16 @@ impl Boards {
     /// Notes a tool's call with each board that it is for, and returns what is attached of it.
     ///
     /// A call that names a serial number or a path is for one board, whether it is attached or not.
-    /// One that names a make is for those of it that are.
-    async fn open(&self, tool: &str, args: &[String], identity: &Identity) -> Vec<Attached> {
+    /// One that names a make is for those of it that are. Where a fault of such a board's ends the call
+    /// instead: what it says, and its exit code.
+    async fn open(
+        &self,
+        tool: &str,
+        args: &[String],
+        identity: &Identity,
+        asker: &mut (impl AsyncReadExt + Unpin),
+    ) -> io::Result<Result<Vec<Attached>, (String, u8)>> {
+        let call = format!("{tool} {}", args.join(" "));
         let mut found = Vec::new();
         for handle in self.handles.values() {
             if identity.is_of_one() && handle.bus.has(identity) {
@@ -441,10 +452,13 @@ impl Boards {
             // A call that names nothing is for no board more than for another.
             if is_meant || !attached.is_empty() && *identity != Identity::default() {
                 handle.ledger.take(Event::Tool { tool: tool.to_owned(), args: args.to_owned() });
+                if let Some(ended) = handle.faulty(Moment::Tool(&call), asker).await? {
+                    return Ok(Err(ended));
+                }
             }
             found.extend(attached);
         }
-        found
+        Ok(Ok(found))
     }
 
     /// What is attached, and what comes and goes from now on.

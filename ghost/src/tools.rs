@@ -4,6 +4,7 @@
 //! comes from there. A tool takes its arguments as the real one does, finds its board by what is
 //! plugged into the worker ([`crate::peripheral`]), and leaves the rest to the firmware that runs.
 
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -43,6 +44,8 @@ pub struct Called<'a> {
     pub out: &'a mut dyn Write,
     /// Standard error.
     pub err: &'a mut dyn Write,
+    /// The exit code that a fault of the board's gives this call: it stands, whatever the tool returns.
+    pub fault: &'a Cell<Option<u8>>,
 }
 
 impl Tool {
@@ -54,9 +57,27 @@ impl Tool {
         // Not held back: what it said before it is killed stands in LAVA's log.
         let (mut out, mut err) = (io::stdout(), io::stderr());
         let socket = socket();
-        let done = (self.run)(Called { name, args, socket: &socket, out: &mut out, err: &mut err });
+        let done = self.call_with(name, args, &socket, &mut out, &mut err);
         let _ = out.flush();
         done
+    }
+
+    /// The same for a daemon on `socket`, with `out` and `err` for what it prints.
+    fn call_with(
+        &self,
+        name: &str,
+        args: &[String],
+        socket: &Path,
+        out: &mut dyn Write,
+        err: &mut dyn Write,
+    ) -> Result<u8, String> {
+        let fault = Cell::new(None);
+        let done = (self.run)(Called { name, args, socket, out, err: &mut *err, fault: &fault });
+        let Some(code) = fault.get() else { return done };
+        if let Err(says) = done {
+            let _ = writeln!(err, "{says}");
+        }
+        Ok(code)
     }
 }
 

@@ -290,6 +290,16 @@ firmware:
   flash: FOLDER
 ";
 
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_fault_ends_one_call_with_its_words_and_its_exit_code() {
+        let fault = "{when: {tool: '^fastboot -s b getvar'}, then: [{print: \"no link\\n\"}, {exit: 3}]}";
+        let bench = Bench::start(&format!("{BOARD}faults: [{fault}]\n")).await;
+        let failed = bench.call(&TOOL, "-s b getvar product").await;
+        assert_eq!((failed.code, failed.out.as_str()), (3, ""));
+        assert!(failed.err.ends_with("no link\n"), "{}", failed.err);
+        assert_eq!(bench.call(&TOOL, "-s b getvar product").await.code, 0);
+    }
+
     /// The messages are those of the real tool, see above.
     #[tokio::test(flavor = "multi_thread")]
     async fn what_is_flashed_and_what_is_refused_reads_as_with_the_real_tool() {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::{Called, Tool};
+use super::Tool;
 use crate::control::{self, Request};
 use crate::ledger::{Entry, Event, PowerAction};
 
@@ -29,8 +29,7 @@ fn words(line: &str) -> Vec<String> {
 
 fn called_with(tool: &Tool, args: &[String], socket: &Path) -> Found {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let called = Called { name: tool.names[0], args, socket, out: &mut out, err: &mut err };
-    let code = (tool.run)(called).unwrap();
+    let code = tool.call_with(tool.names[0], args, socket, &mut out, &mut err).unwrap();
     Found { code, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
 }
 

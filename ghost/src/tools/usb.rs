@@ -18,14 +18,19 @@ pub(super) struct Device {
 pub(super) struct Gone;
 
 impl Device {
-    /// What is attached of `identity` in `mode`; the call of the tool is noted with its board.
+    /// What is attached of `identity` in `mode`; the call of the tool is noted with its board. Where a fault
+    /// of the board's ends the call, the error is what that says.
     pub(super) fn open(called: &Called, identity: &Identity, mode: Mode) -> io::Result<Vec<Self>> {
         let request = Request::Open {
             tool: called.name.to_owned(),
             args: called.args.to_vec(),
             identity: identity.clone(),
         };
-        let found: Vec<Attached> = control::get(called.socket, &request)?;
+        let found: Vec<Attached> = control::get(called.socket, &request).map_err(|error| {
+            let Some(fault) = control::fault(&error) else { return error };
+            called.fault.set(Some(fault.exit));
+            io::Error::other(fault.says.trim_end().to_owned())
+        })?;
         let device = |attached| Self { attached, mode, socket: called.socket.to_owned() };
         Ok(found.into_iter().filter(|device| device.when == mode).map(device).collect())
     }
