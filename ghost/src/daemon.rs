@@ -168,6 +168,18 @@ impl Handle {
         }
     }
 
+    /// Notes that `tool` was called for the board, and says what goes wrong with the call, as
+    /// [`Self::faulty`] does.
+    async fn called(
+        &self,
+        tool: &str,
+        args: &[String],
+        asker: &mut (impl AsyncReadExt + Unpin),
+    ) -> io::Result<Option<(String, u8)>> {
+        self.ledger.take(Event::Tool { tool: tool.to_owned(), args: args.to_owned() });
+        self.faulty(Moment::Tool(&format!("{tool} {}", args.join(" "))), asker).await
+    }
+
     async fn order(&self, action: PowerAction, invocation: Option<Invocation>) {
         self.send(|done| Order { action, renew: false, invocation, done }).await;
     }
@@ -338,10 +350,8 @@ async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
         Ok(Request::Flash { board, part, file }) => match find(&board) {
             Err(error) => Some(error),
             Ok(handle) => {
-                let path = file.display().to_string();
-                let args = vec![part.clone(), path.clone()];
-                handle.ledger.take(Event::Tool { tool: "flash".into(), args });
-                exit = handle.faulty(Moment::Tool(&format!("flash {part} {path}")), &mut read).await?;
+                let args = [part.clone(), file.display().to_string()];
+                exit = handle.called("flash", &args, &mut read).await?;
                 match exit {
                     Some(_) => None,
                     None => flash(&handle.ledger, &board, &part, &file).err(),
@@ -391,9 +401,7 @@ async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
         Ok(Request::Attach { board, tool, args, cwd }) => match find(&board) {
             Err(error) => Some(error),
             Ok(handle) => {
-                handle.ledger.take(Event::Tool { tool: tool.clone(), args: args.clone() });
-                let call = format!("{tool} {}", args.join(" "));
-                exit = handle.faulty(Moment::Tool(&call), &mut read).await?;
+                exit = handle.called(&tool, &args, &mut read).await?;
                 if exit.is_none() {
                     attach = Some((handle, Invocation { tool, args, cwd }));
                 }
@@ -440,7 +448,6 @@ impl Boards {
         identity: &Identity,
         asker: &mut (impl AsyncReadExt + Unpin),
     ) -> io::Result<Result<Vec<Attached>, (String, u8)>> {
-        let call = format!("{tool} {}", args.join(" "));
         let mut found = Vec::new();
         for handle in self.handles.values() {
             if identity.is_of_one() && handle.bus.has(identity) {
@@ -450,11 +457,10 @@ impl Boards {
             let attached: Vec<Attached> = attached.collect();
             let is_meant = identity.is_of_one() && handle.bus.has(identity);
             // A call that names nothing is for no board more than for another.
-            if is_meant || !attached.is_empty() && *identity != Identity::default() {
-                handle.ledger.take(Event::Tool { tool: tool.to_owned(), args: args.to_owned() });
-                if let Some(ended) = handle.faulty(Moment::Tool(&call), asker).await? {
-                    return Ok(Err(ended));
-                }
+            if (is_meant || !attached.is_empty() && *identity != Identity::default())
+                && let Some(ended) = handle.called(tool, args, asker).await?
+            {
+                return Ok(Err(ended));
             }
             found.extend(attached);
         }

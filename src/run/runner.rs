@@ -413,20 +413,15 @@ impl One {
     /// The jobs in a fixed order: by role, and the jobs of one role in LAVA's order.
     fn answers(&self, found: Vec<Evidence>) -> Vec<Answer> {
         let roles = &self.ready.scenario.roles;
+        let answer = |evidence: Evidence, job: &str| {
+            let context = self.context(evidence.job.as_deref());
+            Answer { job: job.to_owned(), evidence, context }
+        };
         if self.ready.scenario.again.is_some() {
-            let names = [FIRST, AGAIN].into_iter().map(str::to_owned);
-            let answer = |(evidence, job): (Evidence, String)| {
-                let context = self.context(evidence.job.as_deref());
-                Answer { job, evidence, context }
-            };
-            return found.into_iter().zip(names).map(answer).collect();
+            return found.into_iter().zip([FIRST, AGAIN]).map(|(of, job)| answer(of, job)).collect();
         }
         if found.len() < 2 && found.iter().all(|evidence| Member::of(&evidence.details).is_none()) {
-            let answer = |evidence: Evidence| {
-                let context = self.context(evidence.job.as_deref());
-                Answer { job: String::new(), evidence, context }
-            };
-            return found.into_iter().map(answer).collect();
+            return found.into_iter().map(|of| answer(of, "")).collect();
         }
         let mut jobs: Vec<(usize, u64, Option<Member>, Evidence)> = found
             .into_iter()

@@ -9,7 +9,6 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::{Firmware, FirmwareKind, Next, flash};
-
 use crate::machine::Machine;
 use crate::patience::SLOW_START;
 use crate::peripheral::{Answer, Call, Mode};
