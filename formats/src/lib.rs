@@ -4,14 +4,18 @@
 //! reader panics, whatever it is given, and none unpacks without a limit. The writers are
 //! reproducible: the same input gives the same bytes.
 
-use sha2::{Digest, Sha256};
+use md5::Md5;
+use sha2::{Digest, Sha256, Sha512};
 
 pub mod android;
 pub mod compress;
 pub mod cpio;
+pub mod ext;
 pub mod fdt;
 pub mod fit;
+pub mod imx;
 pub mod kernel;
+pub mod mbr;
 pub mod mcu;
 pub mod tar;
 pub mod tree;
@@ -21,6 +25,18 @@ pub mod uimage;
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
+}
+
+/// md5 of `bytes`, in hex. For comparing only: LAVA tells it of what it downloads.
+#[must_use]
+pub fn md5(bytes: &[u8]) -> String {
+    hex::encode(Md5::digest(bytes))
+}
+
+/// sha512 of `bytes`, in hex.
+#[must_use]
+pub fn sha512(bytes: &[u8]) -> String {
+    hex::encode(Sha512::digest(bytes))
 }
 
 /// The `N` bytes at `offset`, or nothing when `bytes` ends before.

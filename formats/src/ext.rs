@@ -1,0 +1,135 @@
+//! File systems of the kinds ext2, ext3 and ext4, read whole.
+
+use ext4_view::{Ext4, Ext4Error, FileType, Path, PathBuf};
+
+use crate::tree::{Node, NodeKind, Tree};
+
+/// Where the magic number is (`s_magic` of the superblock, which lies behind 1024 bytes), and what it is.
+const MAGIC_AT: usize = 1024 + 56;
+const MAGIC: [u8; 2] = [0x53, 0xef];
+
+/// Folder of a file system's own, which no archive of it has.
+const OWN: &str = "lost+found";
+
+/// Most files and folders, and the longest path of one (`PATH_MAX`).
+const ENTRIES: usize = 1 << 18;
+const LONGEST: usize = 4096;
+
+/// Whether `bytes` begin as such a file system does.
+#[must_use]
+pub fn is_ext(bytes: &[u8]) -> bool {
+    bytes.get(MAGIC_AT..MAGIC_AT + MAGIC.len()) == Some(&MAGIC)
+}
+
+/// Why there is no tree.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    #[error("{0}")]
+    FileSystem(#[from] Ext4Error),
+    /// A name, or the target of a link.
+    #[error("a path is no UTF-8: {0}")]
+    Path(#[from] std::str::Utf8Error),
+    #[error("the files are larger than {0} bytes")]
+    TooLarge(usize),
+    /// A folder in itself has no end.
+    #[error("there are too many files, or they lie too deep")]
+    Endless,
+}
+
+/// All that is in the file system, sorted by path; of its files no more than `limit` bytes.
+///
+/// # Errors
+/// When it is none, or broken.
+pub fn read(bytes: Vec<u8>, limit: usize) -> Result<Tree, Unreadable> {
+    let system = Ext4::load(Box::new(bytes))?;
+    let mut tree = Tree::default();
+    let mut left = limit;
+    let mut folders = vec![PathBuf::new(b"/")];
+    while let Some(folder) = folders.pop() {
+        for entry in system.read_dir(&folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.as_str()?;
+            let path = entry.path();
+            if matches!(name, "." | "..") || (folder.as_path() == Path::ROOT && name == OWN) {
+                continue;
+            }
+            if tree.nodes.len() >= ENTRIES || path.to_str()?.len() > LONGEST {
+                return Err(Unreadable::Endless);
+            }
+            let about = system.symlink_metadata(&path)?;
+            let kind = match about.file_type() {
+                FileType::Directory => {
+                    folders.push(path.clone());
+                    NodeKind::Directory
+                }
+                FileType::Regular => {
+                    left = usize::try_from(about.len())
+                        .ok()
+                        .and_then(|size| left.checked_sub(size))
+                        .ok_or(Unreadable::TooLarge(limit))?;
+                    NodeKind::File(system.read(&path)?)
+                }
+                FileType::Symlink => NodeKind::Symlink(system.read_link(&path)?.to_str()?.to_owned()),
+                _ => NodeKind::Special,
+            };
+            tree.nodes.push(Node {
+                path: path.to_str()?.trim_start_matches('/').to_owned(),
+                mode: u32::from(about.mode()) & 0o7777,
+                uid: about.uid(),
+                gid: about.gid(),
+                kind,
+            });
+        }
+    }
+    tree.nodes.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(tree)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::compress::decompress;
+
+    /// `lava/hostname` with the mode 600 and `ghost` in it, and a link `bin/sh`; by compose/world/ext2.sh, of 64 KiB.
+    fn small() -> Vec<u8> {
+        decompress(include_bytes!("ext/small.ext2.gz"), 1 << 20).unwrap().into_owned()
+    }
+
+    #[test]
+    fn all_that_is_in_a_file_system_is_in_its_tree() {
+        let bytes = small();
+        assert!(is_ext(&bytes));
+        let tree = read(bytes, 1 << 20).unwrap();
+        let paths: Vec<&str> = tree.nodes.iter().map(|node| node.path.as_str()).collect();
+        assert_eq!(paths, ["bin", "bin/sh", "lava", "lava/hostname"]);
+        let file = tree.get("lava/hostname").unwrap();
+        assert_eq!((file.mode, file.uid, &file.kind), (0o600, 0, &NodeKind::File(b"ghost\n".to_vec())));
+        assert_eq!(tree.get("bin/sh").unwrap().kind, NodeKind::Symlink("busybox".into()));
+    }
+
+    #[test]
+    fn what_is_too_large_or_no_file_system_is_told() {
+        assert!(matches!(read(small(), 3), Err(Unreadable::TooLarge(3))));
+        assert!(!is_ext(b"") && !is_ext(&[0; 4096]));
+        assert!(matches!(read(vec![0; 4096], 1 << 20), Err(Unreadable::FileSystem(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn a_broken_file_system_is_a_tree_or_an_error(
+            changes in prop::collection::vec((0_usize..(64 << 10), any::<u8>()), 1..8),
+            end in 0_usize..(64 << 10),
+        ) {
+            let mut bytes = small();
+            for (at, byte) in changes {
+                bytes[at] = byte;
+            }
+            let _ = read(bytes.clone(), 1 << 20);
+            bytes.truncate(end);
+            let _ = read(bytes, 1 << 20);
+        }
+    }
+}
