@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, bail};
 use meta_lava_formats::fdt::{Fdt, Node};
 use meta_lava_formats::kernel::{self, ghost_banner};
 use meta_lava_formats::tree::{Tree, normal_path};
-use meta_lava_formats::{android, compress, cpio, fit, mcu, tar, uimage};
+use meta_lava_formats::{android, compress, cpio, fit, imx, mbr, mcu, tar, uimage};
 use serde::Deserialize;
 
+use crate::image::{self, Image};
 use crate::manifest::{self, Content, Entry, Manifest};
-use crate::userland::{Busybox, Login, Userland, modules, rootfs};
+use crate::userland::{Busybox, Login, Userland, modules, nbd, rootfs};
 
 /// Which artifacts there are.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -21,6 +23,16 @@ pub struct List {
     pub login: Login,
     /// The artifacts by their path below the store.
     pub artifacts: BTreeMap<String, Artifact>,
+}
+
+/// What a device tree tells a kernel that comes without a boot loader's word.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chosen {
+    /// The command line.
+    bootargs: String,
+    /// Where the ramdisk begins and, at the latest, ends.
+    initrd: (u32, u32),
 }
 
 /// What a FIT image is made of.
@@ -92,6 +104,9 @@ pub enum Artifact {
         /// What it is compatible with, the board first.
         #[serde(default)]
         compatible: Vec<String>,
+        /// What `/chosen` tells the kernel, where no boot loader does.
+        #[serde(default)]
+        chosen: Option<Chosen>,
     },
     /// A FIT image of other artifacts.
     Fit(Fit),
@@ -107,6 +122,22 @@ pub enum Artifact {
         /// Whether it asks for a login.
         #[serde(default)]
         login: bool,
+        /// The architecture of a legacy U-Boot header to put before it, as mkimage names it.
+        #[serde(default)]
+        uimage: Option<String>,
+    },
+    /// A root file system in a file system's image (ext2), see [`crate::userland::rootfs`].
+    Ext {
+        /// The script that makes it of an archive.
+        script: String,
+        /// Its size.
+        kib: usize,
+    },
+    /// A ramdisk that goes on with the root on a network block device, see [`crate::userland::nbd`].
+    Nbd {
+        /// How it is compressed.
+        #[serde(default)]
+        compress: Compress,
         /// The architecture of a legacy U-Boot header to put before it, as mkimage names it.
         #[serde(default)]
         uimage: Option<String>,
@@ -127,6 +158,25 @@ pub enum Artifact {
         #[serde(default = "default_program_size")]
         size: usize,
     },
+    /// A boot image of an i.MX processor, see [`imx`].
+    ImxBoot {
+        /// Where the boot ROM loads it to.
+        load: u32,
+        /// The first line that its U-Boot prints.
+        banner: String,
+        /// Bytes that it has at least.
+        #[serde(default = "default_program_size")]
+        size: usize,
+    },
+    /// A disk with a partition for each of some other artifacts, one behind the other; see [`mbr`].
+    Disk {
+        /// Its size in KiB.
+        kib: usize,
+        /// Paths of what is in the partitions.
+        partitions: Vec<String>,
+    },
+    /// An image of a container, see [`crate::image`].
+    Image(Image),
     /// Bytes without a meaning, other ones for each path.
     Blob {
         /// How many.
@@ -140,6 +190,7 @@ impl Artifact {
         let parts = match self {
             Self::Fit(fit) => [Some(&fit.kernel), fit.dtb.as_ref(), fit.ramdisk.as_ref()],
             Self::AndroidBoot(boot) => [Some(&boot.kernel), boot.dtb.as_ref(), boot.ramdisk.as_ref()],
+            Self::Disk { partitions, .. } => return partitions.iter().map(String::as_str).collect(),
             _ => return Vec::new(),
         };
         parts.into_iter().flatten().map(String::as_str).collect()
@@ -306,8 +357,15 @@ pub fn build(list: &List, busybox: &Busybox, userland: &Userland, out: &Path) ->
         let built = builder.build(path, artifact).with_context(|| format!("can't make {path}"))?;
         write(&out.join(path), &built.bytes)?;
         let Content { size, sha256 } = Content::of(&built.bytes);
-        let tree = built.tree.map(str::to_owned);
-        artifacts.insert(path.clone(), Entry { size, sha256, unpacked: built.unpacked, tree });
+        let entry = Entry {
+            size,
+            sha256,
+            md5: meta_lava_formats::md5(&built.bytes),
+            sha512: meta_lava_formats::sha512(&built.bytes),
+            unpacked: built.unpacked,
+            tree: built.tree.map(str::to_owned),
+        };
+        artifacts.insert(path.clone(), entry);
     }
     let trees = builder.trees.iter().map(|(name, tree)| ((*name).to_owned(), tree.listing())).collect();
     let manifest = Manifest { version: manifest::VERSION, artifacts, trees };
@@ -315,6 +373,31 @@ pub fn build(list: &List, busybox: &Busybox, userland: &Userland, out: &Path) ->
     text.push(b'\n');
     write(&out.join(manifest::FILE_NAME), &text)?;
     Ok(manifest)
+}
+
+/// Where a superblock of ext2 says when it was mounted, written and checked last, and which file system it is (`ext2_super_block` in
+/// ext2_fs.h).
+const OTHER_EACH_TIME: [std::ops::Range<usize>; 3] =
+    [1024 + 44..1024 + 52, 1024 + 64..1024 + 68, 1024 + 104..1024 + 120];
+
+/// A file system with what is in a tar archive, by `script` (compose/world/ext2.sh): there is no crate that writes one.
+fn file_system(script: &str, archive: &[u8], kib: usize) -> anyhow::Result<Vec<u8>> {
+    let folder = tempfile::tempdir()?;
+    let (from, to) = (folder.path().join("root.tar"), folder.path().join("root.ext2"));
+    std::fs::write(&from, archive)?;
+    let mut command = Command::new("sh");
+    command.arg(script).arg(&from).arg(kib.to_string()).arg(&to);
+    let output = command.output().with_context(|| format!("can't run {script}"))?;
+    if !output.status.success() {
+        bail!("{script} failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    let mut bytes = std::fs::read(&to).with_context(|| format!("{script} made no image"))?;
+    for place in OTHER_EACH_TIME {
+        if let Some(place) = bytes.get_mut(place) {
+            place.fill(0);
+        }
+    }
+    Ok(bytes)
 }
 
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
@@ -347,18 +430,31 @@ impl Builder<'_> {
                 let built = Built { bytes, ..Built::default() }.unpacked(*compress, content);
                 built.wrap(uimage.as_deref(), uimage::ImageType::KERNEL, *compress, *load)
             }
-            Artifact::Dtb { model, compatible } => {
-                let bytes = device_tree(model, compatible).to_bytes()?;
+            Artifact::Dtb { model, compatible, chosen } => {
+                let bytes = device_tree(model, compatible, chosen.as_ref()).to_bytes()?;
                 Ok(Built { bytes, ..Built::default() })
             }
             Artifact::Fit(fit) => self.fit(fit),
             Artifact::AndroidBoot(boot) => self.android_boot(boot),
             Artifact::Rootfs { pack, compress, login, uimage } => {
-                let name = if *login { "login" } else { "rootfs" };
-                if !self.trees.contains_key(name) {
-                    self.trees.insert(name, rootfs(self.busybox, self.userland, &self.list.login, *login)?);
-                }
+                let name = self.root(*login)?;
                 let built = self.archive(name, *pack, *compress)?;
+                built.wrap(uimage.as_deref(), uimage::ImageType::RAMDISK, *compress, 0)
+            }
+            Artifact::Ext { script, kib } => {
+                let name = self.root(false)?;
+                let tree = self.trees.get(name).context("no such tree")?;
+                Ok(Built {
+                    bytes: file_system(script, &tar::write(tree)?, *kib)?,
+                    tree: Some(name),
+                    ..Built::default()
+                })
+            }
+            Artifact::Nbd { compress, uimage } => {
+                let name = self.root(false)?;
+                let tree = nbd(self.trees.get(name).context("no such tree")?);
+                self.trees.entry("nbd").or_insert(tree);
+                let built = self.archive("nbd", Pack::Cpio, *compress)?;
                 built.wrap(uimage.as_deref(), uimage::ImageType::RAMDISK, *compress, 0)
             }
             Artifact::Modules { compress } => {
@@ -369,11 +465,51 @@ impl Builder<'_> {
                 let bytes = mcu::write(*flash, *ram_end, SUITE, *size);
                 Ok(Built { bytes, ..Built::default() })
             }
+            Artifact::ImxBoot { load, banner, size } => {
+                let bytes = imx::write(*load, banner, *size);
+                Ok(Built { bytes, ..Built::default() })
+            }
+            Artifact::Disk { kib, partitions } => self.disk(kib * 1024, partitions),
+            Artifact::Image(made_of) => {
+                let root = self.root(false)?;
+                let root = self.trees.get(root).context("no such tree")?;
+                Ok(Built { bytes: image::build(path, made_of, root)?, ..Built::default() })
+            }
             Artifact::Blob { size } => {
                 let bytes = blob(path, *size);
                 Ok(Built { bytes, ..Built::default() })
             }
         }
+    }
+
+    fn disk(&mut self, size: usize, contents: &[String]) -> anyhow::Result<Built> {
+        /// Where partitions begin, in bytes: at whole MiB, as all tools make them.
+        const ALIGNED: usize = 1 << 20;
+        let mut bytes = vec![0; ALIGNED];
+        let mut partitions = Vec::new();
+        for path in contents {
+            let part = self.part(path)?;
+            let part = part.bytes;
+            let blocks = u32::try_from(part.len().div_ceil(mbr::BLOCK))?;
+            let start = u32::try_from(bytes.len() / mbr::BLOCK)?;
+            partitions.push(mbr::Partition { start, blocks, kind: 0x83 });
+            bytes.extend(part);
+            bytes.resize(bytes.len().next_multiple_of(ALIGNED), 0);
+        }
+        if bytes.len() > size || !mbr::write(&mut bytes, &partitions) {
+            bail!("{} partitions with {} bytes do not fit", partitions.len(), bytes.len());
+        }
+        bytes.resize(size, 0);
+        Ok(Built { bytes, ..Built::default() })
+    }
+
+    /// Makes a root file system, once, and says by which name it is kept.
+    fn root(&mut self, login: bool) -> anyhow::Result<&'static str> {
+        let name = if login { "login" } else { "rootfs" };
+        if !self.trees.contains_key(name) {
+            self.trees.insert(name, rootfs(self.busybox, self.userland, &self.list.login, login)?);
+        }
+        Ok(name)
     }
 
     fn archive(&mut self, name: &'static str, pack: Pack, compress: Compress) -> anyhow::Result<Built> {
@@ -492,7 +628,7 @@ impl Built {
 }
 
 /// The least that a board's device tree has.
-fn device_tree(model: &str, compatible: &[String]) -> Fdt {
+fn device_tree(model: &str, compatible: &[String], chosen: Option<&Chosen>) -> Fdt {
     let mut fdt = Fdt::default();
     fdt.root.set_text("model", model);
     if !compatible.is_empty() {
@@ -504,7 +640,13 @@ fn device_tree(model: &str, compatible: &[String]) -> Fdt {
     memory.set_text("device_type", "memory");
     // 1 GiB at 1 GiB.
     memory.set("reg", [0x4000_0000u64.to_be_bytes(), 0x4000_0000u64.to_be_bytes()].concat());
-    fdt.root.children = vec![Node::new("aliases"), Node::new("chosen"), memory];
+    let mut told = Node::new("chosen");
+    if let Some(Chosen { bootargs, initrd: (start, end) }) = chosen {
+        told.set_text("bootargs", bootargs);
+        told.set_u32("linux,initrd-start", *start);
+        told.set_u32("linux,initrd-end", *end);
+    }
+    fdt.root.children = vec![Node::new("aliases"), told, memory];
     fdt
 }
 
@@ -530,13 +672,24 @@ mod tests {
             case $1 in\n\
             --list-full) echo usr/bin/awk; echo sbin/init; echo bin/busybox; echo bin/sh; echo usr/bin/dpkg;;\n\
             mkpasswd) echo \"hash of $6\";;\n\
+            *.tar) cp \"$1\" \"$3\";;\n\
             esac\n";
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("busybox");
         std::fs::write(&path, SCRIPT).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let list = List::parse(&std::fs::read_to_string(here.join("artifacts.yaml")).unwrap()).unwrap();
+        // The machine that builds images of containers has the programs for them; this one need not.
+        let mut list = std::fs::read_to_string(here.join("artifacts.yaml")).unwrap();
+        for program in [
+            "/bin/bash-static",
+            "/usr/lib/meta-lava/world/ext2.sh",
+            "/usr/lib/openssh/sftp-server",
+            "/usr/sbin/sshd",
+        ] {
+            list = list.replace(&format!(" {program}"), &format!(" {}", path.display()));
+        }
+        let list = List::parse(&list).unwrap();
         let userland = Userland::read(&here.join("userland")).unwrap();
         let manifest = build(&list, &load(&path), &userland, &dir.path().join("store")).unwrap();
         (dir, manifest)
@@ -571,8 +724,11 @@ mod tests {
         let (dir, manifest) = built();
         assert_eq!(Manifest::read(&dir.path().join("store")).unwrap(), manifest);
         for (path, entry) in &manifest.artifacts {
-            let content = Content::of(&store(&dir, path));
+            let bytes = store(&dir, path);
+            let content = Content::of(&bytes);
             assert_eq!((entry.size, &entry.sha256), (content.size, &content.sha256), "{path}");
+            let others = (meta_lava_formats::md5(&bytes), meta_lava_formats::sha512(&bytes));
+            assert_eq!((&entry.md5, &entry.sha512), (&others.0, &others.1), "{path}");
         }
     }
 
@@ -580,6 +736,10 @@ mod tests {
     fn the_manifest_says_what_the_archives_hold() {
         let (dir, manifest) = built();
         for (path, entry) in manifest.artifacts.iter().filter(|(_, entry)| entry.tree.is_some()) {
+            if path.ends_with(".ext2") {
+                // No archive; here its script copies one, of which parts are then blanked.
+                continue;
+            }
             let bytes = store(&dir, path);
             let fit = fit::parse(&bytes).ok();
             let in_fit = fit.iter().flat_map(|fit| &fit.images).find(|image| image.image_type == "ramdisk");

@@ -7,6 +7,7 @@
 pub mod artifacts;
 pub mod cli;
 pub mod faults;
+mod image;
 pub mod manifest;
 pub mod serve;
 pub mod userland;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub const FILE_NAME: &str = "manifest.json";
 
 /// The version of the manifest that this code writes and reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What a store holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,10 @@ pub struct Entry {
     pub size: u64,
     /// sha256 of the file, in hex.
     pub sha256: String,
+    /// md5 of the file, in hex.
+    pub md5: String,
+    /// sha512 of the file, in hex.
+    pub sha512: String,
     /// What is inside of a compression or a header of U-Boot, when there is any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unpacked: Option<Content>,

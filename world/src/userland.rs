@@ -187,6 +187,25 @@ pub fn rootfs(busybox: &Busybox, userland: &Userland, login: &Login, ask: bool) 
     Ok(tree)
 }
 
+/// A ramdisk that goes on with the root on a network block device: its script is what a real one's is, and ghosts do what it does,
+/// since there is no device that its client could make.
+#[must_use]
+pub fn nbd(root: &Tree) -> Tree {
+    const SCRIPT: &str = "#!/bin/sh\n\
+        mount -t proc proc /proc\n\
+        value() { sed -n \"s/.*$1=\\([^ ]*\\).*/\\1/p\" /proc/cmdline; }\n\
+        nbd-client \"$(value nbd.server)\" \"$(value nbd.port)\" /dev/nbd0 || exit 1\n\
+        mount /dev/nbd0 /sysroot || exit 1\n\
+        exec switch_root /sysroot /sbin/init\n";
+    let mut tree = root.clone();
+    tree.nodes.retain(|node| node.path != "init");
+    tree.directory("sysroot");
+    tree.file("init", 0o755, SCRIPT);
+    tree.file("usr/sbin/nbd-client", 0o755, "#!/bin/sh\necho 'nbd-client: no device' >&2\nexit 1\n");
+    tree.nodes.sort_by(|a, b| a.path.cmp(&b.path));
+    tree
+}
+
 /// The modules of the kernels that are made here: one, with nothing in it that could be loaded.
 #[must_use]
 pub fn modules() -> Tree {
