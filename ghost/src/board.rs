@@ -6,6 +6,7 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::controller::Controller;
 use crate::fault::Fault;
 use crate::peripheral::{Cable, Peripheral};
 
@@ -23,6 +24,9 @@ pub struct BoardFile<F> {
     /// Number of serial ports; the first is the one with the boot loader.
     #[serde(default = "one", deserialize_with = "at_least_one")]
     pub uarts: usize,
+    /// What is on its serial ports beside the first, in their order. There is nothing on the rest of them.
+    #[serde(default)]
+    pub beside: Vec<Controller>,
     /// The kernel that this board boots.
     #[serde(default)]
     pub kernel: KernelLog,
@@ -95,6 +99,7 @@ pub struct Board {
     pub model: String,
     pub memory: MemoryMap,
     pub uarts: usize,
+    pub beside: Vec<Controller>,
     pub kernel: KernelLog,
     pub typing_ms: u64,
     pub port: PortPower,
@@ -117,6 +122,11 @@ pub enum BoardError {
         /// The names there are.
         known: String,
     },
+    /// There is no serial port for what is on one.
+    #[error(
+        "beside: there are {beside} controllers, and {uarts} serial ports (`uarts`), of which the first is the boot loader's"
+    )]
+    Beside { beside: usize, uarts: usize },
     /// The firmware's settings contradict each other.
     #[error("firmware: {0}")]
     Firmware(String),
@@ -128,10 +138,25 @@ pub enum BoardError {
 /// [`BoardError::Schema`], with line and column.
 pub fn parse<F: DeserializeOwned>(name: &str, text: &str) -> Result<(Board, F), BoardError> {
     let file: BoardFile<F> = serde_yaml::from_str(text)?;
-    let BoardFile { model, firmware, memory, uarts, kernel, typing_ms, port, peripherals, cable, faults } =
-        file;
+    let BoardFile {
+        model,
+        firmware,
+        memory,
+        uarts,
+        beside,
+        kernel,
+        typing_ms,
+        port,
+        peripherals,
+        cable,
+        faults,
+    } = file;
+    if beside.len() >= uarts {
+        return Err(BoardError::Beside { beside: beside.len(), uarts });
+    }
     let name = name.to_owned();
-    let board = Board { name, model, memory, uarts, kernel, typing_ms, port, peripherals, cable, faults };
+    let board =
+        Board { name, model, memory, uarts, beside, kernel, typing_ms, port, peripherals, cable, faults };
     Ok((board, firmware))
 }
 
@@ -171,6 +196,18 @@ mod tests {
         assert_eq!(port("port: vanishes with power").unwrap(), PortPower::Vanishes);
         let error = port("port: vanishes").unwrap_err().to_string();
         assert!(error.contains("`outlives power` or `vanishes with power`"), "{error}");
+    }
+
+    #[test]
+    fn a_controller_has_a_serial_port_of_its_own() {
+        let parse = |uarts: usize| {
+            let beside = "[{prompt: '$ ', otherwise: ''}]";
+            let text = format!("model: x\nuarts: {uarts}\nbeside: {beside}\nfirmware: {{kind: minimal}}\n");
+            super::parse::<serde_yaml::Value>("b", &text).map(|(board, _)| board.beside.len())
+        };
+        assert_eq!(parse(2).unwrap(), 1);
+        let error = parse(1).unwrap_err().to_string();
+        assert!(error.contains("1 controllers, and 1 serial ports"), "{error}");
     }
 
     proptest! {

@@ -12,7 +12,7 @@ use crate::control::{self, Request};
 use crate::daemon::{self, Settings};
 use crate::ledger::PowerAction;
 use crate::linux::sandbox;
-use crate::{collect, tools, trial};
+use crate::{collect, ssh, tools, trial};
 
 /// The words after `ghost`.
 #[derive(Debug, Subcommand)]
@@ -96,6 +96,16 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Be the shell of a login on a board that is reached by SSH
+    #[command(hide = true)]
+    Session {
+        /// Name of the board
+        #[arg(long, env = ssh::session::BOARD)]
+        board: String,
+        /// Tell only that files have come
+        #[arg(long)]
+        received: bool,
+    },
     /// Answer each line on standard input, a board's name, with its state; a line
     /// `renew NAME` renews the board first
     Collect {
@@ -168,6 +178,9 @@ pub fn called_as_tool(name: &str, args: &[String]) -> Option<ExitCode> {
     if args.get(1).is_some_and(|first| first == sandbox::ARGUMENT) {
         return Some(sandbox::main());
     }
+    if args.get(1).is_some_and(|first| first == sandbox::ENTER) {
+        return Some(sandbox::enter_main(args));
+    }
     let tool = tools::find(name)?;
     let done = report(tool.call(name, args.get(1..).unwrap_or_default()).map(ExitCode::from));
     control::account(&tools::socket());
@@ -211,6 +224,15 @@ pub fn main(command: Command) -> ExitCode {
             Some(tool) => tool.call(&name, &args).map(ExitCode::from),
             None => Err(format!("no ghost plays the tool {name:?}")),
         },
+        Command::Session { board, received } => {
+            let socket = tools::socket();
+            let done = if received {
+                ssh::session::received(&socket, board).map(|()| 0)
+            } else {
+                ssh::session::run(&socket, board)
+            };
+            done.map(ExitCode::from).map_err(|error| error.to_string())
+        }
         Command::Collect { state, socket } => {
             collect::serve(&state, &socket, std::io::stdin().lock(), std::io::stdout().lock())
                 .map(|()| ExitCode::SUCCESS)

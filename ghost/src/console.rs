@@ -36,8 +36,12 @@ const TRANSCRIPT_LIMIT: u64 = 8 << 20;
 /// Longest line that a ledger keeps, in bytes.
 const LINE_LIMIT: usize = 64 << 10;
 
-/// Number of a connection that is raw; there is one at a time.
-const RAW: u64 = u64::MAX;
+/// What stands before and behind what a container has printed, among what its board has: ASCII's separators of records and
+/// of units.
+pub const OF_A_CONTAINER: (u8, u8) = (0x1e, 0x1f);
+
+/// Number of the connection of a tool that is the board's terminal; there is one at a time.
+const TOOLS: u64 = u64::MAX;
 
 type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 
@@ -195,7 +199,30 @@ pub fn port(
     (Socket { port }, console)
 }
 
+impl Port {
+    /// Keeps what is printed for humans, and for the judge.
+    fn keep(&self, bytes: &[u8]) {
+        if let Some((file, size)) = lock(&self.transcript).as_mut()
+            && *size < TRANSCRIPT_LIMIT
+        {
+            *size += bytes.len() as u64;
+            let _ = match *lock(&self.stage) {
+                // In one write, or the board itself could print in between.
+                Stage::Container => {
+                    file.write_all(&[&[OF_A_CONTAINER.0], bytes, &[OF_A_CONTAINER.1]].concat())
+                }
+                _ => file.write_all(bytes),
+            };
+        }
+    }
+}
+
 impl Socket {
+    /// Keeps what its board prints elsewhere, for humans and for the judge.
+    pub fn keep(&self, bytes: &[u8]) {
+        self.port.keep(bytes);
+    }
+
     /// Waits until somebody has the port open.
     pub async fn connected(&self) {
         let _ = self.port.open.subscribe().wait_for(Option::is_some).await;
@@ -291,23 +318,23 @@ impl Socket {
         R: AsyncRead + Send + Unpin,
         W: AsyncWrite + Send + Unpin + 'static,
     {
-        if self.take(write).await {
-            self.serve(read).await;
+        if self.take(write, false).await {
+            self.serve(read, false).await;
         }
     }
 
-    /// Makes `write` hear what the board prints from now on, until [`Self::serve`] ends.
-    pub async fn take<W>(&self, write: W) -> bool
+    /// Makes `write` hear what the board prints from now on, until [`Self::serve`] ends; by `telnet` or raw.
+    pub async fn take<W>(&self, write: W, telnet: bool) -> bool
     where
         W: AsyncWrite + Send + Unpin + 'static,
     {
-        self.hand_over(RAW).await;
-        self.install(RAW, Box::new(write), false).await
+        self.hand_over(TOOLS).await;
+        self.install(TOOLS, Box::new(write), telnet).await
     }
 
     /// Types what is read, after [`Self::take`], until one side ends the connection.
-    pub async fn serve<R: AsyncRead + Send + Unpin>(self, read: R) {
-        self.pump(RAW, read, false).await;
+    pub async fn serve<R: AsyncRead + Send + Unpin>(self, read: R, telnet: bool) {
+        self.pump(TOOLS, read, telnet).await;
     }
 
     /// Waits for the previous connection to end; one that stays is cut off.
@@ -348,7 +375,10 @@ impl Socket {
         self.port.telnet.store(telnet, Ordering::Relaxed);
         self.port.open.send_replace(Some(number));
         drop(slot);
-        self.port.ledger.take(Event::Connected { uart: self.port.uart });
+        // Of a container's terminal the calls of `docker` tell.
+        if *lock(&self.port.stage) != Stage::Container {
+            self.port.ledger.take(Event::Connected { uart: self.port.uart });
+        }
         true
     }
 
@@ -431,7 +461,9 @@ async fn end(port: &Port) -> bool {
     let writer = port.writer.lock().await.take();
     let Some(mut writer) = writer else { return false };
     let _ = writer.shutdown().await;
-    port.ledger.take(Event::Disconnected { uart: port.uart });
+    if *lock(&port.stage) != Stage::Container {
+        port.ledger.take(Event::Disconnected { uart: port.uart });
+    }
     true
 }
 
@@ -471,7 +503,7 @@ impl Console {
         if vanishes {
             self.port.is_there.store(false, Ordering::SeqCst);
         }
-        if vanishes || *self.port.open.borrow() == Some(RAW) {
+        if vanishes || *self.port.open.borrow() == Some(TOOLS) {
             self.hang_up().await;
         }
     }
@@ -609,14 +641,10 @@ impl Console {
     }
 
     async fn send_now(&mut self, bytes: &[u8]) {
-        if let Some((file, size)) = lock(&self.port.transcript).as_mut()
-            && *size < TRANSCRIPT_LIMIT
-        {
-            *size += bytes.len() as u64;
-            let _ = file.write_all(bytes);
-        }
         let mut slot = self.port.writer.lock().await;
         if let Some(writer) = slot.as_mut() {
+            // What nobody listens to is nowhere: how much of it there is depends on when somebody comes.
+            self.port.keep(bytes);
             let mut open = self.port.open.subscribe();
             let write = async {
                 if self.port.telnet.load(Ordering::Relaxed) && bytes.contains(&op_command::IAC) {
@@ -891,6 +919,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(&dir.path().join("ledger.jsonl")).unwrap();
         (dir, ledger)
+    }
+
+    #[tokio::test]
+    async fn only_what_somebody_could_hear_is_kept() {
+        let (dir, ledger) = ledger();
+        let path = dir.path().join("console.log");
+        let transcript = File::create(&path).unwrap();
+        let faults = Faults::new(&[], ledger.clone());
+        let (socket, mut console) = port(0, ledger, faults, Some(transcript), None, 0, PortPower::Outlives);
+        console.print("unheard\n").await;
+        let (ours, _theirs) = tokio::io::duplex(64);
+        let (read, write) = tokio::io::split(ours);
+        tokio::spawn(socket.attach(read, write));
+        console.connected().await;
+        console.print("heard\n").await;
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "heard\r\n");
     }
 
     #[tokio::test]

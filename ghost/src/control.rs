@@ -2,7 +2,7 @@
 //! PATH reach the boards.
 //!
 //! One JSON line asks, one JSON line answers. After a granted [`Request::Attach`]
-//! the stream is the board's serial port, raw.
+//! the stream is the board's serial port, raw or with telnet.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::engine::Ask;
 use crate::ledger::PowerAction;
 use crate::peripheral::{Change, Identity, Mode, udev_properties};
 
@@ -54,6 +55,10 @@ pub enum Request {
         /// Its arguments, without the name.
         args: Vec<String>,
         identity: Identity,
+        /// Whether LAVA calls the tool before it listens to the board; else who is about to listen is
+        /// waited for.
+        #[serde(default)]
+        unheard: bool,
     },
     /// What a tool asks of the peripheral of `board` that is in `mode`; answers what that says
     /// ([`Answer`](crate::peripheral::Answer)), or nothing where nobody is there any more.
@@ -67,6 +72,25 @@ pub enum Request {
     /// Tells of all peripherals: a line ([`Watched`]) for each that is attached, an empty one, and
     /// from then on a line for each that comes or goes.
     Watch,
+    /// A tool was called for the board that `device` names, the text of one of LAVA's devices: notes it with that
+    /// board, and answers its name, if it is one.
+    Called {
+        tool: String,
+        /// Its arguments, without the name.
+        args: Vec<String>,
+        device: Option<String>,
+    },
+    /// Asks the container engine of a board for something; answers what that says, or
+    /// [`Failed`](crate::engine::Failed), as a `Result`.
+    Engine { board: String, ask: Ask },
+    /// The terminal of a container: the stream is that from then on.
+    Terminal { board: String, container: String },
+    /// A line was typed on a board that is reached by SSH; answered when it is noted.
+    Typed { board: String, text: String },
+    /// What such a board's session prints is what the stream carries from then on.
+    Prints { board: String },
+    /// Such a board has got files; answered when they are noted.
+    Received { board: String },
     /// A tool was called for a board; it powers the board, and its terminal is
     /// the board's first serial port until the connection ends.
     Attach {
@@ -76,6 +100,9 @@ pub enum Request {
         args: Vec<String>,
         /// Its working directory, from which relative paths count.
         cwd: PathBuf,
+        /// Whether what comes from the terminal speaks telnet.
+        #[serde(default)]
+        telnet: bool,
     },
 }
 
@@ -158,10 +185,38 @@ pub fn get<T: DeserializeOwned>(socket: &Path, request: &Request) -> io::Result<
     serde_json::from_value(answer).map_err(io::Error::other)
 }
 
+/// What is told on the stream that answers [`Request::Watch`]; nothing, once, behind what was there already.
+pub fn watched(stream: UnixStream) -> impl Iterator<Item = io::Result<Option<Watched>>> {
+    BufReader::new(stream).lines().map(|line| match line?.as_str() {
+        "" => Ok(None),
+        line => serde_json::from_str(line).map(Some).map_err(io::Error::other),
+    })
+}
+
+/// All devices that are attached now.
+///
+/// # Errors
+/// As [`ask`].
+pub fn present(socket: &Path) -> io::Result<Vec<Watched>> {
+    watched(ask(socket, &Request::Watch)?).map_while(Result::transpose).collect()
+}
+
+/// The same as [`ask`] on a connection that there is already.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_on(stream: UnixStream, request: &Request) -> io::Result<UnixStream> {
+    exchange_on(stream, request).map(|(stream, _)| stream)
+}
+
 fn exchange(socket: &Path, request: &Request) -> io::Result<(UnixStream, Value)> {
-    let mut stream = UnixStream::connect(socket).map_err(|error| {
+    let stream = UnixStream::connect(socket).map_err(|error| {
         io::Error::new(error.kind(), format!("no ghost daemon answers on {}: {error}", socket.display()))
     })?;
+    exchange_on(stream, request)
+}
+
+fn exchange_on(mut stream: UnixStream, request: &Request) -> io::Result<(UnixStream, Value)> {
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line)?;

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -17,6 +18,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use crate::board::PortPower;
 use crate::console::{self, Pace, Socket};
 use crate::control::{Reply, Request, Watched};
+use crate::engine::{Ask, Engine};
 use crate::fault::{Faults, Moment};
 use crate::firmware::{self, Firmware, Next};
 use crate::ledger::{Event, Ledger, PowerAction, Protocol, Stage};
@@ -24,7 +26,8 @@ use crate::linux;
 use crate::machine::{Invocation, Machine};
 use crate::net::Lease;
 use crate::patience::{SLOW_START, after_failed_accept};
-use crate::peripheral::{Action, Attached, Bus, Change, Data, Identity, Mode};
+use crate::peripheral::{Action, Attached, Bus, Change, Data, Identity};
+use crate::ssh;
 
 /// Longest request on the control socket, in bytes.
 const REQUEST_LIMIT: u64 = 1 << 20;
@@ -40,6 +43,10 @@ pub struct Lab {
     /// Speed of their serial lines; without it, as fast as LAVA reads.
     #[serde(default)]
     pub pace: Option<Pace>,
+    /// How late each power command is carried out, in milliseconds. What a board does until then is
+    /// what nobody may count on: a run with late power shows which expectation does.
+    #[serde(default)]
+    pub late_power_ms: u16,
 }
 
 /// One board of a [`Lab`].
@@ -102,9 +109,12 @@ struct Order {
 /// The daemon's hold on a board.
 struct Handle {
     port: PortPower,
-    /// Whether somebody has to listen when it is switched on.
-    needs_a_listener: bool,
+    /// What it runs when it is switched on.
+    firmware: Arc<dyn Firmware>,
+    name: String,
     off_is_the_end: bool,
+    /// How late its power is switched.
+    late_power: Duration,
     /// Whether its power was switched since it was new.
     switched: AtomicBool,
     orders: mpsc::Sender<Order>,
@@ -112,6 +122,10 @@ struct Handle {
     bus: Bus,
     faults: Faults,
     sockets: Vec<Socket>,
+    /// What runs containers for its jobs.
+    engine: Engine,
+    /// What answers where it is reached by SSH.
+    ssh: Option<ssh::Server>,
     /// Held by the tool that is the board's power and terminal: the next one waits until the
     /// board of the last one is off, or it would be switched off in its place.
     attached: tokio::sync::Mutex<()>,
@@ -124,7 +138,7 @@ impl Handle {
     /// `off`, too, where it begins a power cycle: it finds the board off already.
     async fn listened_to(&self, action: PowerAction) {
         // A boot ROM that waits for a program says nothing either.
-        if !self.needs_a_listener || self.bus.is_in_recovery() {
+        if self.bus.is_in_recovery() || !self.firmware.needs_a_listener(&self.name) {
             return;
         }
         let begins = action != PowerAction::Off
@@ -226,9 +240,13 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
         let ledger = Ledger::open(&ledger_path).map_err(at(&ledger_path))?;
 
         let faults = Faults::new(&board.faults, ledger.clone());
-        let (mut sockets, mut consoles) = (Vec::new(), Vec::new());
+        let host = firmware.host();
+        let (mut sockets, mut consoles, mut doors) = (Vec::new(), Vec::new(), Vec::new());
         for uart in 0..board.uarts {
-            let name = if uart == 0 { "console.log".to_owned() } else { format!("console-{uart}.log") };
+            let controller = uart.checked_sub(1).and_then(|number| board.beside.get(number)).cloned();
+            // LAVA's log has what controllers say among what the board does.
+            let is_heard = uart == 0 || controller.is_some();
+            let name = if is_heard { "console.log".to_owned() } else { format!("console-{uart}.log") };
             let path = state.join(name);
             let transcript = File::options().create(true).append(true).open(&path).map_err(at(&path))?;
             let pace = settings.pace.or(lab.pace);
@@ -245,29 +263,63 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
                 let listener = TcpListener::bind(("127.0.0.1", port))
                     .await
                     .map_err(|error| DaemonError::Port { board: entry.name.clone(), port, error })?;
-                tokio::spawn(socket.clone().listen(listener));
+                match &host {
+                    Some(_) => doors.push(listener),
+                    None => {
+                        tokio::spawn(socket.clone().listen(listener));
+                    }
+                }
             }
             sockets.push(socket);
-            consoles.push(console);
+            match controller {
+                Some(controller) => {
+                    console.set_stage(Stage::Controller);
+                    tokio::spawn(async move { controller.run(console).await });
+                }
+                None => consoles.push(console),
+            }
         }
         let (orders, inbox) = mpsc::channel(8);
         let lease = Lease::new(&entry.name, settings.server);
-        let (port, needs_a_listener) = (board.port, firmware.needs_a_listener());
+        let (port, firmware): (_, Arc<dyn Firmware>) = (board.port, Arc::from(firmware));
         let bus = Bus::new(&board, changes.clone());
         let machine = Machine::new(Arc::new(board), lease, consoles, bus.clone(), ledger.clone());
-        tokio::spawn(play(machine, firmware, inbox, entry.off_is_the_end));
+        if let Some(drive) = firmware.drive(&entry.name) {
+            let bus = bus.clone();
+            tokio::spawn(async move {
+                let linked = drive.link(&bus.drives());
+                if let Err(error) = linked.and(drive.serve(&bus).await) {
+                    tracing::error!(%error, folder = %drive.folder.display(), "a board's drive failed");
+                }
+            });
+        }
+        tokio::spawn(play(machine, Arc::clone(&firmware), inbox, entry.off_is_the_end));
+        let engine =
+            Engine::new(&entry.name, ledger.clone(), state.join("console.log"), settings.socket.clone());
+        let ssh = host.zip(sockets.first()).map(|(host, console)| {
+            ssh::Server::new(&entry.name, host, engine.clone(), ledger.clone(), console.clone())
+        });
+        if let Some(server) = &ssh {
+            for door in doors {
+                tokio::spawn(server.clone().listen(door));
+            }
+        }
         handles.insert(
             entry.name.clone(),
             Handle {
                 port,
-                needs_a_listener,
+                firmware,
+                name: entry.name.clone(),
                 switched: AtomicBool::new(false),
                 off_is_the_end: entry.off_is_the_end,
+                late_power: Duration::from_millis(lab.late_power_ms.into()),
                 orders,
                 ledger,
                 bus,
                 faults,
                 sockets,
+                engine,
+                ssh,
                 attached: tokio::sync::Mutex::new(()),
             },
         );
@@ -307,6 +359,7 @@ struct Boards {
 
 async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
     let handles = &boards.handles;
+    let asker = stream.peer_cred().ok().and_then(|asker| asker.pid());
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     let mut line = String::new();
@@ -317,8 +370,13 @@ async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
             format!("no board is called {name:?} here; there are: {known}")
         })
     };
+    let find_ssh = |name: &str| {
+        let server = find(name)?.ssh.as_ref();
+        server.ok_or_else(|| format!("{name} is not reached by SSH"))
+    };
     let mut attach = None;
     let mut watch = None;
+    let (mut terminal, mut prints) = (None, None);
     let mut answer = Value::Null;
     let mut exit = None;
     let error = match serde_json::from_str::<Request>(&line) {
@@ -326,11 +384,19 @@ async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
         Ok(Request::Power { board, action }) => match find(&board) {
             Err(error) => Some(error),
             Ok(handle) => {
+                // To be late is what is asked for; a sleep of nothing takes a millisecond, too.
+                if !handle.late_power.is_zero() {
+                    tokio::time::sleep(handle.late_power).await;
+                }
                 handle.listened_to(action).await;
                 for socket in &handle.sockets {
                     socket.settle().await;
                 }
                 handle.switched.store(true, Ordering::Relaxed);
+                // What was written to it before belongs before.
+                if let Some(disk) = handle.bus.disk() {
+                    tokio::task::spawn_blocking(move || disk.take_over()).await.map_err(io::Error::other)?;
+                }
                 handle.ledger.take(Event::Power { action });
                 exit = handle.faulty(Moment::Power(action), &mut read).await?;
                 if exit.is_none() {
@@ -343,6 +409,7 @@ async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
             Err(error) => Some(error),
             Ok(handle) => {
                 handle.renew().await;
+                handle.engine.renew().await;
                 handle.switched.store(false, Ordering::Relaxed);
                 renew(handle, &board).err().map(|error| format!("could not renew {board}: {error}"))
             }
@@ -377,8 +444,8 @@ async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
                 None
             }
         },
-        Ok(Request::Open { tool, args, identity }) => {
-            match boards.open(&tool, &args, &identity, &mut read).await? {
+        Ok(Request::Open { tool, args, identity, unheard }) => {
+            match boards.open(&tool, &args, &identity, unheard, &mut read).await? {
                 Ok(attached) => answer = serde_json::to_value(attached)?,
                 Err(ended) => exit = Some(ended),
             }
@@ -398,12 +465,72 @@ async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
             watch = Some(boards.watch());
             None
         }
-        Ok(Request::Attach { board, tool, args, cwd }) => match find(&board) {
+        Ok(Request::Called { tool, args, device }) => {
+            let found = device.and_then(|device| boards.named_in(&device));
+            if let Some((name, handle)) = found {
+                // A board that a tool has just sent on its way comes first.
+                let _ = tokio::time::timeout(SLOW_START, handle.bus.arrived()).await;
+                if tool == "docker" {
+                    handle.engine.expect(&args).await;
+                }
+                exit = handle.called(&tool, &args, &mut read).await?;
+                answer = serde_json::to_value(name)?;
+            }
+            None
+        }
+        Ok(Request::Engine { board, ask }) => match find(&board) {
+            Err(error) => Some(error),
+            Ok(handle) => {
+                let ends = matches!(ask, Ask::Stop { .. } | Ask::Remove { .. });
+                answer = serde_json::to_value(handle.engine.answer(ask).await)?;
+                if ends {
+                    // A tool in it that was the board has gone with it, and the board is off before this is answered.
+                    let _ = tokio::time::timeout(SLOW_START, handle.attached.lock()).await;
+                }
+                None
+            }
+        },
+        Ok(Request::Terminal { board, container }) => match find(&board).map(|handle| &handle.engine) {
+            Err(error) => Some(error),
+            Ok(engine) => match engine.terminal(&container) {
+                Err(failed) => Some(failed.says),
+                Ok(socket) => {
+                    terminal = Some(socket);
+                    None
+                }
+            },
+        },
+        Ok(Request::Typed { board, text }) => match find_ssh(&board) {
+            Err(error) => Some(error),
+            Ok(server) => {
+                server.typed(text).await;
+                None
+            }
+        },
+        Ok(Request::Prints { board }) => match find_ssh(&board) {
+            Err(error) => Some(error),
+            Ok(server) => {
+                prints = Some(server.clone());
+                None
+            }
+        },
+        Ok(Request::Received { board }) => match find_ssh(&board) {
+            Err(error) => Some(error),
+            Ok(server) => {
+                server.received().await;
+                None
+            }
+        },
+        Ok(Request::Attach { board, tool, args, cwd, telnet }) => match find(&board) {
             Err(error) => Some(error),
             Ok(handle) => {
                 exit = handle.called(&tool, &args, &mut read).await?;
                 if exit.is_none() {
-                    attach = Some((handle, Invocation { tool, args, cwd }));
+                    let root = match asker {
+                        Some(asker) => format!("/proc/{asker}/root").into(),
+                        None => "/".into(),
+                    };
+                    attach = Some((handle, Invocation { tool, args, cwd, root }, telnet));
                 }
                 None
             }
@@ -419,14 +546,29 @@ async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
     if let Some((present, changes)) = watch {
         return tell(present, changes, read, write).await;
     }
-    if let Some((handle, invocation)) = attach
+    if let Some(server) = prints {
+        server.prints(read).await;
+        return Ok(());
+    }
+    if let Some(socket) = terminal {
+        socket.attach(read, write).await;
+        return Ok(());
+    }
+    if let Some((handle, invocation, telnet)) = attach
         && let Some(socket) = handle.sockets.first().cloned()
     {
         let _alone = handle.attached.lock().await;
         // Before the board prints anything: it would be lost.
-        if socket.take(write).await {
-            tokio::join!(handle.order(PowerAction::Reset, Some(invocation)), async {
-                socket.serve(read).await;
+        if socket.take(write, telnet).await {
+            let start = async {
+                // Whoever opens a terminal of the tool's does so after it has told where, and is to come before what the board does.
+                if telnet {
+                    socket.settle().await;
+                }
+                handle.order(PowerAction::Reset, Some(invocation)).await;
+            };
+            tokio::join!(start, async {
+                socket.clone().serve(read, telnet).await;
                 // The tool is gone, and the board with it.
                 handle.order(PowerAction::Off, None).await;
             });
@@ -446,11 +588,12 @@ impl Boards {
         tool: &str,
         args: &[String],
         identity: &Identity,
+        unheard: bool,
         asker: &mut (impl AsyncReadExt + Unpin),
     ) -> io::Result<Result<Vec<Attached>, (String, u8)>> {
         let mut found = Vec::new();
         for handle in self.handles.values() {
-            if identity.is_of_one() && handle.bus.has(identity) {
+            if !unheard && identity.is_of_one() && handle.bus.has(identity) {
                 handle.listened_to_by_who_calls().await;
             }
             let attached = handle.bus.attached().into_iter().filter(|device| identity.is(device));
@@ -462,22 +605,38 @@ impl Boards {
             {
                 return Ok(Err(ended));
             }
+            if tool == "mount" && !attached.is_empty() {
+                handle.bus.mounted();
+            }
             found.extend(attached);
         }
         Ok(Ok(found))
     }
 
-    /// What is attached, and what comes and goes from now on.
-    fn watch(&self) -> (Vec<Attached>, broadcast::Receiver<Change>) {
+    /// The board that a device of LAVA's has in its commands.
+    fn named_in(&self, device: &str) -> Option<(&str, &Handle)> {
+        let is_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let mut words = device.split(|c| !is_of_name(c));
+        let (name, handle) = words.find_map(|word| self.handles.get_key_value(word))?;
+        Some((name, handle))
+    }
+
+    /// What is attached, what of it has just changed, and what comes and goes from now on.
+    fn watch(&self) -> (Vec<Change>, broadcast::Receiver<Change>) {
         // In this order: what comes meanwhile is told twice, and nothing is missed.
         let changes = self.changes.subscribe();
-        (self.handles.values().flat_map(|handle| handle.bus.attached()).collect(), changes)
+        let of = |action, devices: fn(&Bus) -> Vec<Attached>| {
+            let all = self.handles.values().flat_map(move |handle| devices(&handle.bus));
+            all.map(move |device| Change { action, device })
+        };
+        let there = of(Action::Present, Bus::attached).chain(of(Action::Change, Bus::changed));
+        (there.collect(), changes)
     }
 }
 
 /// Tells somebody of what comes and goes, until they close the connection.
 async fn tell(
-    present: Vec<Attached>,
+    there: Vec<Change>,
     mut changes: broadcast::Receiver<Change>,
     mut read: impl AsyncRead + Unpin,
     mut write: impl AsyncWrite + Unpin,
@@ -487,10 +646,15 @@ async fn tell(
         line.push(b'\n');
         Ok(line)
     };
-    for device in present {
-        write.write_all(&line(Change { action: Action::Present, device })?).await?;
+    let (present, changed): (Vec<_>, Vec<_>) =
+        there.into_iter().partition(|change| change.action == Action::Present);
+    for change in present {
+        write.write_all(&line(change)?).await?;
     }
     write.write_all(b"\n").await?;
+    for change in changed {
+        write.write_all(&line(change)?).await?;
+    }
     let mut nothing = [0];
     loop {
         tokio::select! {
@@ -518,6 +682,15 @@ fn sent(path: PathBuf) -> Result<Data, String> {
 /// Makes a board that is off one that nothing happened to.
 fn renew(handle: &Handle, board: &str) -> io::Result<()> {
     firmware::flash::erase(Path::new(firmware::flash::FOLDER), board)?;
+    if let Some(drive) = handle.firmware.drive(board) {
+        drive.renew()?;
+        // LAVA mounts a drive where its label says, makes that folder where it is missing, and leaves it.
+        for link in handle.bus.drives() {
+            if let Some(label) = Path::new(&link).file_name() {
+                let _ = fs::remove_dir(Path::new("/mnt").join(label));
+            }
+        }
+    }
     handle.sockets.iter().try_for_each(Socket::renew)?;
     handle.ledger.renew()
 }
@@ -546,7 +719,7 @@ fn flash(ledger: &Ledger, board: &str, part: &str, file: &Path) -> Result<(), St
 /// reset, in the middle of anything.
 async fn play(
     mut machine: Machine,
-    firmware: Box<dyn Firmware>,
+    firmware: Arc<dyn Firmware>,
     mut inbox: mpsc::Receiver<Order>,
     off_is_the_end: bool,
 ) {
@@ -651,12 +824,12 @@ pub async fn cpu(machine: &mut Machine, firmware: &dyn Firmware) {
 /// switched itself off.
 async fn start(machine: &mut Machine, firmware: &dyn Firmware) -> bool {
     machine.enter(Stage::Firmware).await;
-    if machine.bus.is_in_recovery() {
+    let next = match machine.bus.is_in_recovery() {
         // The boot ROM says nothing, and runs nothing until a program is loaded.
-        let _waits = machine.bus.enter(Mode::Recovery);
-        return std::future::pending().await;
-    }
-    let halt = match firmware.run(machine).await {
+        true => firmware.recover(machine).await,
+        false => firmware.run(machine).await,
+    };
+    let halt = match next {
         Next::Boot(image) => match linux::run(machine, image).await {
             linux::Exit::Reboot => false,
             linux::Exit::PowerOff => return false,
@@ -691,6 +864,11 @@ mod tests {
     impl Bench {
         /// A board with `board` in its file and `lab` in the lab's.
         async fn start(board: &str, lab: &str) -> Self {
+            Self::start_late(board, lab, 0).await
+        }
+
+        /// The same, whose power is late.
+        async fn start_late(board: &str, lab: &str, late_power_ms: u16) -> Self {
             let dir = tempfile::tempdir().unwrap();
             let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
             fs::create_dir(dir.path().join("boards")).unwrap();
@@ -698,7 +876,9 @@ mod tests {
                 "{{model: PC, {board} firmware: {{kind: script, steps: [{{print: {HELLO:?}}}, {{expect: {{prompt: '> ', line: never}}}}]}}}}"
             );
             fs::write(dir.path().join("boards/b.yaml"), text).unwrap();
-            let lab = format!(r#"{{"boards": [{{"name": "b", {lab} "consoles": [{port}]}}]}}"#);
+            let lab = format!(
+                r#"{{"late_power_ms": {late_power_ms}, "boards": [{{"name": "b", {lab} "consoles": [{port}]}}]}}"#
+            );
             fs::write(dir.path().join("lab.json"), lab).unwrap();
             let settings = Settings {
                 lab: dir.path().into(),
@@ -778,6 +958,15 @@ mod tests {
     async fn is_hung_up_by_off(bench: &Bench, mut client: Client) -> bool {
         let end = async move { !client.hears(HELLO).await };
         tokio::join!(end, bench.power(PowerAction::Off)).0
+    }
+
+    #[tokio::test]
+    async fn power_may_be_late() {
+        let bench = Bench::start_late("", "", 300).await;
+        let before = std::time::Instant::now();
+        bench.power(PowerAction::On).await;
+        assert!(before.elapsed() >= Duration::from_millis(300));
+        assert_eq!(bench.ledger(), ["On"]);
     }
 
     #[tokio::test]

@@ -47,6 +47,10 @@ pub enum Stage {
     Userland,
     /// Powered, but nothing runs any more.
     Halted,
+    /// Nothing of the board: a container on its worker.
+    Container,
+    /// Whatever else runs, a controller beside it.
+    Controller,
 }
 
 impl PowerAction {
@@ -71,6 +75,8 @@ impl Stage {
             Self::Kernel => "kernel",
             Self::Userland => "userland",
             Self::Halted => "halted",
+            Self::Container => "container",
+            Self::Controller => "controller",
         }
     }
 }
@@ -89,6 +95,26 @@ pub enum Protocol {
     Local,
     /// The same, and the tool sent it by USB.
     Usb,
+    /// A network block device (`doc/proto.md` of nbd).
+    Nbd,
+    /// RFC 4253, as `scp` and `sftp` use it.
+    Ssh,
+}
+
+impl Protocol {
+    /// Its name, as a ledger for people and a fault's moment have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tftp => "tftp",
+            Self::Nfs => "nfs",
+            Self::Http => "http",
+            Self::Local => "local",
+            Self::Usb => "usb",
+            Self::Nbd => "nbd",
+            Self::Ssh => "ssh",
+        }
+    }
 }
 
 /// Something that happened to a board.
@@ -108,6 +134,13 @@ pub enum Event {
     Disconnected {
         /// Number of the UART, from 0.
         uart: usize,
+    },
+    /// Somebody has logged in by SSH, or was refused.
+    Login {
+        user: String,
+        /// By which method, and which key.
+        by: String,
+        accepted: bool,
     },
     /// A line was typed on a console; without its line ending.
     Line {

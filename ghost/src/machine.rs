@@ -20,6 +20,8 @@ pub struct Invocation {
     /// Its arguments, without the name.
     pub args: Vec<String>,
     pub cwd: PathBuf,
+    /// The root that its paths lie below: that of its container, where it is in one.
+    pub root: PathBuf,
 }
 
 /// What a board that is reset is to start.

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
@@ -30,8 +30,10 @@ pub enum Mode {
     Fastboot,
     /// It is in the DFU of its boot loader.
     Dfu,
-    /// A switch on it has its boot ROM wait for a program.
+    /// Its boot ROM waits for a program: a switch says so, or it has none to start.
     Recovery,
+    /// Its boot loader shows its storage as a disk.
+    MassStorage,
     /// Its core answers debug probes. These are devices of their own, so this is nothing that is attached.
     Debug,
 }
@@ -49,6 +51,12 @@ pub struct Peripheral {
     /// Serial number; without one, the board's name.
     #[serde(default)]
     pub serial: Option<String>,
+    /// The label of the file system on it, of a drive.
+    #[serde(default)]
+    pub volume: Option<String>,
+    /// The kernel's driver of it, of a serial port.
+    #[serde(default)]
+    pub driver: Option<String>,
 }
 
 /// A vendor's or a product's number: four hexadecimal digits, in lower case.
@@ -100,6 +108,15 @@ pub fn usb_path(board: &str) -> String {
     format!("{}-{}", sum[0] % 64 + 1, ports.join("."))
 }
 
+/// Where the worker has its disks by what they are.
+pub const DISKS: &str = "/dev/disk/by-id";
+
+/// The disk that a board's boot loader shows of its storage, in the folder `disks`: udev's name for U-Boot's.
+#[must_use]
+pub fn disk(disks: &Path, serial: &str) -> PathBuf {
+    disks.join(format!("usb-Linux_UMS_disk_0_{serial}-0:0"))
+}
+
 /// A peripheral as somebody looks for it: what is given must be equal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -109,6 +126,8 @@ pub struct Identity {
     pub product: Option<String>,
     /// See [`usb_path`].
     pub path: Option<String>,
+    /// Where the worker has it, of a disk or a drive.
+    pub disk: Option<String>,
 }
 
 impl Identity {
@@ -122,7 +141,7 @@ impl Identity {
     /// of a whole make.
     #[must_use]
     pub fn is_of_one(&self) -> bool {
-        self.serial.is_some() || self.path.is_some()
+        self.serial.is_some() || self.path.is_some() || self.disk.is_some()
     }
 
     /// Whether `device` is what is looked for.
@@ -133,6 +152,7 @@ impl Identity {
             && same(&self.vendor, &device.vendor.0)
             && same(&self.product, &device.product.0)
             && same(&self.path, &device.path)
+            && self.disk.as_ref().is_none_or(|disk| device.disks().contains(disk))
     }
 }
 
@@ -148,6 +168,29 @@ pub struct Attached {
     pub serial: String,
     /// See [`usb_path`].
     pub path: String,
+    /// See [`Peripheral::volume`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
+    /// See [`Peripheral::driver`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
+}
+
+impl Attached {
+    /// Where the worker has it as a disk or a drive: udev's links.
+    fn disks(&self) -> Vec<String> {
+        let serial = &self.serial;
+        match &self.volume {
+            // DAPLink says that it is made by MBED, and is a VFS.
+            Some(label) => {
+                vec![format!("{DISKS}/usb-MBED_VFS_{serial}-0:0"), format!("/dev/disk/by-label/{label}")]
+            }
+            None if self.when == Mode::MassStorage => {
+                vec![disk(Path::new(DISKS), serial).display().to_string()]
+            }
+            None => Vec::new(),
+        }
+    }
 }
 
 /// What became of a device.
@@ -160,6 +203,8 @@ pub enum Action {
     Add,
     /// It went.
     Remove,
+    /// What is in it is another than before.
+    Change,
 }
 
 /// Something that happened to a device.
@@ -223,14 +268,33 @@ impl Answer {
     }
 }
 
-#[derive(Debug, Default)]
+/// A disk that a board shows, as the bus knows it.
+pub trait Shown: Send + Sync {
+    /// Has the board take over what was written to it so far; two who ask do so one behind the other.
+    fn take_over(&self);
+}
+
+#[derive(Default)]
 struct State {
+    /// The disk that it shows.
+    disk: Option<Arc<dyn Shown>>,
     powered: bool,
     /// Whether its boot ROM is to wait for a program.
     recovery: bool,
     unplugged: bool,
+    /// Whether its drive went and came again, and nobody has mounted it since.
+    remounted: bool,
     /// Who answers in each mode that the firmware is in.
     modes: BTreeMap<Mode, mpsc::Sender<Call>>,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("powered", &self.powered)
+            .field("modes", &self.modes)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The USB side of one board. Cheap to clone.
@@ -256,6 +320,8 @@ impl Bus {
             product: peripheral.product.clone(),
             serial: peripheral.serial.clone().unwrap_or_else(|| name.to_owned()),
             path: usb_path(name),
+            volume: peripheral.volume.clone(),
+            driver: peripheral.driver.clone(),
         });
         let bus = Self {
             devices: devices.collect(),
@@ -270,6 +336,17 @@ impl Bus {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The board shows `disk` from now on, or none.
+    pub fn show(&self, disk: Option<Arc<dyn Shown>>) {
+        self.lock().disk = disk;
+    }
+
+    /// The disk that it shows.
+    #[must_use]
+    pub fn disk(&self) -> Option<Arc<dyn Shown>> {
+        self.lock().disk.clone()
     }
 
     /// Changes the state, and tells of what came and went by it.
@@ -320,8 +397,30 @@ impl Bus {
 
     /// Cable and switch are as they were before anybody touched it.
     pub fn renew(&self) {
+        self.mounted();
         self.plug(self.cable == Cable::Plugged);
         self.switch(false);
+    }
+
+    /// Its drive went and came again, as its probe does once it has programmed what was copied there.
+    pub fn remounted(&self) {
+        self.lock().remounted = true;
+        for device in self.changed() {
+            let _ = self.changes.send(Change { action: Action::Change, device });
+        }
+    }
+
+    /// Its drive is mounted.
+    pub fn mounted(&self) {
+        self.lock().remounted = false;
+    }
+
+    /// The drives that have come again and were not mounted since. Whoever begins to watch is told of these: whether the probe is done
+    /// before LAVA listens would be left to chance.
+    #[must_use]
+    pub fn changed(&self) -> Vec<Attached> {
+        let is = self.lock().remounted;
+        self.attached().into_iter().filter(|device| is && device.volume.is_some()).collect()
     }
 
     /// Whether the board is one that `identity` looks for, attached or not.
@@ -330,16 +429,17 @@ impl Bus {
         self.devices.iter().any(|device| identity.is(device))
     }
 
+    /// Where the worker has its drives, attached or not.
+    #[must_use]
+    pub fn drives(&self) -> Vec<String> {
+        self.devices.iter().filter(|device| device.volume.is_some()).flat_map(Attached::disks).collect()
+    }
+
     /// What is attached.
     #[must_use]
     pub fn attached(&self) -> Vec<Attached> {
         let state = self.lock();
         self.devices.iter().filter(|device| is_attached(&state, device.when)).cloned().collect()
-    }
-
-    /// A tool has had the board start something, and may say so before it has begun.
-    pub fn leaves(&self) {
-        self.leaving.send_replace(true);
     }
 
     /// The board is where it stays until somebody does something.
@@ -408,6 +508,15 @@ impl Gadget {
             None => std::future::pending().await,
         }
     }
+
+    /// Answers `call`, by which the board has started something. The device is off the bus before the tool
+    /// hears of it, so that who looks next finds none that is about to go; the board arrives later.
+    pub fn leave(self, call: Call, answer: Answer) {
+        let bus = self.bus.clone();
+        drop(self);
+        bus.leaving.send_replace(true);
+        call.answer(answer);
+    }
 }
 
 impl Drop for Gadget {
@@ -424,7 +533,7 @@ pub fn udev_properties(device: &Attached) -> BTreeMap<&'static str, String> {
     // A device's number within its bus; the kernel counts them, and nobody may count on it.
     let number = Sha256::digest(&device.path)[0] % 127 + 1;
     let bus: u8 = bus.parse().unwrap_or(1);
-    BTreeMap::from([
+    let mut properties = BTreeMap::from([
         ("SUBSYSTEM", "usb".to_owned()),
         ("DEVTYPE", "usb_device".to_owned()),
         ("DEVPATH", format!("/devices/pci0000:00/0000:00:14.0/usb{bus}/{}", device.path)),
@@ -436,7 +545,38 @@ pub fn udev_properties(device: &Attached) -> BTreeMap<&'static str, String> {
         ("ID_MODEL_ID", product.to_string()),
         ("ID_SERIAL_SHORT", serial.clone()),
         ("ID_SERIAL", format!("{vendor}_{product}_{serial}")),
-    ])
+    ]);
+    let disks = device.disks();
+    if let Some(disk) = disks.first() {
+        let path = format!("{}/block", properties["DEVPATH"]);
+        properties.extend([
+            ("SUBSYSTEM", "block".to_owned()),
+            // A card has partitions, and what else is here has none.
+            ("DEVTYPE", if device.when == Mode::Powered { "partition" } else { "disk" }.to_owned()),
+            ("DEVPATH", path),
+            // There is no other node, see `firmware/uboot/ums.rs` and `daplink.rs`.
+            ("DEVNAME", disk.clone()),
+            ("DEVLINKS", disks.join(" ")),
+        ]);
+    }
+    if let Some(driver) = &device.driver {
+        let path = format!("{}/tty", properties["DEVPATH"]);
+        properties.remove("DEVTYPE");
+        properties.extend([
+            ("SUBSYSTEM", "tty".to_owned()),
+            ("DEVPATH", path),
+            ("DEVNAME", format!("/dev/ttyACM{number}")),
+            ("ID_USB_DRIVER", driver.clone()),
+        ]);
+    }
+    if let Some(label) = &device.volume {
+        properties.extend([
+            ("ID_FS_TYPE", "vfat".to_owned()),
+            ("ID_FS_VERSION", "FAT16".to_owned()),
+            ("ID_FS_LABEL", label.clone()),
+        ]);
+    }
+    properties
 }
 
 #[cfg(test)]
@@ -536,6 +676,30 @@ peripherals:
         let found = udev_properties(&bus.attached()[0]);
         assert_eq!(found["ID_SERIAL_SHORT"], "probe");
         assert_eq!((found["ID_VENDOR_ID"].as_str(), found["ID_MODEL_ID"].as_str()), ("0d28", "0204"));
+    }
+
+    #[test]
+    fn a_drive_that_has_come_again_is_told_of_until_it_is_mounted() {
+        let text = "
+model: x
+firmware: {kind: minimal}
+peripherals:
+- {while: always, vendor: 0d28, product: '0204', volume: MUSCA_B}
+- {while: always, vendor: 0d28, product: '0204', driver: cdc_acm}
+";
+        let (board, _) = crate::firmware::load("b-01", text).unwrap();
+        let (changes, mut watch) = broadcast::channel(16);
+        let bus = Bus::new(&board, changes);
+        assert_eq!(bus.changed(), []);
+        bus.remounted();
+        let told = watch.try_recv().unwrap();
+        assert_eq!((told.action, told.device.volume.as_deref()), (Action::Change, Some("MUSCA_B")));
+        assert!(watch.try_recv().is_err(), "nothing has become of the serial port");
+        assert_eq!(bus.changed().len(), 1);
+        bus.mounted();
+        assert_eq!(bus.changed(), []);
+        let port = udev_properties(&bus.attached()[1]);
+        assert_eq!((port["SUBSYSTEM"].as_str(), port["ID_USB_DRIVER"].as_str()), ("tty", "cdc_acm"));
     }
 
     #[test]

@@ -8,18 +8,28 @@ use std::cell::Cell;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::control;
+use serde::de::DeserializeOwned;
 
+use crate::control::{self, Request};
+
+mod caller;
 pub mod dfu_util;
+pub mod docker;
 pub mod fastboot;
-mod getopt;
+pub mod fvp;
+pub(crate) mod getopt;
 pub mod jlink;
+pub mod mount;
 pub mod openocd;
 pub mod pyocd;
 pub mod qemu;
+mod relay;
+pub(crate) use relay::standard;
 #[cfg(test)]
 mod testing;
+pub mod udevadm;
 mod usb;
+pub mod uuu;
 
 /// Where tools find the control socket, if not at the usual place.
 const SOCKET_VARIABLE: &str = "GHOST_SOCKET";
@@ -46,6 +56,18 @@ pub struct Called<'a> {
     pub err: &'a mut dyn Write,
     /// The exit code that a fault of the board's gives this call: it stands, whatever the tool returns.
     pub fault: &'a Cell<Option<u8>>,
+}
+
+impl Called<'_> {
+    /// Asks the daemon for something that notes this call. Where a fault of the board's ends the call, the
+    /// error is what that says.
+    fn note<T: DeserializeOwned>(&self, request: &Request) -> io::Result<T> {
+        control::get(self.socket, request).map_err(|error| {
+            let Some(fault) = control::fault(&error) else { return error };
+            self.fault.set(Some(fault.exit));
+            io::Error::other(fault.says.trim_end().to_owned())
+        })
+    }
 }
 
 impl Tool {
@@ -82,8 +104,19 @@ impl Tool {
 }
 
 /// All the tools there are.
-pub const TOOLS: &[Tool] =
-    &[dfu_util::TOOL, fastboot::TOOL, jlink::TOOL, openocd::TOOL, pyocd::TOOL, qemu::TOOL];
+pub const TOOLS: &[Tool] = &[
+    dfu_util::TOOL,
+    docker::TOOL,
+    fastboot::TOOL,
+    fvp::TOOL,
+    jlink::TOOL,
+    mount::TOOL,
+    openocd::TOOL,
+    pyocd::TOOL,
+    qemu::TOOL,
+    udevadm::TOOL,
+    uuu::TOOL,
+];
 
 /// The tool that plays `name`.
 #[must_use]

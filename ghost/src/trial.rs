@@ -143,6 +143,7 @@ async fn userland(folder: &Path) -> Result<String, String> {
         inits: vec![init],
         prefix: String::new(),
         clock: Clock::default(),
+        container: None,
     };
     let end = sandbox::run(userland, tree, None, &mut console).await;
     // Each side waits until the other has ended the connection.

@@ -21,7 +21,9 @@ use meta_lava_ghost::firmware::BootImage;
 use meta_lava_ghost::ledger::{Entry, Event, Ledger, Protocol};
 use meta_lava_ghost::linux;
 use meta_lava_ghost::linux::gateway::Gateway;
-use meta_lava_ghost::linux::sandbox::{self, Clock, End, Init, NamedBy, Userland};
+use meta_lava_ghost::linux::sandbox::{
+    self, Clock, Container, End, Entered, Init, Mount, NamedBy, NotRun, Program, Told, Userland,
+};
 use meta_lava_ghost::machine::Machine;
 use meta_lava_ghost::net::{Lease, Net};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -32,6 +34,9 @@ use tokio::task::JoinHandle;
 fn main() -> ExitCode {
     if std::env::args().nth(1).is_some_and(|argument| argument == sandbox::ARGUMENT) {
         return sandbox::main();
+    }
+    if let Some(ENTER) = std::env::args().nth(1).as_deref() {
+        return enter();
     }
     let skip = missing();
     if let Some(reason) = &skip {
@@ -70,6 +75,9 @@ fn main() -> ExitCode {
             a_board_that_runs_wild_leaves_the_others_alone,
             a_kernel_boots_its_ramdisk_and_reboots,
             a_boot_is_fast,
+            a_container_runs_its_program_with_what_is_mounted,
+            a_program_that_can_not_be_run_is_told_as_runc_does,
+            another_program_enters_a_container,
         ],
     )
     .exit_code()
@@ -125,6 +133,7 @@ fn userland() -> Userland {
         inits: vec![Init { path: "/init".into(), args: vec![], named_by: NamedBy::Ramdisk }],
         prefix: "[    1.000000] ".into(),
         clock: Clock::default(),
+        container: None,
     }
 }
 
@@ -828,4 +837,103 @@ fn cpu_of_children() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
     let micros = |time: TimeVal| u64::try_from(time.num_microseconds()).unwrap();
     Duration::from_micros(micros(usage.user_time()) + micros(usage.system_time()))
+}
+
+/// The first argument of this executable where it enters a container.
+const ENTER: &str = "__enter";
+
+/// Runs the program whose words come behind the container's first process.
+fn enter() -> ExitCode {
+    let mut args = std::env::args().skip(2);
+    let pid = args.next().unwrap().parse().unwrap();
+    match sandbox::enter(pid, &program(args.collect()), false).unwrap() {
+        Entered::Ended(code) => code.into(),
+        Entered::NotRun(NotRun { why, .. }) => {
+            println!("{why}");
+            126.into()
+        }
+    }
+}
+
+fn program(words: Vec<String>) -> Program {
+    Program {
+        words,
+        environment: vec!["PATH=/bin".into(), "A=1".into()],
+        folder: "/work".into(),
+        uid: 0,
+        gid: 0,
+    }
+}
+
+fn contained(words: &[&str], mounts: Vec<Mount>) -> Userland {
+    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    let program = (!words.is_empty()).then(|| program(words));
+    let container = Container { mounts, folder: "/work".into(), init: true, program, terminal: true };
+    Userland::container("c".into(), container)
+}
+
+async fn a_container_runs_its_program_with_what_is_mounted() {
+    let worker = tempfile::tempdir().unwrap();
+    fs::create_dir(worker.path().join("both")).unwrap();
+    fs::write(worker.path().join("both/file"), "from the worker").unwrap();
+    let mount = |target: &str, name: &str, read_only| {
+        let source = worker.path().join(name);
+        Mount { is_folder: source.is_dir(), source, target: target.into(), read_only }
+    };
+    let mounts = vec![mount("/seen", "both", false), mount("/one/file", "both/file", true)];
+    let script = "cat /seen/file /one/file; echo; echo back > /seen/new; echo no > /one/file || echo refused; \
+                  pwd; echo $A; test -e /dev/kmsg || echo none; hostname; exit 3";
+    let board = Board::start(contained(&["sh", "-c", script], mounts), tree("")).await;
+    let Board { mut far, running, .. } = board;
+    for expected in ["from the workerfrom the worker", "refused", "/work", "1", "none", "c"] {
+        far.expect(expected).await;
+    }
+    let end = tokio::time::timeout(Duration::from_secs(20), running).await.unwrap().unwrap();
+    assert_eq!(end, End::Exited(3 << 8));
+    assert_eq!(fs::read_to_string(worker.path().join("both/new")).unwrap(), "back\n");
+    assert_eq!(fs::read_to_string(worker.path().join("both/file")).unwrap(), "from the worker");
+}
+
+async fn a_program_that_can_not_be_run_is_told_as_runc_does() {
+    for (name, why, is_there) in [
+        ("nope", "exec: \"nope\": executable file not found in $PATH", false),
+        ("/init", "exec: \"/init\": permission denied", true),
+    ] {
+        let mut tree = tree("");
+        tree.file("init", 0o644, "");
+        let board = Board::start(contained(&[name], Vec::new()), tree).await;
+        assert_eq!(board.end().await, End::NotRun(NotRun { why: why.into(), is_there }), "{name}");
+    }
+}
+
+async fn another_program_enters_a_container() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&dir.path().join("ledger.jsonl")).unwrap();
+    let (mut console, _far) = Console::pipe(ledger);
+    let (told, mut tells) = tokio::sync::mpsc::unbounded_channel();
+    let running = tokio::spawn(async move {
+        let mut tell = |what| told.send(what).unwrap();
+        sandbox::run_and_tell(contained(&[], Vec::new()), tree(""), None, &mut console, &mut tell).await
+    });
+    let Some(Told::Begun(pid)) = tells.recv().await else { panic!("it did not begin") };
+    assert_eq!(tells.recv().await, Some(Told::Running));
+    let run = |words: &[&str]| {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let output = command.arg(ENTER).arg(pid.to_string()).args(words).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(
+        run(&["sh", "-c", "pwd; hostname; echo $A; echo $$ > /tmp/pid"]),
+        (Some(0), "/work\nc\n1\n".into())
+    );
+    // What one has written the next one finds, and the first process is none of the worker's.
+    assert_eq!(run(&["sh", "-c", "test -s /tmp/pid && test $(cat /tmp/pid) -lt 100 && exit 5"]).0, Some(5));
+    assert_eq!(run(&["sh", "-c", "kill -9 $$"]).0, Some(137));
+    // Which a board can't, and a container of Docker's can.
+    assert_eq!(run(&["chroot", "/", "true"]).0, Some(0));
+    let (code, says) = run(&["nope"]);
+    assert_eq!((code, says.trim()), (Some(126), "exec: \"nope\": executable file not found in $PATH"));
+    running.abort();
+    assert!(running.await.unwrap_err().is_cancelled());
+    assert!(fs::metadata(format!("/proc/{pid}")).is_err(), "its first process is still there");
 }

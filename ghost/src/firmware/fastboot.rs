@@ -117,11 +117,7 @@ impl Fastboot {
             match then {
                 Then::Next(answer) => call.answer(answer),
                 Then::End(answer, next) => {
-                    // It is off the bus before the tool hears of it, so that who looks next finds
-                    // no device that is about to go.
-                    drop(gadget);
-                    machine.bus.leaves();
-                    call.answer(answer);
+                    gadget.leave(call, answer);
                     return next;
                 }
             }

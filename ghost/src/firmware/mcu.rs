@@ -1,5 +1,6 @@
 //! A microcontroller: runs what is in its flash, and is written by a debug probe or by its boot loader's DFU.
 
+use std::fs;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -9,6 +10,8 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::{Firmware, FirmwareKind, Next, flash};
+use crate::daplink::{self, Drive};
+use crate::ledger::{Event, Protocol};
 use crate::machine::Machine;
 use crate::patience::SLOW_START;
 use crate::peripheral::{Answer, Call, Mode};
@@ -37,9 +40,30 @@ pub struct Mcu {
     ram: Area,
     /// Its boot loader's DFU, if it has one.
     dfu: Option<Dfu>,
+    /// Whether its probe is a DAPLink, which shows a drive: a peripheral with a `volume`.
+    #[serde(default)]
+    daplink: bool,
+    /// The card that it starts its program from, if it has one; the worker sees that as a peripheral with a
+    /// `volume`.
+    card: Option<Card>,
+    /// Folder of the drives that boards show; see [`daplink`].
+    #[serde(default = "drives")]
+    drives: PathBuf,
     /// Folder of the storage; see [`flash`].
     #[serde(default = "flash::folder")]
     storage: PathBuf,
+}
+
+fn drives() -> PathBuf {
+    daplink::FOLDER.into()
+}
+
+/// See [`Mcu::card`].
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Card {
+    /// Path of the program on it.
+    program: String,
 }
 
 /// See [`Mcu::core`].
@@ -87,10 +111,20 @@ const PART: &str = "flash";
 
 #[async_trait]
 impl Firmware for Mcu {
-    /// It runs its last program, which nobody waits for, and the next one comes by a probe. Where it
-    /// comes by DFU, LAVA opens the console before the reset.
-    fn needs_a_listener(&self) -> bool {
-        self.dfu.is_some()
+    /// It runs its last program, which nobody waits for, and the next one comes by a probe. Where that comes
+    /// by DFU or lies on a card, LAVA opens the console before the reset.
+    fn needs_a_listener(&self, board: &str) -> bool {
+        let on_card = |card: &Card| self.drives.join(board).join(&card.program).exists();
+        self.dfu.is_some() || self.card.as_ref().is_some_and(on_card)
+    }
+
+    fn drive(&self, board: &str) -> Option<Drive> {
+        let kind = match (&self.card, self.daplink) {
+            (Some(_), _) => daplink::Kind::Card,
+            (None, true) => daplink::Kind::Probe { flash: self.flash.range(), ram: self.ram.range() },
+            (None, false) => return None,
+        };
+        Some(Drive { folder: self.drives.join(board), kind })
     }
 
     async fn run(&self, machine: &mut Machine) -> Next {
@@ -123,7 +157,10 @@ enum Running {
 impl Mcu {
     /// Runs the program in the flash.
     async fn start(&self, machine: &mut Machine) {
-        let program = self.flashed(machine).await;
+        let program = match &self.card {
+            Some(card) => self.on_card(machine, card).await,
+            None => self.flashed(machine).await,
+        };
         // Nothing runs, and nothing says so: that is how an empty one behaves.
         if program.iter().all(|byte| *byte == 0xff) {
             return;
@@ -137,11 +174,23 @@ impl Mcu {
         match mcu::text(&program) {
             Some(text) => {
                 // LAVA begins to listen and writes the program at once; what it prints then is its result.
-                let _ = tokio::time::timeout(SLOW_START, machine.console().connected()).await;
-                machine.console().print(&text).await;
+                // What it prints while nobody listens is lost, as that of a program that a probe has just written may be.
+                if tokio::time::timeout(SLOW_START, machine.console().connected()).await.is_ok() {
+                    machine.console().print(&text).await;
+                }
             }
             None => machine.ledger.violation("bad-program", "no program that a ghost can run"),
         }
+    }
+
+    /// The program on its card, which it loads each time that it starts.
+    async fn on_card(&self, machine: &Machine, card: &Card) -> Vec<u8> {
+        let path = self.drives.join(&machine.board.name).join(&card.program);
+        let found = flash::beside(move || fs::read(path)).await;
+        // A card without a program: nothing is started.
+        let Ok(bytes) = found else { return Vec::new() };
+        machine.ledger.take(Event::file(Protocol::Usb, &card.program, "memory", &bytes));
+        bytes
     }
 
     async fn flashed(&self, machine: &Machine) -> Vec<u8> {

@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use serde::Deserialize;
 
 use crate::board::{Board, BoardError};
+use crate::daplink::Drive;
 use crate::machine::Machine;
+use crate::peripheral::Mode;
+use crate::ssh::Host;
 
 pub mod arch;
 pub mod barebox;
@@ -14,13 +17,17 @@ mod bds;
 pub mod depthcharge;
 pub mod fastboot;
 pub mod flash;
+pub mod fvp;
 pub mod grub;
+pub mod imx;
 pub mod ipxe;
 pub mod mcu;
 pub mod minimal;
+pub mod none;
 pub mod qemu;
 pub mod script;
 pub mod shell;
+pub mod ssh;
 #[cfg(test)]
 mod testing;
 pub mod uboot;
@@ -34,14 +41,35 @@ mod uefi_shell;
 /// in the middle of anything; it must keep no state outside of the machine.
 #[async_trait]
 pub trait Firmware: Send + Sync {
-    /// Whether somebody has to listen when it starts: what it says then is awaited, as a boot loader's
-    /// prompt is, and a worker that is late would miss it.
-    fn needs_a_listener(&self) -> bool {
+    /// Whether somebody has to listen when it starts on `board`: what it says then is awaited, as a boot
+    /// loader's prompt is, and a worker that is late would miss it.
+    fn needs_a_listener(&self, _board: &str) -> bool {
         true
+    }
+
+    /// The drive that a probe on the board shows, whether the board has power or not.
+    fn drive(&self, _board: &str) -> Option<Drive> {
+        None
+    }
+
+    /// What the board is where it is a machine that is reached by SSH, and has no serial port.
+    fn host(&self) -> Option<Host> {
+        None
     }
 
     /// Runs from reset until the firmware has nothing more to do.
     async fn run(&self, machine: &mut Machine) -> Next;
+
+    /// Runs in its place where a switch has the boot ROM wait for a program by USB.
+    async fn recover(&self, machine: &mut Machine) -> Next {
+        waits_for_ever(machine).await
+    }
+}
+
+/// A boot ROM that waits for a program, which no tool here sends it.
+async fn waits_for_ever(machine: &mut Machine) -> Next {
+    let _waits = machine.bus.enter(Mode::Recovery);
+    std::future::pending().await
 }
 
 /// Where a firmware ended.
@@ -89,13 +117,16 @@ pub const KINDS: &[FirmwareKind] = &[
     barebox::KIND,
     depthcharge::KIND,
     fastboot::KIND,
+    fvp::KIND,
     grub::EFI_KIND,
     grub::KIND,
     ipxe::KIND,
     mcu::KIND,
     minimal::KIND,
+    none::KIND,
     qemu::KIND,
     script::KIND,
+    ssh::KIND,
     uboot::KIND,
     uefi::KIND,
     uefi_menu::KIND,

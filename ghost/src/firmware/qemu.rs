@@ -632,7 +632,8 @@ async fn open(path: &Path) -> io::Result<tokio::fs::File> {
     tokio::fs::File::open(path).await
 }
 
-async fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
+/// Reads a regular file that is not too large.
+pub(super) async fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let limit = FILE_LIMIT as u64;
     open(path).await?.take(limit + 1).read_to_end(&mut bytes).await?;
@@ -691,7 +692,7 @@ firmware: {kind: qemu}
 
     fn invocation(tool: &str, args: &str, cwd: &Path) -> Invocation {
         let args = args.split(' ').filter(|arg| !arg.is_empty()).map(str::to_owned).collect();
-        Invocation { tool: tool.into(), args, cwd: cwd.into() }
+        Invocation { tool: tool.into(), args, cwd: cwd.into(), root: "/".into() }
     }
 
     /// A folder with what LAVA downloads.

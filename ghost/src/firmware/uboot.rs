@@ -16,13 +16,17 @@ use tokio::time::Instant;
 use super::arch::Arch;
 use super::shell::words::{SyntaxError, hex};
 use super::shell::{Command, Shell, Work, done, find_abbreviated};
-use super::{BootImage, Firmware, FirmwareKind, Flow, Next, flash};
+use super::{BootImage, Firmware, FirmwareKind, Flow, Next, flash, imx, waits_for_ever};
 use crate::board::BoardError;
 use crate::console::Input;
 use crate::machine::Machine;
 use crate::net::FetchError;
 use crate::net::tftp::error_code;
-use crate::peripheral::{Answer, Data, Mode};
+use crate::peripheral::{Answer, Call, Data, Gadget, Mode};
+
+mod fastboot;
+mod mmc;
+mod ums;
 
 pub const KIND: FirmwareKind = FirmwareKind {
     name: "u-boot",
@@ -31,6 +35,9 @@ pub const KIND: FirmwareKind = FirmwareKind {
         let (board, uboot) = crate::board::parse::<Uboot>(name, text)?;
         if uboot.boot.is_empty() {
             return Err(BoardError::Firmware("boot: a U-Boot without a boot command boots nothing".into()));
+        }
+        if let Some(device) = uboot.rom.map(imx::Rom::device).filter(|it| !uboot.mmc.contains_key(it)) {
+            return Err(BoardError::Firmware(format!("rom: there is no device {device} in `mmc`")));
         }
         Ok((board, Box::new(uboot)))
     },
@@ -80,9 +87,21 @@ pub struct Uboot {
     /// Partitions of its NAND flash, and how many KiB each has.
     #[serde(default)]
     nand: BTreeMap<String, u64>,
+    /// Its SD cards and eMMCs, by number.
+    #[serde(default)]
+    mmc: BTreeMap<u32, mmc::Mmc>,
+    /// The boot ROM of an i.MX, which starts it from one of these or takes it by USB.
+    rom: Option<imx::Rom>,
     /// Folder of the storage; see [`flash`].
     #[serde(default = "flash::folder")]
     flash: PathBuf,
+    /// Folder in which its disks appear on the worker; see [`ums`].
+    #[serde(default = "disks")]
+    disks: PathBuf,
+}
+
+fn disks() -> PathBuf {
+    crate::peripheral::DISKS.into()
 }
 
 fn default_prompt() -> String {
@@ -113,7 +132,48 @@ impl Default for Autoboot {
 
 #[async_trait]
 impl Firmware for Uboot {
+    /// A boot ROM that finds no boot loader says nothing.
+    fn needs_a_listener(&self, board: &str) -> bool {
+        self.on_card(board).is_none_or(|found| found.is_some())
+    }
+
     async fn run(&self, machine: &mut Machine) -> Next {
+        let (board, uboot) = (machine.board.name.clone(), self.clone());
+        let found = flash::beside(move || Ok(uboot.on_card(&board))).await.ok().flatten();
+        match found {
+            None => self.start(machine, self.banner.clone(), Came::FromCard).await,
+            Some(Some(banner)) => self.start(machine, banner, Came::FromCard).await,
+            Some(None) => self.recover(machine).await,
+        }
+    }
+
+    async fn recover(&self, machine: &mut Machine) -> Next {
+        if self.rom.is_none() {
+            return waits_for_ever(machine).await;
+        }
+        let banner = imx::Rom::download(machine).await;
+        self.start(machine, banner, Came::ByUsb).await
+    }
+}
+
+/// How a boot loader came to be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Came {
+    FromCard,
+    ByUsb,
+}
+
+impl Uboot {
+    /// The first line of the boot loader that the boot ROM finds on its card, if it finds one; nothing
+    /// for a board whose boot ROM is not played.
+    fn on_card(&self, board: &str) -> Option<Option<String>> {
+        let device = self.rom?.device();
+        let card = mmc::Cards::of(self, board).read(device);
+        Some(card.ok().and_then(|card| imx::Rom::finds(&card)))
+    }
+
+    /// Runs from its first line on, which is `banner`.
+    async fn start(&self, machine: &mut Machine, banner: String, came: Came) -> Next {
         let mut env: BTreeMap<String, String> = [
             ("arch", format!("{:?}", self.arch).to_lowercase()),
             ("baudrate", "115200".into()),
@@ -127,7 +187,13 @@ impl Firmware for Uboot {
         .collect();
         env.extend(self.env.clone());
         let usb = !self.usb_ethernet;
-        let mut shell = UbootShell { uboot: self, machine, env, ethernet: usb, depth: 0 };
+        if came == Came::ByUsb {
+            // NXP's `common/autoboot.c` and `board_late_init` of its boards.
+            env.insert("bootcmd".into(), "echo Run fastboot ...; fastboot 0".into());
+            env.insert("bootdelay".into(), "0".into());
+        }
+        let mut shell =
+            UbootShell { uboot: self, machine, env, banner, came, ethernet: usb, mmc: 0, depth: 0 };
         shell.run().await
     }
 }
@@ -145,8 +211,10 @@ const COMMANDS: &[Command<Run>] = &[
     ("echo", |shell, _, args| Box::pin(shell.say(args.join(" ")))),
     ("env", |shell, name, args| Box::pin(shell.env(name, args))),
     ("false", |_, _, _| done(false)),
+    ("fastboot", |shell, _, args| Box::pin(shell.fastboot(args))),
     ("fdt", |shell, _, args| Box::pin(shell.fdt(args))),
-    ("mmc", |_, _, _| done(true)),
+    ("part", |shell, _, args| Box::pin(shell.part(args))),
+    ("mmc", |shell, _, args| Box::pin(shell.mmc(args))),
     ("nand", |shell, _, args| Box::pin(shell.nand(args))),
     ("pci", |_, _, _| done(true)),
     ("ping", |shell, _, args| Box::pin(shell.ping(args))),
@@ -158,9 +226,9 @@ const COMMANDS: &[Command<Run>] = &[
     ("test", |_, _, args| done(test(args))),
     ("tftpboot", |shell, _, args| Box::pin(shell.tftp(args))),
     ("true", |_, _, _| done(true)),
-    ("ums", |shell, _, _| Box::pin(shell.ums())),
+    ("ums", |shell, _, args| Box::pin(shell.ums(args))),
     ("usb", |shell, _, args| Box::pin(shell.usb(args))),
-    ("version", |shell, _, _| Box::pin(shell.say(shell.uboot.banner.clone()))),
+    ("version", |shell, _, _| Box::pin(shell.say(shell.banner.clone()))),
 ];
 
 /// How deep `run` may nest.
@@ -171,8 +239,13 @@ struct UbootShell<'m> {
     uboot: &'m Uboot,
     machine: &'m mut Machine,
     env: BTreeMap<String, String>,
+    /// Its first line.
+    banner: String,
+    came: Came,
     /// Whether there is a network device.
     ethernet: bool,
+    /// The current MMC device.
+    mmc: u32,
     depth: u32,
 }
 
@@ -216,11 +289,16 @@ impl Shell for UbootShell<'_> {
 
 impl UbootShell<'_> {
     async fn run(&mut self) -> Next {
-        let mut hello = format!("\n\n{}\n\n", self.uboot.banner);
+        let mut hello = format!("\n\n{}\n\n", self.banner);
         let _ = writeln!(hello, "Model: {}", self.machine.board.model);
         for line in &self.uboot.lines {
             hello.push_str(line);
             hello.push('\n');
+        }
+        if self.came == Came::ByUsb {
+            hello.push_str(
+                "Detect USB boot. Will enter fastboot mode!\nFastboot: Normal\nBoot from USB for mfgtools\n",
+            );
         }
         self.print(&hello).await;
         let mut next = if self.stopped().await { Ok(()) } else { self.line("run bootcmd").await.map(drop) };
@@ -234,9 +312,12 @@ impl UbootShell<'_> {
 
     /// Whether a key stopped autoboot.
     async fn stopped(&mut self) -> bool {
-        let Autoboot { message, delay, key } = self.uboot.autoboot.clone();
+        let Autoboot { message, mut delay, key } = self.uboot.autoboot.clone();
         if message.is_empty() {
             return true;
+        }
+        if self.came == Came::ByUsb {
+            delay = 0;
         }
         self.print(format!("{message} {delay:2} ")).await;
         let end = Instant::now() + self.machine.countdown(delay);
@@ -256,16 +337,6 @@ impl UbootShell<'_> {
         Err(Next::Reset)
     }
 
-    async fn ums(&mut self) -> Flow<bool> {
-        self.print("UMS: LUN 0, dev mmc 0, hwpart 0, sector 0x0, count 0x0\n").await;
-        // Serves its storage until `^C`.
-        loop {
-            if let Input::Interrupt = self.machine.console().read_line("").await {
-                return Ok(true);
-            }
-        }
-    }
-
     /// `dfu <USB_controller> [<interface> <dev>] [list]`, which serves what `dfu_alt_info` names until
     /// `^C` (`cmd/dfu.c`, `drivers/dfu/dfu.c`, `common/dfu.c`).
     async fn dfu(&mut self, args: &[&str]) -> Flow<bool> {
@@ -283,13 +354,7 @@ impl UbootShell<'_> {
         let names: Vec<String> = names.map(str::to_owned).collect();
         let mut gadget = self.machine.bus.enter(Mode::Dfu);
         loop {
-            let call = tokio::select! {
-                input = self.machine.console().read_line("") => match input {
-                    Input::Interrupt => return Ok(true),
-                    Input::Line(_) => continue,
-                },
-                call = gadget.next() => call,
-            };
+            let Some(call) = self.next_call(&mut gadget).await else { return Ok(true) };
             match call.command.split_once(' ').unwrap_or((&call.command, "")) {
                 ("alternates", "") => {
                     let info = names.clone();
@@ -318,6 +383,19 @@ impl UbootShell<'_> {
                 _ => call.answer(Answer::fail("errSTALLEDPKT")),
             }
         }
+    }
+
+    /// The next request to a gadget; none once `^C` was typed, and what else is typed is read and lost.
+    async fn next_call(&mut self, gadget: &mut Gadget) -> Option<Call> {
+        tokio::select! {
+            () = self.interrupted() => None,
+            call = gadget.next() => Some(call),
+        }
+    }
+
+    /// Returns once `^C` was typed; what else is typed is read and lost.
+    async fn interrupted(&mut self) {
+        while !matches!(self.machine.console().read_line("").await, Input::Interrupt) {}
     }
 
     /// Writes what came into a partition of the NAND flash.
@@ -965,6 +1043,119 @@ firmware:
         bench.command("nand erase.part fs1", "=> ").await;
         assert!(bench.command("nand read 0x82000000 fs1", "=> ").await.contains(" 0 bytes read: OK"));
         assert_eq!(bench.violations(), ["no-dfu-entities", "not-flash", "not-flash", "not-flash"]);
+    }
+
+    /// A board with two cards, the boot loader on the first, and its storage.
+    fn with_cards(folder: &std::path::Path, holds: &str) -> String {
+        format!(
+            "{BOARD}  mmc: {{1: {{kib: 64}}, 2: {{kib: 2048}}}}
+  rom: {{mmc: 1, holds: {holds}}}
+  flash: {folder:?}
+  disks: {:?}
+peripherals:
+- {{while: recovery, vendor: 1fc9, product: '0146'}}
+- {{while: fastboot, vendor: 1fc9, product: '0152'}}
+- {{while: mass-storage, vendor: 1fc9, product: '0152'}}
+",
+            folder.join("disks")
+        )
+    }
+
+    async fn ask(bench: &Bench, mode: Mode, command: &str, bytes: Option<&[u8]>) -> Answer {
+        loop {
+            let data = bytes.map(|bytes| Data { path: "/tmp/file".into(), bytes: bytes.to_vec() });
+            // It may not have come to it yet.
+            if let Some(answer) = bench.bus.call(mode, command.into(), data).await {
+                return answer;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_boot_loader_that_came_by_usb_writes_the_card_and_the_next_start_is_from_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut bench = Bench::start(&with_cards(folder.path(), "nothing")).await;
+        let image = meta_lava_formats::imx::write(0x92_0000, "U-Boot 2024.04", 1000);
+        let broken = ask(&bench, Mode::Recovery, "boot", Some(&image[..500])).await;
+        assert_eq!(broken, Answer::fail("HID(W): LIBUSB_ERROR_PIPE"));
+        assert_eq!(ask(&bench, Mode::Recovery, "boot", Some(&image)).await, Answer::okay(""));
+        bench.expect("U-Boot 2024.04").await;
+        bench.expect("Run fastboot ...").await;
+        let fastboot =
+            async |command: &str, bytes: Option<&[u8]>| ask(&bench, Mode::Fastboot, command, bytes).await;
+        assert_eq!(fastboot("flash:bootloader", None).await, Answer::fail("no image downloaded"));
+        for (command, answer) in [
+            ("UCmd:mmc dev 3", Answer::fail("")),
+            ("UCmd:setenv fastboot_dev mmc", Answer::okay("")),
+            ("UCmd:setenv mmcdev 1", Answer::okay("")),
+        ] {
+            assert_eq!(fastboot(command, None).await, answer, "{command}");
+        }
+        for (partition, answer) in
+            [("boot", Answer::fail("partition does not exist")), ("bootloader", Answer::okay(""))]
+        {
+            assert_eq!(fastboot("download:000003e8", Some(&image)).await, Answer::okay(""));
+            assert_eq!(fastboot(&format!("flash:{partition}"), None).await, answer);
+        }
+        bench.reset().await;
+        bench.expect("U-Boot 2024.04").await;
+        bench.expect("stop autoboot").await;
+        assert_eq!(bench.violations(), ["bad-image", "no-such-mmc", "flash-refused"]);
+    }
+
+    #[tokio::test]
+    async fn a_card_that_is_erased_has_the_boot_rom_wait_for_a_boot_loader() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut bench = Bench::start(&with_cards(folder.path(), "boot-loader")).await;
+        bench.expect("U-Boot 2023.01").await;
+        bench.expect("stop autoboot").await;
+        bench.send("\r").await;
+        bench.expect("=> ").await;
+        let seen = bench.command("mmc dev 3", "=> ").await;
+        assert!(seen.contains("MMC Device 3 not found\nno mmc device at slot 3\n"), "{seen}");
+        let seen = bench.command("mmc dev 1", "=> ").await;
+        assert!(seen.contains("mmc1 is current device"), "{seen}");
+        // The card has 128 blocks.
+        let seen = bench.command("mmc erase 0 400", "=> ").await;
+        assert!(seen.contains("count 1024 ... 0 blocks erased: ERROR"), "{seen}");
+        let seen = bench.command("mmc erase 0 80", "=> ").await;
+        assert!(
+            seen.contains("MMC erase: dev # 1, block # 0, count 128 ... 128 blocks erased: OK"),
+            "{seen}"
+        );
+        bench.reset().await;
+        while bench.bus.attached().iter().all(|device| device.when != Mode::Recovery) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(bench.violations(), ["no-such-mmc", "not-mmc"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_written_to_the_disk_that_ums_shows_is_on_the_card() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut bench = Bench::start(&with_cards(folder.path(), "boot-loader")).await;
+        bench.expect("stop autoboot").await;
+        bench.send("\r").await;
+        bench.expect("=> ").await;
+        let seen = bench.command("ums 0 mmc 4", "=> ").await;
+        assert!(seen.contains("** Bad device specification mmc 4 **"), "{seen}");
+        let seen = bench.command("part start mmc 2 1 begin", "=> ").await;
+        assert!(seen.contains("** Invalid partition 1 **"), "{seen}");
+        bench.command("ums 0 mmc 2", "count 0x1000\n").await;
+        let disk = crate::peripheral::disk(&folder.path().join("disks"), "bench");
+        assert_eq!(std::fs::metadata(&disk).unwrap().len(), 2 << 20);
+        let mut image = vec![7; 1 << 20];
+        let partition = meta_lava_formats::mbr::Partition { start: 0x20, blocks: 0x10, kind: 0x83 };
+        assert!(meta_lava_formats::mbr::write(&mut image, &[partition]));
+        std::fs::write(&disk, &image).unwrap();
+        bench.send("\x03").await;
+        bench.expect("=> ").await;
+        assert!(!disk.exists() && bench.bus.attached().is_empty());
+        let load = "part start mmc 2 1 begin && part size mmc 2 1 count && mmc dev 2 && mmc read 0x82000000 ${begin} ${count}";
+        let seen = bench.command(load, "=> ").await;
+        assert!(seen.contains("MMC read: dev # 2, block # 32, count 16 ... 16 blocks read: OK"), "{seen}");
+        assert_eq!(bench.violations(), ["no-such-mmc", "no-such-partition"]);
     }
 
     fn zimage() -> Vec<u8> {

@@ -60,6 +60,13 @@ impl<'a> Cmdline<'a> {
         })
     }
 
+    /// The server of a network block device that a ramdisk is to mount, with its port: `nbd.server=` and `nbd.port=`, as the
+    /// ramdisks take them that LAVA's templates are for.
+    pub(super) fn nbd(self) -> Option<String> {
+        let (server, port) = (self.get("nbd.server")?, self.get("nbd.port")?);
+        Some(format!("{server}:{}", port.parse::<u16>().ok()?))
+    }
+
     /// See [`Ip`].
     pub(super) fn ip(self) -> Ip<'a> {
         let Some(value) = self.get("ip") else { return Ip::Unasked };
@@ -111,6 +118,14 @@ mod tests {
         assert_eq!(ip("ip=:::::eth0:off"), Ip::Off);
         assert_eq!(ip("ip=off"), Ip::Off);
         assert_eq!(ip("ip=10.0.0.2:10.0.0.1::255.255.255.0"), Ip::Static("10.0.0.2"));
+    }
+
+    #[test]
+    fn a_network_block_device_has_a_server_and_a_port() {
+        let nbd = |cmdline| Cmdline(cmdline).nbd();
+        assert_eq!(nbd("nbd.server=10.0.0.1 nbd.port=55000").as_deref(), Some("10.0.0.1:55000"));
+        assert_eq!(nbd("nbd.server=10.0.0.1 nbd.port={PORT}"), None);
+        assert_eq!(nbd("nbd.server=10.0.0.1"), None);
     }
 
     #[test]

@@ -93,7 +93,7 @@ impl Gateway {
             let unpacked = decompress(&bytes, root::UNPACKED_LIMIT).ok();
             let tree = unpacked.and_then(|unpacked| tar::read(&unpacked).ok());
             if let Some(tree) = tree.filter(|tree| !tree.nodes.is_empty()) {
-                root::note(&ledger, "archive", meta_lava_formats::sha256(&bytes), &tree);
+                super::note_archive(&ledger, meta_lava_formats::sha256(&bytes), &tree);
             }
             bytes
         });

@@ -2,6 +2,7 @@
 //! served, for real.
 
 use std::net::{IpAddr, SocketAddrV4};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,17 +12,20 @@ use meta_lava_formats::{fdt, kernel, sha256};
 use self::cmdline::{Cmdline, Ip};
 use self::gateway::Gateway;
 use self::kernel_log::KernelLog;
-use self::sandbox::{End, Init, NamedBy, Userland};
+use self::sandbox::{End, Init, NamedBy, NotRun, Userland};
 use crate::firmware::BootImage;
-use crate::ledger::{Event, Stage};
+use crate::ledger::{Event, Ledger, Stage};
 use crate::machine::Machine;
 use crate::memory::Memory;
 
 mod cmdline;
 pub mod gateway;
 mod kernel_log;
+mod nbd;
 mod root;
 pub mod sandbox;
+
+pub(crate) use root::UNPACKED_LIMIT;
 
 /// Where a worker's HTTP server listens.
 const HTTP_PORT: u16 = 80;
@@ -75,6 +79,19 @@ pub async fn run(machine: &mut Machine, image: BootImage) -> Exit {
         Err(panic) => return system.panic(&panic).await,
     };
     system.userland(tree).await
+}
+
+/// Notes an archive that a board got, by what is in it.
+pub(crate) fn note_archive(ledger: &Ledger, sha256: String, tree: &Tree) {
+    root::note(ledger, "archive", sha256, tree);
+}
+
+/// Notes a folder of the worker's that a container sees as `/NAME`, as a root file system of that.
+pub(crate) fn note_folder(ledger: &Ledger, folder: &Path, target: &str) {
+    match root::folder(folder, target.trim_start_matches('/')) {
+        Ok(tree) => root::note(ledger, "volume", String::new(), &tree),
+        Err(error) => tracing::warn!(%error, folder = %folder.display(), "could not read a volume"),
+    }
 }
 
 /// Does `work` where it does not hold other boards up; `None` when it panics.
@@ -188,7 +205,14 @@ impl System<'_> {
             };
         }
         let rdinit = self.cmdline.get("rdinit").unwrap_or("/init");
+        let nbd = self.cmdline.nbd();
         match initramfs {
+            Some(tree)
+                if has(&tree, nbd::CLIENT)
+                    && let Some(server) = nbd =>
+            {
+                self.nbd_root(&server).await
+            }
             Some(tree) if has(&tree, rdinit) => Ok(Root { inits: self.inits(Some(rdinit)), tree }),
             _ => {
                 let device = self.cmdline.get("root").unwrap_or("(null)");
@@ -269,6 +293,7 @@ impl System<'_> {
             inits: root.inits,
             prefix,
             clock: self.log.clock(),
+            container: None,
         };
         let gateway = match self.machine.net.server() {
             IpAddr::V4(address) => {
@@ -294,7 +319,7 @@ impl System<'_> {
                 self.panic(&format!("Attempted to kill init! exitcode=0x{status:08x}")).await
             }
             End::NoInit(panic) => self.panic(&panic).await,
-            End::Refused(why) => {
+            End::NotRun(NotRun { why, .. }) | End::Refused(why) => {
                 self.machine.ledger.violation("sandbox-refused", why.as_str());
                 self.panic(&format!("no sandbox for the userland: {why}")).await
             }

@@ -1,13 +1,18 @@
 //! Root file systems: what comes of a ramdisk.
 
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
 use meta_lava_formats::compress::{self, decompress};
 use meta_lava_formats::cpio;
-use meta_lava_formats::tree::{NodeKind, Tree};
+use meta_lava_formats::tree::{Node, NodeKind, Tree};
 
 use crate::ledger::{Event, Ledger};
 
 /// No archive of a root file system, or of a part of one, unpacks to more, in bytes.
-pub(super) const UNPACKED_LIMIT: usize = 1 << 30;
+pub(crate) const UNPACKED_LIMIT: usize = 1 << 30;
 
 /// Why a ramdisk can't be unpacked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +45,33 @@ pub(super) fn ramdisk(bytes: &[u8]) -> Result<Tree, BadRamdisk> {
         };
         bad(says, error.to_string())
     })
+}
+
+/// What is in a folder of this machine, below the path `name`.
+pub(super) fn folder(folder: &Path, name: &str) -> io::Result<Tree> {
+    let mut tree = Tree::default();
+    let mut folders = vec![(folder.to_owned(), name.to_owned())];
+    while let Some((folder, name)) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let path = format!("{name}/{}", entry.file_name().to_string_lossy());
+            let about = entry.metadata()?;
+            let kind = if about.is_dir() {
+                folders.push((entry.path(), path.clone()));
+                NodeKind::Directory
+            } else if about.is_symlink() {
+                NodeKind::Symlink(fs::read_link(entry.path())?.to_string_lossy().into_owned())
+            } else if about.is_file() {
+                NodeKind::File(fs::read(entry.path())?)
+            } else {
+                NodeKind::Special
+            };
+            let mode = about.mode() & 0o7777;
+            tree.nodes.push(Node { path, mode, uid: about.uid(), gid: about.gid(), kind });
+        }
+    }
+    tree.nodes.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(tree)
 }
 
 /// Notes a root file system: its listing, and the contents of LAVA's overlay.

@@ -11,6 +11,7 @@ use crate::fault::{Faults, Serve, wrong};
 use crate::ledger::{Event, Ledger, Protocol};
 
 pub mod http;
+pub mod nbd;
 pub mod nfs;
 pub mod tftp;
 
@@ -115,14 +116,8 @@ impl Net {
     /// # Errors
     /// See [`FetchError`]; the ledger has it too.
     pub async fn tftp(&self, server: &str, path: &str, load: &str) -> Result<Vec<u8>, FetchError> {
-        self.check_address(path);
         let options = tftp::Options { port: self.lease.tftp_port, ..tftp::Options::default() };
-        let fault = self.faults.fetch(&format!("tftp {path}")).await;
-        let fetched = match failure(fault, server, path) {
-            Some(failure) => Err(failure),
-            None => tftp::get(server, path, &options).await,
-        };
-        spoil(fault, self.note(Protocol::Tftp, path, load, fetched))
+        self.fetch(Protocol::Tftp, server, path, load, tftp::get(server, path, &options)).await
     }
 
     /// Fetches a file by HTTP.
@@ -130,13 +125,7 @@ impl Net {
     /// # Errors
     /// See [`FetchError`]; the ledger has it too.
     pub async fn http(&self, url: &str, load: &str) -> Result<Vec<u8>, FetchError> {
-        self.check_address(url);
-        let fault = self.faults.fetch(&format!("http {url}")).await;
-        let fetched = match failure(fault, url, url) {
-            Some(failure) => Err(failure),
-            None => http::get(url).await,
-        };
-        spoil(fault, self.note(Protocol::Http, url, load, fetched))
+        self.fetch(Protocol::Http, url, url, load, http::get(url)).await
     }
 
     /// Fetches a whole exported directory by NFSv3.
@@ -145,7 +134,7 @@ impl Net {
     /// See [`FetchError`]; the ledger has it too.
     pub async fn nfs_tree(&self, server: &str, path: &str) -> Result<Tree, FetchError> {
         self.check_address(path);
-        let fault = self.faults.fetch(&format!("nfs {path}")).await;
+        let fault = self.faults.fetch(&format!("{} {path}", Protocol::Nfs.name())).await;
         let read = match (failure(fault, server, path), fault) {
             (Some(failure), _) => Err(failure),
             (None, Some(_)) => Err(FetchError::Bad(format!("{path} ends before its size"))),
@@ -162,6 +151,32 @@ impl Net {
                 Err(error)
             }
         }
+    }
+
+    /// Fetches a whole network block device: the export that `server` has for those who name none.
+    ///
+    /// # Errors
+    /// See [`FetchError`]; the ledger has it too.
+    pub async fn nbd(&self, server: &str, device: &str) -> Result<Vec<u8>, FetchError> {
+        self.fetch(Protocol::Nbd, server, device, "", nbd::read_export(server)).await
+    }
+
+    /// Fetches a file at `path` by `get`, as far as no fault keeps it from that; notes it.
+    async fn fetch(
+        &self,
+        protocol: Protocol,
+        server: &str,
+        path: &str,
+        load: &str,
+        get: impl Future<Output = Result<Vec<u8>, FetchError>>,
+    ) -> Result<Vec<u8>, FetchError> {
+        self.check_address(path);
+        let fault = self.faults.fetch(&format!("{} {path}", protocol.name())).await;
+        let fetched = match failure(fault, server, path) {
+            Some(failure) => Err(failure),
+            None => get.await,
+        };
+        spoil(fault, self.note(protocol, path, load, fetched))
     }
 
     fn check_address(&self, path: &str) {

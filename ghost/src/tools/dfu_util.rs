@@ -122,6 +122,7 @@ fn session(called: &mut Called) -> Result<(), Failed> {
         vendor: number(vendor),
         product: number(product),
         path: parsed.value("path").map(str::to_owned),
+        ..Identity::default()
     };
     let unplayed = |error: std::io::Error| failed(IO, error);
     let mut found = Device::open(called, &identity, Mode::Dfu).map_err(unplayed)?;

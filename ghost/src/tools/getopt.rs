@@ -5,7 +5,7 @@
 
 /// Whether an option has a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Takes {
+pub(crate) enum Takes {
     Nothing,
     Value,
     /// A value that is there only when it is written behind a `=`, or behind the letter.
@@ -13,28 +13,36 @@ pub(super) enum Takes {
 }
 
 /// An option: its letter, if it has one, its long name, if it has one, and what it takes.
-pub(super) type Option_ = (char, &'static str, Takes);
+pub(crate) type Option_ = (char, &'static str, Takes);
 
 /// A letter that is none: of an option with a long name only.
-pub(super) const NO_LETTER: char = '\0';
+pub(crate) const NO_LETTER: char = '\0';
+
+/// A number, decimal or, behind `0x`, hexadecimal.
+pub(crate) fn number(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
 
 /// A command line.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Parsed {
+pub(crate) struct Parsed {
     /// The options by the name that [`key`] gives them, in order.
-    pub(super) options: Vec<(String, Option<String>)>,
+    pub(crate) options: Vec<(String, Option<String>)>,
     /// The other words, in order.
-    pub(super) words: Vec<String>,
+    pub(crate) words: Vec<String>,
 }
 
 impl Parsed {
     /// The value of an option; of several the last.
-    pub(super) fn value(&self, key: &str) -> Option<&str> {
+    pub(crate) fn value(&self, key: &str) -> Option<&str> {
         self.options.iter().rev().find(|(name, _)| name == key).and_then(|(_, value)| value.as_deref())
     }
 
     /// Whether an option was given.
-    pub(super) fn has(&self, key: &str) -> bool {
+    pub(crate) fn has(&self, key: &str) -> bool {
         self.options.iter().any(|(name, _)| name == key)
     }
 }
@@ -48,7 +56,7 @@ fn key((letter, long, _): &Option_) -> String {
 ///
 /// # Errors
 /// What glibc prints of it, with the program's name.
-pub(super) fn parse(program: &str, args: &[String], options: &[Option_]) -> Result<Parsed, String> {
+pub(crate) fn parse(program: &str, args: &[String], options: &[Option_]) -> Result<Parsed, String> {
     let mut parsed = Parsed::default();
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {

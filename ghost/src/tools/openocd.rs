@@ -193,7 +193,7 @@ impl Session<'_, '_> {
             serial: self.serial.clone(),
             vendor: Some((*vendor).to_owned()),
             product: Some((*product).to_owned()),
-            path: None,
+            ..Identity::default()
         };
         let found = Device::open(self.called, &identity, Mode::Always).map_err(|error| error.to_string())?;
         let Some(device) = found.into_iter().next() else {

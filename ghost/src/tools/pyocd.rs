@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+use super::getopt::number;
 use super::usb::Device;
 use super::{Called, Tool};
 use crate::peripheral::{Answer, Identity, Mode};
@@ -92,7 +93,7 @@ fn parse(args: &[String]) -> Result<Line, String> {
             "-a" | "--address" => {
                 let text = value("-a/--address")?;
                 line.address =
-                    Some(number(&text).ok_or_else(|| {
+                    Some(number(&text).and_then(|number| u32::try_from(number).ok()).ok_or_else(|| {
                         format!("argument -a/--address: invalid int_base_0 value: '{text}'")
                     })?);
             }
@@ -119,14 +120,6 @@ fn choice(shown: &str, value: String, choices: &[&str]) -> Result<String, String
     }
     let choices: Vec<String> = choices.iter().map(|choice| format!("'{choice}'")).collect();
     Err(format!("argument {shown}: invalid choice: '{value}' (choose from {})", choices.join(", ")))
-}
-
-/// A number as Python's `int(text, 0)` takes it.
-fn number(text: &str) -> Option<u32> {
-    match text.strip_prefix("0x") {
-        Some(digits) => u32::from_str_radix(digits, 16).ok(),
-        None => text.parse().ok(),
-    }
 }
 
 fn program(called: &mut Called, line: &Line) -> Result<(), String> {

@@ -1,12 +1,9 @@
 //! `qemu-system-*`: starts the board that its `-name` names and is its terminal,
 //! until the board switches itself off or standard input ends.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::net::Shutdown;
-use std::os::fd::AsFd;
-use std::path::Path;
+use std::io;
 
+use super::relay::{relay, standard};
 use super::{Called, Tool};
 use crate::control::{self, Request};
 use crate::firmware::qemu::{self, CommandLine};
@@ -38,12 +35,10 @@ fn run(called: Called) -> Result<u8, String> {
     let board = board(&parsed, args)?;
     let cwd = std::env::current_dir().map_err(|error| format!("{name}: {error}"))?;
     let failed = |error: io::Error| format!("{name}: {error}");
-    // The descriptors themselves: std's own handles hold back what has no line end.
-    let input = File::from(io::stdin().as_fd().try_clone_to_owned().map_err(failed)?);
-    let output = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?);
+    let (input, output) = standard().map_err(failed)?;
     // As `-nographic` does.
     let _raw = Raw::enter();
-    let request = Request::Attach { board, tool: name.to_owned(), args: args.to_vec(), cwd };
+    let request = Request::Attach { board, tool: name.to_owned(), args: args.to_vec(), cwd, telnet: false };
     if let Err(error) = relay(called.socket, &request, input, output) {
         return control::exit_by_fault(error).map_err(failed);
     }
@@ -67,40 +62,11 @@ fn board(parsed: &Result<CommandLine, String>, args: &[String]) -> Result<String
     named.ok_or_else(|| "which board is this? Give the device `extra_options: ['-name BOARD']`".to_owned())
 }
 
-/// Makes `input` and `output` the board's terminal, until one of them ends.
-fn relay(
-    socket: &Path,
-    request: &Request,
-    mut input: impl Read + Send + 'static,
-    mut output: impl Write,
-) -> io::Result<()> {
-    let mut board = control::ask(socket, request)?;
-    let mut typed = board.try_clone()?;
-    // Ends with the process: a read of a terminal cannot be called off.
-    std::thread::spawn(move || {
-        let _ = copy(&mut input, &mut typed);
-        let _ = typed.shutdown(Shutdown::Both);
-    });
-    copy(&mut board, &mut output)
-}
-
-/// Passes on what comes, as it comes.
-fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
-    let mut buffer = [0; 4096];
-    loop {
-        match from.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(size) => to.write_all(buffer.get(..size).unwrap_or_default())?,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader};
+    use std::io::{BufRead, BufReader, Write};
     use std::os::unix::net::{UnixListener, UnixStream};
+    use std::path::Path;
 
     use super::*;
 
@@ -141,7 +107,8 @@ mod tests {
     }
 
     fn request() -> Request {
-        Request::Attach { board: "qemu-01".into(), tool: "qemu".into(), args: vec![], cwd: "/".into() }
+        let (board, tool) = ("qemu-01".into(), "qemu".into());
+        Request::Attach { board, tool, args: vec![], cwd: "/".into(), telnet: false }
     }
 
     #[test]
@@ -198,7 +165,8 @@ mod tests {
             let printed = tokio::task::spawn_blocking(move || {
                 let args = vec!["-frobnicate".to_owned()];
                 let tool = "qemu-system-x86_64".to_owned();
-                let request = Request::Attach { board: "qemu-01".into(), tool, args, cwd: "/".into() };
+                let board = "qemu-01".into();
+                let request = Request::Attach { board, tool, args, cwd: "/".into(), telnet: false };
                 let (ours, _theirs) = UnixStream::pair().unwrap();
                 let mut printed = Vec::new();
                 relay(&socket, &request, ours, &mut printed).unwrap();

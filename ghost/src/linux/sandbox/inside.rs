@@ -36,8 +36,8 @@ use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{self, ForkResult, Pid};
 
-use super::network;
 use super::spec::{self, Header, HeaderKind, Init, NamedBy, Spec, Status};
+use super::{contained, network};
 
 /// What a board's root may do, of all that a root may (`capabilities(7)`). What
 /// is left out: mounting, devices, tracing, the network's set-up, file handles.
@@ -53,6 +53,11 @@ const KEPT: [Capability; 9] = [
     // reboot(2) in a PID namespace ends only that.
     Capability::CAP_SYS_BOOT,
 ];
+
+/// What a container's root may do beside [`KEPT`], as in Docker: OpenSSH's server goes into an empty root before it knows who is
+/// there, and tells the kernel's audit who has logged in. Who gets out of a root comes to the file system that the container's lies
+/// in, and to no other.
+const KEPT_IN_CONTAINERS: [Capability; 2] = [Capability::CAP_AUDIT_WRITE, Capability::CAP_SYS_CHROOT];
 
 /// Devices that are the worker's.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -76,10 +81,10 @@ const TERMINALS: u32 = 64;
 const STAGING: [&str; 4] = ["/tmp", "/run", "/mnt", "/var"];
 
 /// Why there is no sandbox.
-struct Refusal(String);
+pub(super) struct Refusal(pub(super) String);
 
 /// Says what was being done when an error came.
-trait While<T> {
+pub(super) trait While<T> {
     fn while_(self, what: impl Display) -> Result<T, Refusal>;
 }
 
@@ -103,7 +108,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn report(to: BorrowedFd<'_>, status: &Status) {
+pub(super) fn report(to: BorrowedFd<'_>, status: &Status) {
     if let Ok(mut line) = serde_json::to_vec(status) {
         line.push(b'\n');
         // Shorter than PIPE_BUF, so it goes whole or not at all; nobody is left to tell.
@@ -158,6 +163,9 @@ fn supervise() -> Result<Status, Refusal> {
         ForkResult::Child => finish(make_proc(&spec)),
     }
 
+    if spec.container.is_some() {
+        report(io::stderr().as_fd(), &Status::Begun(child.pid.as_raw()));
+    }
     unistd::write(&child.go, b"!").while_("PID 1")?;
     let status = wait(child.pid, &children)?;
     // PID 1 looks at its other end to see whether this process lives.
@@ -189,8 +197,16 @@ struct Child {
 
 /// Starts the process that will be PID 1, with ids of its own if that is possible.
 fn start_init(spec: &Spec, root: &OwnedFd) -> Result<Child, Refusal> {
-    let others = libc::CLONE_NEWPID | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    let mut others = libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    // In a new root no user namespace can be made any more.
+    match spec.container {
+        Some(_) => network::enter_own().while_("a network of its own")?,
+        None => others |= libc::CLONE_NEWNET,
+    }
     for flags in [others | libc::CLONE_NEWUSER, others] {
+        if flags & libc::CLONE_NEWUSER != 0 && spec.container.is_some() {
+            continue;
+        }
         let (ready, go) = unistd::pipe2(OFlag::O_CLOEXEC).while_("a pipe")?;
         // SAFETY: like fork(2), in a process of one thread: no stack of its own, no shared memory.
         let pid = unsafe { libc::syscall(libc::SYS_clone, flags | libc::SIGCHLD, 0, 0, 0, 0) };
@@ -257,8 +273,12 @@ fn mount_root(spec: &Spec) -> Result<OwnedFd, Refusal> {
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
         .while_("a private mount namespace")?;
-    let staging = STAGING.iter().map(Path::new).find(|path| path.is_dir());
-    let staging = staging.ok_or_else(|| Refusal(format!("none of {STAGING:?} is a directory")))?;
+    // It hides what is below it, and so may not lie over what is mounted in a container.
+    let mounts = || spec.container.iter().flat_map(|container| &container.mounts);
+    let hides = |path: &Path| mounts().any(|mount| mount.source.starts_with(path));
+    let staging = STAGING.iter().map(Path::new).find(|path| path.is_dir() && !hides(path));
+    let staging = staging
+        .ok_or_else(|| Refusal(format!("none of {STAGING:?} is a directory that nothing is mounted from")))?;
     let limits = format!("mode=0755,size={},nr_inodes={}", spec.bytes, spec.inodes);
     mount(
         Some("rootfs"),
@@ -296,7 +316,11 @@ fn fill_root(spec: &Spec, root: &OwnedFd, first_id: u32, input: &mut impl Read) 
     for (path, mode) in [("/dev", 0o755), ("/proc", 0o555), ("/tmp", 0o1777)] {
         real_directory(Path::new(path), mode, ids).while_(path)?;
     }
+    let places = spec.container.as_ref().map(contained::make_places).transpose()?.unwrap_or_default();
     enter_root(&outside)?;
+    if let Some(container) = &spec.container {
+        contained::mount(container, &places)?;
+    }
 
     unistd::fchdir(&staging).while_("the new root")?;
     make_dev(spec, Path::new("root/dev"), ids)?;
@@ -305,8 +329,8 @@ fn fill_root(spec: &Spec, root: &OwnedFd, first_id: u32, input: &mut impl Read) 
     match unistd::pivot_root(".", ".") {
         // The old root lies over the new one now.
         Ok(()) => umount2(".", MntFlags::MNT_DETACH).while_("the old root")?,
-        // Docker's default seccomp profile knows no pivot_root. What lies under
-        // the new root can't be reached by who has no CAP_SYS_CHROOT.
+        // Docker's default seccomp profile knows no pivot_root. What lies under the file system
+        // of the new root can't be reached by who may not unmount that.
         Err(Errno::EPERM | Errno::ENOSYS | Errno::EACCES) => {
             mount(Some("."), "/", none, MsFlags::MS_MOVE, none).while_("moving the root")?;
         }
@@ -462,7 +486,8 @@ fn make_dev(spec: &Spec, dev: &Path, ids: Ids) -> Result<(), Refusal> {
         }
     }
     ids.own(Path::new(&spec.terminal), 0, 0).while_("the console")?;
-    for name in ["console", "kmsg"].into_iter().chain(spec.ports.iter().map(String::as_str)) {
+    let own = if spec.container.is_some() { &["console"][..] } else { &["console", "kmsg"] };
+    for name in own.iter().copied().chain(spec.ports.iter().map(String::as_str)) {
         bind(Path::new(&spec.terminal), name, MsFlags::empty())?;
     }
     let pts = dev.join("pts");
@@ -516,6 +541,7 @@ fn become_init(spec: &Spec, root: &OwnedFd, ready: OwnedFd) -> ! {
         finish(Ok(()));
     }
     match prepare_init(spec, root, ready) {
+        Ok(()) if let Some(container) = &spec.container => contained::be_init(container, status.as_fd()),
         Ok(()) => report(status.as_fd(), &Status::NoInit(run_inits(&spec.inits, &spec.prefix))),
         Err(Refusal(why)) => report(status.as_fd(), &Status::Refused(why)),
     }
@@ -542,7 +568,9 @@ fn prepare_init(spec: &Spec, root: &OwnedFd, parent: OwnedFd) -> Result<(), Refu
     // Old kernels have none.
     let _ = unshare(CloneFlags::CLONE_NEWCGROUP);
     unistd::sethostname(&spec.hostname).while_("the host name")?;
-    network::set_up(spec.server, io::stdin().as_fd());
+    if spec.container.is_none() {
+        network::set_up(spec.server, io::stdin().as_fd());
+    }
     // The serial port is open, but not the controlling terminal: the kernel's
     // PID 1 has none either, and whoever asks for it gets it.
     let console = open("/dev/console", OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC, Mode::empty())
@@ -553,6 +581,18 @@ fn prepare_init(spec: &Spec, root: &OwnedFd, parent: OwnedFd) -> Result<(), Refu
             return Err(Errno::last()).while_("the console");
         }
     }
+    restrict(spec.container.is_some())?;
+    // After the capabilities: a change of them would undo it.
+    prctl::set_pdeathsig(Signal::SIGKILL).while_("the parent's death")?;
+    let mut fds = [PollFd::new(parent.as_fd(), PollFlags::empty())];
+    if poll(&mut fds, PollTimeout::ZERO).while_("the parent")? != 0 {
+        return Err(Refusal("the parent is gone".into()));
+    }
+    Ok(())
+}
+
+/// Makes this process one that may do no more than what runs in a sandbox.
+pub(super) fn restrict(is_container: bool) -> Result<(), Refusal> {
     let limits = [
         (Resource::RLIMIT_CORE, 0, 0),
         (Resource::RLIMIT_NOFILE, 1024, 4096),
@@ -567,20 +607,15 @@ fn prepare_init(spec: &Spec, root: &OwnedFd, parent: OwnedFd) -> Result<(), Refu
         let _ = setrlimit(resource, soft, hard);
     }
     umask(Mode::from_bits_truncate(0o022));
-    drop_capabilities().while_("dropping capabilities")?;
+    drop_capabilities(is_container).while_("dropping capabilities")?;
     prctl::set_no_new_privs().while_("no_new_privs")?;
     default_signals();
-    // After the capabilities: a change of them would undo it.
-    prctl::set_pdeathsig(Signal::SIGKILL).while_("the parent's death")?;
-    let mut fds = [PollFd::new(parent.as_fd(), PollFlags::empty())];
-    if poll(&mut fds, PollTimeout::ZERO).while_("the parent")? != 0 {
-        return Err(Refusal("the parent is gone".into()));
-    }
     Ok(())
 }
 
-fn drop_capabilities() -> Result<(), caps::errors::CapsError> {
-    let kept: CapsHashSet = KEPT.into_iter().collect();
+fn drop_capabilities(is_container: bool) -> Result<(), caps::errors::CapsError> {
+    let more = if is_container { &KEPT_IN_CONTAINERS[..] } else { &[] };
+    let kept: CapsHashSet = KEPT.iter().chain(more).copied().collect();
     for capability in caps::runtime::thread_all_supported() {
         if !kept.contains(&capability) && caps::has_cap(None, CapSet::Bounding, capability)? {
             caps::drop(None, CapSet::Bounding, capability)?;

@@ -28,7 +28,6 @@ use meta_lava_formats::tree::{NodeKind, Tree};
 use nix::fcntl::OFlag;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -37,16 +36,21 @@ use tokio::net::unix::{OwnedWriteHalf, pipe};
 use super::gateway::Gateway;
 pub use super::kernel_log::Clock;
 use crate::console::Console;
+use crate::pty::{self, Pty};
 
+mod contained;
+mod enter;
 mod inside;
 mod kmsg;
 mod network;
 mod spec;
 mod typing;
 
+pub(crate) use contained::PATH;
+pub use enter::{ARGUMENT as ENTER, Entered, enter, entering, main as enter_main};
 use kmsg::Kmsg;
+pub use spec::{Container, Init, Mount, NamedBy, NotRun, Program};
 use spec::{Header, Spec, Status};
-pub use spec::{Init, NamedBy};
 use typing::{Terminal, Typing};
 
 /// The hidden first argument of a `ghost` that is a sandbox's own process.
@@ -76,6 +80,32 @@ pub struct Userland {
     pub prefix: String,
     /// The time of the kernel's lines after these.
     pub clock: Clock,
+    /// What is different where it is a container's and no board's.
+    pub container: Option<Container>,
+}
+
+impl Userland {
+    /// That of a container.
+    #[must_use]
+    pub fn container(hostname: String, container: Container) -> Self {
+        Self {
+            hostname,
+            cmdline: String::new(),
+            inits: Vec::new(),
+            prefix: String::new(),
+            clock: Clock::default(),
+            container: Some(container),
+        }
+    }
+}
+
+/// What is told of a container before it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// This is its PID 1, seen from the worker.
+    Begun(i32),
+    /// It runs.
+    Running,
 }
 
 /// How a sandbox ended.
@@ -89,20 +119,25 @@ pub enum End {
     Exited(i32),
     /// No program could be run as PID 1; the kernel's last words on that.
     NoInit(String),
+    /// The program of a container can't be run.
+    NotRun(NotRun),
     /// There was no sandbox; why.
     Refused(String),
 }
 
 impl End {
     /// `pid_namespaces(7)`: what reboot(2) was asked for is the signal that PID 1 died of.
-    fn of(status: Status) -> Self {
-        match status {
+    fn of(status: Status) -> Result<Self, Told> {
+        Ok(match status {
             Status::Refused(why) => Self::Refused(why),
             Status::NoInit(panic) => Self::NoInit(panic),
+            Status::NotRun(why) => Self::NotRun(why),
             Status::Ended(libc::SIGHUP) => Self::Reboot,
             Status::Ended(libc::SIGINT) => Self::PowerOff,
             Status::Ended(status) => Self::Exited(status),
-        }
+            Status::Begun(pid) => return Err(Told::Begun(pid)),
+            Status::Running => return Err(Told::Running),
+        })
     }
 }
 
@@ -115,8 +150,19 @@ pub fn main() -> ExitCode {
 /// Runs `tree` on `console` until it ends, with `gateway` for all that it reaches by its
 /// network. When the future is dropped, all of the sandbox is gone before the drop returns.
 pub async fn run(userland: Userland, tree: Tree, gateway: Option<Gateway>, console: &mut Console) -> End {
+    run_and_tell(userland, tree, gateway, console, &mut |_| {}).await
+}
+
+/// The same, and says of a container how far it is.
+pub async fn run_and_tell(
+    userland: Userland,
+    tree: Tree,
+    gateway: Option<Gateway>,
+    console: &mut Console,
+    tell: &mut (dyn FnMut(Told) + Send),
+) -> End {
     match Guest::start() {
-        Ok(guest) => guest.run(userland, tree, gateway, console).await,
+        Ok(guest) => guest.run(userland, tree, gateway, console, tell).await,
         Err(error) => End::Refused(error.to_string()),
     }
 }
@@ -157,21 +203,9 @@ impl Drop for Process {
 
 impl Guest {
     fn start() -> io::Result<Self> {
-        let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-        grantpt(&master)?;
-        unlockpt(&master)?;
-        let terminal = ptsname_r(&master)?;
-        let slave = nix::fcntl::open(
-            terminal.as_str(),
-            OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC,
-            nix::sys::stat::Mode::empty(),
-        )?;
-        // A serial line has no size, and a shell then breaks lines at 80 columns, in
-        // the middle of LAVA's paths: this one is as wide as any of its lines.
-        let size = rustix::termios::Winsize { ws_row: 0, ws_col: 4096, ws_xpixel: 0, ws_ypixel: 0 };
-        rustix::termios::tcsetwinsize(&slave, size)?;
+        let Pty { master, terminal: slave, path: terminal } = pty::open(OFlag::O_NONBLOCK)?;
         // SAFETY: the file is owned, and stays in there until it is closed.
-        let master = unsafe { AsyncFd::register(File::from(OwnedFd::from(master))) }?;
+        let master = unsafe { AsyncFd::register(File::from(master)) }?;
         let (input, theirs) = StdUnixStream::pair()?;
         input.set_nonblocking(true)?;
         let mut child = Command::new("/proc/self/exe")
@@ -198,9 +232,13 @@ impl Guest {
         tree: Tree,
         gateway: Option<Gateway>,
         console: &mut Console,
+        tell: &mut (dyn FnMut(Told) + Send),
     ) -> End {
+        // A container has no kernel of its own.
+        let is_board = userland.container.is_none();
         let mut kmsg = Kmsg::new(userland.clock.clone());
-        let end = self.serve(userland, tree, gateway, &mut kmsg, console).await;
+        let mut pass = |bytes: &[u8], more| if is_board { kmsg.pass(bytes, more) } else { bytes.to_vec() };
+        let end = self.serve(userland, tree, gateway, &mut pass, console, tell).await;
         // What was printed last is still on its way; when nobody has the other
         // side open any more, all of it has come.
         let Self { process, master, slave, .. } = self;
@@ -209,7 +247,7 @@ impl Guest {
         let mut buffer = [0; 4096];
         loop {
             match read(&master, &mut buffer).await {
-                Ok(size) if size > 0 => console.send(&kmsg.pass(&buffer[..size], size == buffer.len())).await,
+                Ok(size) if size > 0 => console.send(&pass(&buffer[..size], size == buffer.len())).await,
                 _ => return end,
             }
         }
@@ -221,8 +259,9 @@ impl Guest {
         userland: Userland,
         tree: Tree,
         gateway: Option<Gateway>,
-        kmsg: &mut Kmsg,
+        pass: &mut (dyn FnMut(&[u8], bool) -> Vec<u8> + Send),
         console: &mut Console,
+        tell: &mut (dyn FnMut(Told) + Send),
     ) -> End {
         let server = gateway.as_ref().map(Gateway::server);
         let spec = spec(userland, &tree, &self.terminal, server);
@@ -249,7 +288,7 @@ impl Guest {
                 result = read(&self.master, &mut buffer) => match result {
                     Ok(size) => {
                         typing.printed();
-                        console.send(&kmsg.pass(&buffer[..size], size == buffer.len())).await;
+                        console.send(&pass(&buffer[..size], size == buffer.len())).await;
                     }
                     Err(error) => return End::Refused(format!("the console broke: {error}")),
                 },
@@ -264,7 +303,10 @@ impl Guest {
                 never = &mut network => match never {},
                 line = status.next_line() => match line {
                     Ok(Some(line)) => match serde_json::from_str(&line) {
-                        Ok(status) => return End::of(status),
+                        Ok(status) => match End::of(status) {
+                            Ok(end) => return end,
+                            Err(told) => tell(told),
+                        },
                         // A panic, or the dynamic loader.
                         Err(_) => last_words = line,
                     },
@@ -301,6 +343,7 @@ fn spec(userland: Userland, tree: &Tree, terminal: &str, server: Option<SocketAd
         prefix: userland.prefix,
         bytes: content + SPARE_BYTES,
         inodes: tree.nodes.len() as u64 + SPARE_INODES,
+        container: userland.container,
     }
 }
 

@@ -10,24 +10,72 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::libc;
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
     socket,
 };
+use nix::sys::stat::Mode;
+use nix::sys::wait::waitpid;
+use nix::unistd::{self, ForkResult};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 /// Longest reason for there being no server, in bytes.
 const REASON: usize = 256;
 
+/// Goes into a network whose loopback interface is up, in a process of one thread that may not set up its own: that of a container,
+/// whose root is the worker's, and that has not the worker's `CAP_NET_ADMIN`. The network belongs to a user namespace below,
+/// in which a child has all rights.
+pub(super) fn enter_own() -> nix::Result<()> {
+    let (ready, told) = unistd::pipe2(OFlag::O_CLOEXEC)?;
+    let (done, entered) = unistd::pipe2(OFlag::O_CLOEXEC)?;
+    // SAFETY: this process has one thread, says who calls.
+    match unsafe { unistd::fork() }? {
+        ForkResult::Child => {
+            drop(entered);
+            if unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET).is_ok() {
+                set_loopback_up();
+                let _ = unistd::write(&told, &[0]);
+                // Until the parent is in there, or gone.
+                let _ = unistd::read(&done, &mut [0]);
+            }
+            // SAFETY: what is to be cleaned up is the parent's.
+            unsafe { libc::_exit(0) }
+        }
+        ForkResult::Parent { child } => {
+            drop(told);
+            let is_ready = matches!(unistd::read(&ready, &mut [0]), Ok(1));
+            let came = match is_ready {
+                true => open(
+                    format!("/proc/{child}/ns/net").as_str(),
+                    OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+                    Mode::empty(),
+                )
+                .and_then(|network| setns(network, CloneFlags::CLONE_NEWNET)),
+                false => Err(Errno::EPERM),
+            };
+            drop(entered);
+            let _ = waitpid(child, None);
+            came
+        }
+    }
+}
+
+fn set_loopback_up() {
+    set("lo", libc::SIOCSIFFLAGS, |request| {
+        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    });
+}
+
 /// Sets the network up from inside, as far as this process may, and hands the socket that
 /// listens in the server's place to the daemon at the other end of `daemon`; or the reason
 /// why there is none.
 pub(super) fn set_up(server: Option<SocketAddrV4>, daemon: BorrowedFd<'_>) {
-    set("lo", libc::SIOCSIFFLAGS, |request| {
-        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    });
+    set_loopback_up();
     let Some(server) = server else { return };
     set("lo:0", libc::SIOCSIFADDR, |request| request.ifr_ifru.ifru_addr = address(*server.ip()));
     // That address and no other of its network.

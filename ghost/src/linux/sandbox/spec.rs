@@ -7,6 +7,7 @@
 
 use std::io::{self, Read};
 use std::net::SocketAddrV4;
+use std::path::PathBuf;
 
 use meta_lava_formats::tree::{Node, NodeKind};
 use serde::de::DeserializeOwned;
@@ -37,6 +38,49 @@ pub struct Spec {
     pub bytes: u64,
     /// Files that it can hold.
     pub inodes: u64,
+    /// What is in its place where it is a container, and no board.
+    pub container: Option<Container>,
+}
+
+/// What a container has that a board has not. Its root is the worker's own root, as in a container of
+/// Docker's, so that it may write what is mounted into it; and nothing but [`Program`] runs in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// Files and folders of the worker's that are seen in it.
+    pub mounts: Vec<Mount>,
+    /// The folder to make for the program to run in.
+    pub folder: String,
+    /// What runs; where there is none, PID 1 is there for those who enter.
+    pub program: Option<Program>,
+    /// Whether PID 1 is an init that waits for the program, which is its child; else the program is PID 1 itself.
+    pub init: bool,
+    /// Whether the program is on the terminal. Else it reads nothing, and what it prints is lost.
+    pub terminal: bool,
+}
+
+/// A file or folder of the worker's that is seen in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Path on the worker.
+    pub source: PathBuf,
+    /// Path in the container.
+    pub target: String,
+    /// Whether it is a folder.
+    pub is_folder: bool,
+    pub read_only: bool,
+}
+
+/// A program in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// Its name, as it was asked for, and its arguments.
+    pub words: Vec<String>,
+    /// `NAME=VALUE` each.
+    pub environment: Vec<String>,
+    /// Where it runs.
+    pub folder: String,
+    pub uid: u32,
+    pub gid: u32,
 }
 
 /// A program to run as PID 1.
@@ -72,6 +116,21 @@ pub enum Status {
     NoInit(String),
     /// PID 1 ended, with this wait status.
     Ended(i32),
+    /// A container is about to run, and this is its PID 1 on the worker. Others follow.
+    Begun(i32),
+    /// A container runs: its program does, where it has one. Others follow.
+    Running,
+    /// The program of a container can't be run.
+    NotRun(NotRun),
+}
+
+/// Why a program can't be run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotRun {
+    /// In the words of `runc`.
+    pub why: String,
+    /// Whether it is there at all.
+    pub is_there: bool,
 }
 
 /// One node of the tree.

@@ -1,0 +1,75 @@
+//! Whose job a tool was called for that names no board: that of the `lava-run` which called it.
+//!
+//! `lava-run` calls itself `lava-run [job: N]` (`setproctitle` in `lava/dispatcher/lava-run`), and its worker has put the job's device
+//! beside the job (`create_environ` in `lava_dispatcher/worker.py`). There the commands of the board have its name.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::Called;
+use crate::control::Request;
+
+/// Where a worker keeps its jobs (`WORKER_DIR` in `lava_common/constants.py`).
+const JOBS: &str = "/var/lib/lava/dispatcher/worker/tmp";
+
+/// More ancestors than a tool of LAVA's has.
+const ANCESTORS: usize = 32;
+
+/// The board of the job that `called` the tool, with which the call is noted; none where no job has.
+///
+/// # Errors
+/// When the daemon does not answer, or what a fault of the board's says.
+pub(super) fn board(called: &Called) -> io::Result<Option<String>> {
+    called.note(&Request::Called {
+        tool: called.name.to_owned(),
+        args: called.args.to_vec(),
+        device: device(),
+    })
+}
+
+/// The text of the device whose job has called this process; none where no job has.
+fn device() -> Option<String> {
+    let mut process = std::process::id();
+    for _ in 0..ANCESTORS {
+        let folder = PathBuf::from(format!("/proc/{process}"));
+        if let Some(job) = fs::read(folder.join("cmdline")).ok().and_then(|title| job(&title)) {
+            return fs::read_to_string(Path::new(JOBS).join(job).join("device.yaml")).ok();
+        }
+        process = parent(&fs::read_to_string(folder.join("stat")).ok()?)?;
+    }
+    None
+}
+
+/// The job of a process that calls itself so.
+fn job(title: &[u8]) -> Option<String> {
+    let title = String::from_utf8_lossy(title);
+    let job = title.strip_prefix("lava-run [job: ")?.split(']').next()?;
+    (!job.is_empty() && job.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')).then(|| job.to_owned())
+}
+
+/// The parent of a process by its `stat` (proc(5)): the second field behind its name, which may have blanks and brackets.
+fn parent(stat: &str) -> Option<u32> {
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok().filter(|parent| *parent > 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_is_known_by_the_title_of_its_process() {
+        assert_eq!(job(b"lava-run [job: 42]\0\0\0").as_deref(), Some("42"));
+        for other in ["lava-run", "bash\0-c\0lava-run [job: 42]", "lava-run [job: ../x]", "lava-run [job: ]"]
+        {
+            assert_eq!(job(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_parent_stands_behind_the_name_whatever_that_is() {
+        assert_eq!(parent("7 (a) b) S 42 7 7"), Some(42));
+        assert_eq!(parent("7 (init) S 1 7 7"), None);
+        assert_eq!(parent(""), None);
+    }
+}
