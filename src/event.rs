@@ -378,6 +378,8 @@ pub enum Event {
     Warning(String),
     /// How this run differs from a plain one: what is needed to repeat it.
     Note(String),
+    /// What jobs ran of the LAVA whose turn it is.
+    Measured(Vec<Measured>),
     /// The version of LAVA that answered.
     Lava(String),
     /// What else is known of it.
@@ -448,6 +450,78 @@ pub struct About {
     pub django: Option<String>,
     /// PostgreSQL's version.
     pub postgresql: Option<String>,
+    /// The files of its dispatcher, where it was measured what its jobs ran of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub measured: Vec<Measured>,
+}
+
+/// What jobs ran of a Python file of LAVA's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measured {
+    /// Such as `lava_dispatcher/job.py`.
+    pub path: String,
+    /// Its statements, each counted as the line on which it begins.
+    pub lines: usize,
+    /// Those that nobody ran, by number, in order.
+    pub missing: Vec<usize>,
+    /// The ways on from its lines that have more than one.
+    pub branches: usize,
+    /// Those of them that nobody took.
+    pub missing_branches: usize,
+}
+
+/// How much there is, and how much of it was run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Share {
+    pub run: usize,
+    pub of: usize,
+}
+
+impl Share {
+    /// In percent, with one digit behind the point; of nothing all was run.
+    #[must_use]
+    pub fn percent(self) -> String {
+        let tenths = self.run.saturating_mul(1000).checked_div(self.of).unwrap_or(1000);
+        format!("{}.{}", tenths / 10, tenths % 10)
+    }
+}
+
+impl Measured {
+    /// Of the lines of `files`.
+    #[must_use]
+    pub fn share_of_lines<'a>(files: impl IntoIterator<Item = &'a Self>) -> Share {
+        Self::share(files, |file| (file.lines, file.missing.len()))
+    }
+
+    /// Of the branches of `files`.
+    #[must_use]
+    pub fn share_of_branches<'a>(files: impl IntoIterator<Item = &'a Self>) -> Share {
+        Self::share(files, |file| (file.branches, file.missing_branches))
+    }
+
+    fn share<'a>(files: impl IntoIterator<Item = &'a Self>, of: impl Fn(&Self) -> (usize, usize)) -> Share {
+        files.into_iter().map(of).fold(Share::default(), |sum, (all, missing)| Share {
+            run: sum.run.saturating_add(all.saturating_sub(missing)),
+            of: sum.of.saturating_add(all),
+        })
+    }
+
+    /// Whether it is one of LAVA's actions: what a job is made of.
+    #[must_use]
+    pub fn is_action(&self) -> bool {
+        self.path.starts_with("lava_dispatcher/actions/")
+    }
+
+    /// The lines that nobody ran, such as `7, 10-12`.
+    #[must_use]
+    pub fn missing_ranges(&self) -> String {
+        let follow = |one: &usize, next: &usize| one.checked_add(1) == Some(*next);
+        let ranges = self.missing.chunk_by(follow).map(|run| match run {
+            [one] => one.to_string(),
+            _ => format!("{}-{}", run[0], run[run.len() - 1]),
+        });
+        ranges.collect::<Vec<_>>().join(", ")
+    }
 }
 
 impl About {
@@ -486,4 +560,30 @@ pub struct ScenarioInfo {
     /// What it is about, in a line, where it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_run_is_told_in_percent_and_what_was_not_by_lines() {
+        let file = |path: &str, lines, missing: &[usize]| Measured {
+            path: path.into(),
+            lines,
+            missing: missing.to_vec(),
+            ..Measured::default()
+        };
+        let files = [
+            file("lava_dispatcher/actions/boot/u_boot.py", 100, &[7, 10, 11, 12]),
+            file("lava_dispatcher/job.py", 3, &[1, 2]),
+        ];
+        assert_eq!(Measured::share_of_lines(&files), Share { run: 97, of: 103 });
+        assert_eq!(Measured::share_of_lines(&files).percent(), "94.1");
+        assert_eq!(Measured::share_of_branches(&files).percent(), "100.0");
+        assert_eq!(files.iter().filter(|file| file.is_action()).count(), 1);
+        assert_eq!(files[0].missing_ranges(), "7, 10-12");
+        let more_missing_than_there_are = file("x", 1, &[1, 2, usize::MAX]);
+        assert_eq!(Measured::share_of_lines([&more_missing_than_there_are]), Share { run: 0, of: 1 });
+    }
 }

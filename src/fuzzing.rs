@@ -25,7 +25,8 @@ use crate::scenario::filter::{FilterArgs, Partition};
 pub fn lava_log(bytes: &[u8]) {
     let (masks, context) = job();
     let log = bytes.to_vec().into();
-    is_printable(&log::normalise(&log, None, Normaliser { masks: &masks, context: &context }).text());
+    let normaliser = Normaliser { masks: &masks, context: &context };
+    is_printable(&log::normalise(&log, None, &Artifacts::default(), normaliser).text());
 }
 
 /// All that comes back of a job: its details, metadata, results (as they are in a
@@ -44,12 +45,12 @@ pub fn evidence(bytes: &[u8]) {
     }
     let console = evidence.consoles.values().next();
     let console = console.map(|console| String::from_utf8_lossy(console).into_owned()).unwrap_or_default();
-    let typed = evidence.ledgers.values().next().map(|ledger| heard::typed(ledger)).unwrap_or_default();
-    let board = log::Board { console: console.clone(), typed };
+    let ledger = evidence.ledgers.values().next().map(Vec::as_slice).unwrap_or_default();
+    let board = log::Board::of(&console, ledger);
     for rows in [
         results::normalise(&evidence, normaliser),
         ledger::normalise(&evidence, &artifacts, normaliser),
-        log::normalise(&evidence.log, Some(&board), normaliser),
+        log::normalise(&evidence.log, Some(&board), &artifacts, normaliser),
     ] {
         is_printable(&rows.text());
         let last = rows.0.len().saturating_sub(1);

@@ -27,6 +27,8 @@ IDENTITY = RUN / "identity"
 WORKER_LOG = "/var/log/lava-dispatcher/lava-worker.log"
 FILES = Path("/var/lib/lava/dispatcher/tmp")
 GHOST = "/usr/bin/ghost"
+# What measures LAVA's dispatcher, where that was asked for.
+MEASURE = HERE / "coverage/measure.py"
 # What the images that LAVA's own CI publishes run before lava-worker.
 HOOKS = Path("/root/entrypoint.d")
 
@@ -47,6 +49,7 @@ def main():
     boards_on_usb()
     for folder in (FILES, Path(WORKER_LOG).parent, Path("/var/lib/ghost/boards")):
         folder.mkdir(parents=True, exist_ok=True)
+    labs_key()
     for hook in sorted(HOOKS.rglob("*.sh")):
         run(hook)
     container = Supervisor()
@@ -129,6 +132,19 @@ def boards_on_usb():
     link.symlink_to(HERE / "worker/pyudev.py")
 
 
+def labs_key():
+    """The key by which the lab reaches its hosts, where a device's dictionary finds it.
+
+    Another one each time: hosts know it by its file.
+    """
+    key = Path("/etc/meta-lava/lab-key")
+    key.parent.mkdir(parents=True, exist_ok=True)
+    for old in (key, key.with_suffix(".pub")):
+        old.unlink(missing_ok=True)
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "the lab's", "-f", str(key)]
+    subprocess.run(command, check=True)
+
+
 def ping_interval():
     """Seconds between two calls of the server without an event.
 
@@ -199,6 +215,9 @@ def answers(port):
 
 def imported_and_known():
     files_in_memory()
+    if MEASURE.exists():
+        sys.path.append(str(MEASURE.parent))
+        importlib.import_module("measure").lava_worker()
     try:
         importlib.import_module("lava_dispatcher.worker")
     except ImportError as exc:

@@ -136,7 +136,7 @@ impl Daemon {
             .prefix("meta-lava-bench-")
             .tempdir()
             .map_err(|error| failed(what, error))?;
-        let (mut lab, mut held) = (Lab { boards: Vec::new(), pace: None }, Vec::new());
+        let (mut lab, mut held) = (Lab { boards: Vec::new(), pace: None, late_power_ms: 0 }, Vec::new());
         open_files()?;
         std::fs::create_dir(folder.path().join("boards")).map_err(|error| failed(what, error))?;
         for (name, text) in boards {

@@ -12,7 +12,7 @@ use crate::files::write_whole;
 use crate::report::folder::newest_first;
 use crate::root::{REPORTS, root};
 use crate::stack::docker::Engine;
-use crate::stack::images::{self, LavaArgs};
+use crate::stack::images::{self, LavaArgs, Wanted};
 
 /// Options of `coverage`.
 #[derive(Debug, clap::Args)]
@@ -82,7 +82,7 @@ pub async fn run(args: Args) -> Result<Exit> {
             )));
         };
         let (events, told) = crate::report::lines();
-        let images = images::ensure(&engine, &root, &lava, &events).await;
+        let images = images::ensure(&engine, &root, &lava, Wanted::Stack, &events).await;
         drop(events);
         let _ = told.await;
         let has = Inventory::of(&engine, &images?).await?;

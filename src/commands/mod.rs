@@ -29,7 +29,7 @@ use crate::root::root;
 use crate::scenario::filter::FilterArgs;
 use crate::scenario::{Matrix, Scenario};
 use crate::stack::docker::Engine;
-use crate::stack::images::{self, Lava};
+use crate::stack::images::{self, Lava, Wanted};
 
 /// All scenarios.
 pub(crate) fn matrix() -> Result<Matrix> {
@@ -51,8 +51,8 @@ fn one<'m>(matrix: &'m Matrix, name: &str) -> Result<&'m Scenario> {
 /// The image of `lava`'s server, built if need be; who waits is told.
 async fn server_image(engine: &Engine, root: &Path, lava: &Lava) -> Result<String> {
     let (events, told) = crate::report::lines();
-    let image = images::ensure_server(engine, root, lava, &events).await;
+    let images = images::ensure(engine, root, lava, Wanted::Server, &events).await;
     drop(events);
     let _ = told.await;
-    image
+    images.map(|images| images.server)
 }

@@ -40,9 +40,15 @@ pub struct Args {
     /// Accept what was found as what is expected; never in CI
     #[arg(long)]
     accept: bool,
+    /// Measure which lines of LAVA's dispatcher the jobs run; they take about twice as long then
+    #[arg(long, conflicts_with_all = ["partition", "bisect"])]
+    python_coverage: bool,
     /// Play consoles at this baud rate, with seeded jitter
     #[arg(long, value_name = "BAUD")]
     pace: Option<u32>,
+    /// Carry out each power command so many milliseconds late, as a relay's controller that is slow
+    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=5000))]
+    late_power: u16,
     /// Begin the scenarios in another order, made from this number
     #[arg(long, value_name = "SEED")]
     shuffle: Option<u64>,
@@ -70,7 +76,9 @@ impl Args {
             bisect: false,
             keep: false,
             accept: false,
+            python_coverage: false,
             pace: None,
+            late_power: 0,
             shuffle: None,
             max_fail: None,
             seed: 1,
@@ -120,6 +128,9 @@ pub(super) async fn run_selected(
     }
     World::refuse(&crate::root::root()?, matrix, selected)?;
     let begun = args.stack.begin().await?;
+    if args.python_coverage && args.workers > 1 {
+        return Err(Error::Usage("--python-coverage measures one worker; leave --workers out".into()));
+    }
     if args.keep && begun.lavas.len() > 1 {
         return Err(Error::Usage("--keep leaves one stack up, and there is one for each --lava".into()));
     }
@@ -154,7 +165,13 @@ pub(super) async fn run_selected(
             _ => begun.report.join(lava_folder(&lava.name)),
         };
         let _ = events.send(Event::Turn(turn));
-        let session = Session { keep: args.keep, lava, report: &report, ..begun.session(&events) };
+        let session = Session {
+            keep: args.keep,
+            measured: args.python_coverage,
+            lava,
+            report: &report,
+            ..begun.session(&events)
+        };
         let of_this = Run { args, matrix, session }.go(selected).await;
         // One LAVA that can't be tested is no reason not to test the next.
         result = result.and(of_this);
@@ -229,6 +246,7 @@ impl Run<'_> {
         let workers = usize::from(self.args.workers);
         let lab = |series| {
             let mut lab = lab(self.matrix, wanted, series, workers)?;
+            lab.late_power_ms = self.args.late_power;
             lab.pace = self.args.pace.map(|baud| Pace { baud, seed: self.args.seed });
             Ok(lab)
         };
@@ -257,11 +275,16 @@ impl Run<'_> {
             strict: snapshot::in_ci(),
             looks: Look::of_stderr(self.args.quiet, self.args.verbose).bars,
         };
-        let jobs = runner::run(ready, up.stack, Arc::clone(&judge), limits, interrupt, events);
+        let jobs = runner::run(ready, Arc::clone(&up.stack), Arc::clone(&judge), limits, interrupt, events);
         let result = self.session.phase(Phase::Jobs, jobs).await;
         let whole = self.matrix.scenarios.iter().filter(|one| one.skipped_on(series).is_none()).count();
         for warning in judge.warnings(result.as_ref().is_ok_and(|begun| *begun == whole)) {
             self.session.say(Event::Warning(warning));
+        }
+        if self.session.measured && !interrupt.is_asked() {
+            for worker in &up.workers {
+                self.session.say(Event::Measured(up.stack.measured(&worker.name).await?));
+            }
         }
         result.map(|_| ())
     }

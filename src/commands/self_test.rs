@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::commands::{matrix, print};
 use crate::error::{Error, Result};
-use crate::event::{Event, Phase, Verdict as OfScenario};
+use crate::event::{Event, Outcome, Phase, Verdict as OfScenario};
 use crate::exit_code::Exit;
 use crate::files::write_whole;
 use crate::lava::series::Series;
@@ -18,10 +18,12 @@ use crate::run::lab::lab;
 use crate::run::runner::{self, Ready};
 use crate::run::session::{Session, StackArgs, Up};
 use crate::sabotage::{
-    CONTROL, Mutation, Sabotage, Scheduler, Table, Trial, Verdict, choose, control, draw, few, is_refused,
-    load, traced,
+    ACTIONS, CONTROL, Fix, Left, Mutation, PACKAGES, Sabotage, Scheduler, Table, Trial, Verdict, choose,
+    control, draw, few, is_refused, load, traced, undo,
 };
 use crate::scenario::Scenario;
+use crate::stack::images::{Commit, commits};
+use crate::text::printable;
 
 /// Options of `self-test`.
 #[derive(Debug, clap::Args)]
@@ -32,6 +34,10 @@ pub struct Args {
     /// Instead of them, change N lines of LAVA by chance, one at a time
     #[arg(long, value_name = "N", conflicts_with = "names", value_parser = clap::value_parser!(u16).range(1..))]
     mutate: Option<u16>,
+    /// Instead of them, undo commits of LAVA's, one at a time: those of this range that fixed something,
+    /// or with --all each one. Its ends are branches, tags, commits or days (2026-08-21)
+    #[arg(long, value_name = "SINCE..UNTIL", conflicts_with_all = ["names", "mutate", "list"])]
+    history: Option<String>,
     /// What the chance of --mutate is made from
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
@@ -45,8 +51,8 @@ pub struct Args {
     stack: StackArgs,
 }
 
-/// How many scenarios try a mutant, in each round; the next round is for those that nobody
-/// has noticed yet. There are some twenty kinds of them.
+/// How many scenarios try a mutant or an undone commit, in each round; the next round is for those that
+/// nobody has noticed yet. There are some twenty kinds of them.
 const ROUNDS: [usize; 3] = [1, 2, 20];
 /// How long a job may take in which LAVA may hang by chance.
 const MUTANT: Duration = Duration::from_secs(60);
@@ -66,6 +72,13 @@ pub async fn run(args: Args) -> Result<Exit> {
     }
     let lab = |series| lab(&matrix, &scenarios, series, 1);
     lab(Series::OLDEST)?;
+    let commits = match &args.history {
+        None => None,
+        Some(range) => {
+            let progress = |line: String| print(&format!("history: {line}\n"));
+            Some(commits(&crate::root::cache(&root), range, args.all, &progress).await?)
+        }
+    };
     let begun = args.stack.begin_one().await?;
     let (events, teller) = report::lines();
     let session = begun.session(&events);
@@ -86,12 +99,14 @@ pub async fn run(args: Args) -> Result<Exit> {
                 scenarios.iter().copied().filter(|scenario| scenario.skipped_on(series).is_none()).collect();
             let ready = runner::ready(&matrix, &scenarios, &up)?;
             let scheduler = Scheduler::open(&up, &begun, args.stack.at_once(up.cpus)).await?;
-            match args.mutate {
-                None => session.phase(Phase::Jobs, test.sabotage(&scheduler, &fitting, &ready)).await,
-                Some(count) => {
-                    session.phase(Phase::Jobs, test.mutate(&scheduler, usize::from(count), &ready)).await
+            let jobs = async {
+                match (commits, args.mutate) {
+                    (Some(commits), _) => test.undo(&scheduler, commits, &ready).await,
+                    (None, Some(count)) => test.mutate(&scheduler, usize::from(count), &ready).await,
+                    (None, None) => test.sabotage(&scheduler, &fitting, &ready).await,
                 }
-            }
+            };
+            session.phase(Phase::Jobs, jobs).await
         })
         .await;
     let mut found = std::mem::take(&mut test.found);
@@ -151,16 +166,52 @@ struct Found {
     /// With --mutate: from how many lines the mutants were drawn.
     lines: Option<usize>,
     mutants: Vec<Mutant>,
+    /// With --history: the commits, the newest first.
+    history: Vec<Undone>,
 }
 
 /// A mutant and what became of it.
 #[derive(Debug, Serialize)]
 struct Mutant {
     mutation: Mutation,
+    #[serde(flatten)]
+    trials: Trials,
+}
+
+/// A commit and what became of it.
+#[derive(Debug, Serialize)]
+struct Undone {
+    #[serde(flatten)]
+    fix: Fix,
+    #[serde(flatten)]
+    trials: Trials,
+}
+
+/// How scenarios ended under a change that any of them may notice.
+#[derive(Debug, Default, Serialize)]
+struct Trials {
     /// Scenarios that ran under it, and how each ended.
     tried: BTreeMap<String, OfScenario>,
     /// The first difference of the one that noticed it.
     noticed: Option<String>,
+}
+
+impl Trials {
+    fn take(&mut self, scenario: &Scenario, outcome: &Outcome) {
+        self.tried.insert(scenario.name.clone(), outcome.verdict);
+        if outcome.verdict != OfScenario::Pass && self.noticed.is_none() {
+            self.noticed = Some(outcome.first_difference.as_ref().map_or_else(
+                || outcome.reason.clone().unwrap_or_default(),
+                |d| format!("{}: {}", d.snapshot, d.found.as_deref().unwrap_or("its end")),
+            ));
+        }
+    }
+
+    /// Those who ran under it, for people.
+    fn run_by(&self) -> String {
+        let names: Vec<&str> = self.tried.keys().map(String::as_str).collect();
+        names.join(", ")
+    }
 }
 
 struct Test<'a> {
@@ -221,15 +272,16 @@ impl Test<'_> {
             .await
     }
 
-    async fn mutate(&mut self, scheduler: &Scheduler, count: usize, ready: &[Ready]) -> Result<()> {
-        let tracer = Arc::new(traced());
+    /// Runs all scenarios once, and has it written down what each runs through in files whose path has one of
+    /// `parts`. Those that can notice something.
+    async fn trace(&self, scheduler: &Scheduler, parts: &[&str], ready: &[Ready]) -> Result<Vec<Ready>> {
+        let tracer = Arc::new(traced(parts));
         scheduler.prepare(std::slice::from_ref(&tracer)).await?;
         self.say(format!("tracing what {} scenarios run through", ready.len()));
-        let trials: Vec<Trial> = ready
-            .iter()
-            .filter(|ready| !is_refused(&ready.scenario))
-            .map(|ready| Trial { sabotage: Some(Arc::clone(&tracer)), ready: ready.clone() })
-            .collect();
+        let mut ready: Vec<Ready> =
+            ready.iter().filter(|ready| !is_refused(&ready.scenario)).cloned().collect();
+        let trials = ready.iter().cloned();
+        let trials = trials.map(|ready| Trial { sabotage: Some(Arc::clone(&tracer)), ready }).collect();
         let mut red = Vec::new();
         scheduler
             .run(trials, |trial, outcome| {
@@ -239,44 +291,39 @@ impl Test<'_> {
             })
             .await?;
         // Those that are red by themselves, or by being traced, can't notice anything.
-        let mut ready: Vec<Ready> =
-            ready.iter().filter(|ready| !is_refused(&ready.scenario)).cloned().collect();
         ready.retain(|ready| !red.contains(&ready.scenario.name));
         for name in red {
-            self.session.say(Event::Warning(format!("{name} is red without any mutant, and is left out")));
+            self.session.say(Event::Warning(format!("{name} is red without any change, and is left out")));
         }
-        let (lines, drawn) = draw(&scheduler.overlay, &ready, count, self.args.seed).await?;
         for one in &mut ready {
             one.scenario.timeout = MUTANT;
         }
-        self.say(format!("{} mutants of {lines} lines, drawn with --seed {}", drawn.len(), self.args.seed));
-        self.found.lines = Some(lines);
-        let sabotages: Vec<Arc<Sabotage>> = drawn.iter().map(|(_, sabotage)| Arc::clone(sabotage)).collect();
-        scheduler.prepare(&sabotages).await?;
-        self.found.mutants = drawn
-            .into_iter()
-            .map(|(mutation, _)| Mutant { mutation, tried: BTreeMap::new(), noticed: None })
-            .collect();
+        Ok(ready)
+    }
+
+    /// Runs scenarios under each of `sabotages` until one has noticed it.
+    async fn try_until_noticed(
+        &self,
+        scheduler: &Scheduler,
+        ready: &[Ready],
+        sabotages: &[Arc<Sabotage>],
+        found: &mut [&mut Trials],
+    ) -> Result<()> {
+        scheduler.prepare(sabotages).await?;
         let mut tried = 0;
         for round in ROUNDS {
-            let left = sabotages.iter().zip(&self.found.mutants).filter(|(_, m)| m.noticed.is_none());
+            let left = sabotages.iter().zip(found.iter()).filter(|(_, one)| one.noticed.is_none());
             let trials: Vec<Trial> =
-                left.flat_map(|(sabotage, _)| few(sabotage, &ready, tried, round)).collect();
-            self.say(format!("{} jobs for the mutants that nobody has noticed yet", trials.len()));
-            let mutants = &mut self.found.mutants;
+                left.flat_map(|(sabotage, _)| few(sabotage, ready, tried, round)).collect();
+            self.say(format!("{} jobs for what nobody has noticed yet", trials.len()));
             scheduler
                 .run(trials, |trial, outcome| {
                     let at = trial
                         .sabotage
                         .as_ref()
                         .and_then(|sabotage| sabotages.iter().position(|other| other.name == sabotage.name));
-                    let Some(mutant) = at.and_then(|at| mutants.get_mut(at)) else { return };
-                    mutant.tried.insert(trial.ready.scenario.name.clone(), outcome.verdict);
-                    if outcome.verdict != OfScenario::Pass && mutant.noticed.is_none() {
-                        mutant.noticed = Some(outcome.first_difference.as_ref().map_or_else(
-                            || outcome.reason.clone().unwrap_or_default(),
-                            |d| format!("{}: {}", d.snapshot, d.found.as_deref().unwrap_or("its end")),
-                        ));
+                    if let Some(one) = at.and_then(|at| found.get_mut(at)) {
+                        one.take(&trial.ready.scenario, outcome);
                     }
                 })
                 .await?;
@@ -284,28 +331,65 @@ impl Test<'_> {
         }
         Ok(())
     }
+
+    async fn mutate(&mut self, scheduler: &Scheduler, count: usize, ready: &[Ready]) -> Result<()> {
+        let ready = self.trace(scheduler, ACTIONS, ready).await?;
+        let (lines, drawn) = draw(&scheduler.overlay, &ready, count, self.args.seed).await?;
+        self.say(format!("{} mutants of {lines} lines, drawn with --seed {}", drawn.len(), self.args.seed));
+        self.found.lines = Some(lines);
+        let (drawn, sabotages): (Vec<_>, Vec<_>) = drawn.into_iter().unzip();
+        let mutant = |mutation| Mutant { mutation, trials: Trials::default() };
+        let mut mutants: Vec<_> = drawn.into_iter().map(mutant).collect();
+        let mut found: Vec<_> = mutants.iter_mut().map(|mutant| &mut mutant.trials).collect();
+        let result = self.try_until_noticed(scheduler, &ready, &sabotages, &mut found).await;
+        self.found.mutants = mutants;
+        result
+    }
+
+    async fn undo(&mut self, scheduler: &Scheduler, commits: Vec<Commit>, ready: &[Ready]) -> Result<()> {
+        let ready = self.trace(scheduler, PACKAGES, ready).await?;
+        let undone = undo(&scheduler.overlay, &ready, commits).await?;
+        let (mut history, mut sabotages) = (Vec::new(), Vec::new());
+        for (fix, sabotage) in undone {
+            history.push(Undone { fix, trials: Trials::default() });
+            sabotages.extend(sabotage);
+        }
+        self.say(format!("{} of {} commits can be undone", sabotages.len(), history.len()));
+        let left = history.iter_mut().filter(|one| one.fix.left.is_none());
+        let mut found: Vec<_> = left.map(|one| &mut one.trials).collect();
+        let result = self.try_until_noticed(scheduler, &ready, &sabotages, &mut found).await;
+        self.found.history = history;
+        result
+    }
+}
+
+/// Which part of `all`, in percent.
+fn percent(part: usize, all: usize) -> usize {
+    (100 * part).checked_div(all).unwrap_or(0)
 }
 
 impl Found {
     fn text(&self, args: &Args) -> String {
         let mut text = self.table.text();
-        let survivors: Vec<&Mutant> = self.mutants.iter().filter(|mutant| mutant.noticed.is_none()).collect();
+        let survivors: Vec<_> =
+            self.mutants.iter().filter(|mutant| mutant.trials.noticed.is_none()).collect();
         for mutant in &survivors {
             let Mutation { file, line, kind, before, after, .. } = &mutant.mutation;
-            let tried: Vec<&str> = mutant.tried.keys().map(String::as_str).collect();
             text.push_str(&format!(
                 "survived {file}:{line} ({kind})\n    - {before}\n    + {after}\n    run by {}\n",
-                tried.join(", ")
+                mutant.trials.run_by()
             ));
         }
-        if let Some(lines) = self.lines {
+        if let Some(range) = &args.history {
+            text.push_str(&self.history_text(range));
+        } else if let Some(lines) = self.lines {
             let all = self.mutants.len();
             let noticed = all - survivors.len();
             text.push_str(&format!(
                 "\nMutants [{:.1} s] LAVA {}: {noticed} of {all} noticed ({} %), of {lines} lines, --seed {}\n",
                 self.seconds,
                 self.lava,
-                (100 * noticed).checked_div(all).unwrap_or(0),
+                percent(noticed, all),
                 args.seed
             ));
         } else {
@@ -319,6 +403,36 @@ impl Found {
                 count(Verdict::Wrong),
                 count(Verdict::NotRun)
             ));
+        }
+        text
+    }
+
+    fn history_text(&self, range: &str) -> String {
+        let mut text = String::new();
+        let line = |what: &str, fix: &Fix| {
+            let commit = fix.commit.get(..12).unwrap_or(&fix.commit);
+            format!("{what} {commit} {} {}\n", fix.date, printable(&fix.subject))
+        };
+        for one in self.history.iter().filter(|one| one.fix.left == Some(Left::NotReached)) {
+            text.push_str(&line("not reached", &one.fix));
+        }
+        let undone: Vec<_> = self.history.iter().filter(|one| one.fix.left.is_none()).collect();
+        for one in undone.iter().filter(|one| one.trials.noticed.is_none()) {
+            text.push_str(&line("survived", &one.fix));
+            text.push_str(&format!("    {}\n    run by {}\n", one.fix.files.join(", "), one.trials.run_by()));
+        }
+        let noticed = undone.iter().filter(|one| one.trials.noticed.is_some()).count();
+        text.push_str(&format!(
+            "\nHistory [{:.1} s] LAVA {}: {noticed} of {} undone commits noticed ({} %), of {} in {range}\n",
+            self.seconds,
+            self.lava,
+            undone.len(),
+            percent(noticed, undone.len()),
+            self.history.len()
+        ));
+        for why in Left::ALL {
+            let count = self.history.iter().filter(|one| one.fix.left == Some(why)).count();
+            text.push_str(&format!("  {count} {}\n", why.words()));
         }
         text
     }

@@ -76,6 +76,7 @@ pub async fn run(args: Args) -> Result<Exit> {
         events: &events,
         interrupt: &interrupt,
         keep: true,
+        measured: false,
     };
     let mut said = String::new();
     let up = session

@@ -14,7 +14,7 @@ use crate::judge::defect;
 use crate::judge::meant::{meant, unmet_faults};
 use crate::judge::normalise::rows::Rows;
 use crate::judge::normalise::{
-    Artifacts, Context, Masks, Normaliser, TOKEN, heard, ledger, log, moment, pipeline, results,
+    Artifacts, Context, Masks, Normaliser, TOKEN, ledger, log, moment, pipeline, results,
 };
 use crate::judge::snapshot::{Expected, HEADER, Kind};
 use crate::lava::series::Series;
@@ -207,7 +207,7 @@ fn rows(kind: Kind, evidence: &Evidence, artifacts: &Artifacts, normaliser: Norm
         Kind::Results => results::normalise(evidence, normaliser),
         Kind::Ledger => ledger::normalise(evidence, artifacts, normaliser),
         Kind::Log => {
-            let mut log = log::normalise(&evidence.log, one_board(evidence).as_ref(), normaliser);
+            let mut log = log::normalise(&evidence.log, one_board(evidence).as_ref(), artifacts, normaliser);
             log.0.extend(pipeline::normalise(&evidence.pipeline, normaliser).0);
             log
         }
@@ -230,10 +230,10 @@ fn timeline_of(answer: &Answer) -> Vec<Span> {
 fn one_board(evidence: &Evidence) -> Option<log::Board> {
     let mut consoles = evidence.consoles.iter();
     match (consoles.next(), consoles.next()) {
-        (Some((name, console)), None) if !console.is_empty() => Some(log::Board {
-            console: String::from_utf8_lossy(console).into_owned(),
-            typed: evidence.ledgers.get(name).map(|ledger| heard::typed(ledger)).unwrap_or_default(),
-        }),
+        (Some((name, console)), None) if !console.is_empty() => {
+            let ledger = evidence.ledgers.get(name).map(Vec::as_slice).unwrap_or_default();
+            Some(log::Board::of(&String::from_utf8_lossy(console), ledger))
+        }
         _ => None,
     }
 }

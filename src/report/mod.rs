@@ -272,6 +272,7 @@ impl Run {
             Event::Progress(..) | Event::Interrupted => {}
             Event::Warning(text) => self.warnings.push(text.clone()),
             Event::Note(text) => self.notes.push(text.clone()),
+            Event::Measured(files) => self.about().measured.clone_from(files),
             Event::Lava(version) => self.about().version = Some(version.clone()),
             Event::About(about) => {
                 let name = std::mem::take(&mut self.about().name);

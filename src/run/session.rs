@@ -16,7 +16,7 @@ use crate::root::REPORTS;
 use crate::secret::Secret;
 use crate::stack::compose::{self, Compose};
 use crate::stack::docker::Engine;
-use crate::stack::images::{self, Lava, LavaArgs, Which};
+use crate::stack::images::{self, Lava, LavaArgs, Wanted, Which};
 use crate::stack::sweep::{self, Purpose};
 use crate::stack::{self, Lab, Spec, Stack, ready};
 
@@ -121,6 +121,7 @@ impl Beginning {
             events,
             interrupt: &self.interrupt,
             keep: false,
+            measured: false,
         }
     }
 }
@@ -142,6 +143,8 @@ pub struct Session<'a> {
     pub interrupt: &'a Interrupt,
     /// Whether the stack stays up at the end.
     pub keep: bool,
+    /// Whether its worker measures which lines of LAVA its jobs run.
+    pub measured: bool,
 }
 
 /// A stack that is up, and all that must be known before its first job.
@@ -268,8 +271,9 @@ impl Session<'_> {
         for line in self.interrupt.or(sweep::sweep_stale(engine)).await? {
             self.say(Event::Warning(line));
         }
-        let images = self.phase(Phase::Images, images::ensure(engine, self.root, self.lava, self.events));
-        let images = self.interrupt.or(images).await?;
+        let wanted = if self.measured { Wanted::Measured } else { Wanted::Stack };
+        let images = images::ensure(engine, self.root, self.lava, wanted, self.events);
+        let images = self.interrupt.or(self.phase(Phase::Images, images)).await?;
         let (run, root) = (self.run.to_owned(), self.root.to_owned());
         Ok((cpus, Spec { run, purpose, root, images, workers, password }))
     }

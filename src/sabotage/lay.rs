@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use super::{Change, Place, Sabotage};
 use crate::error::{Error, Result};
+use crate::run::runner::Ready;
 use crate::stack::Stack;
 use crate::stack::docker::archive::{Archive, Owner};
 use crate::stack::provision::{self, DeviceSpec};
@@ -45,9 +46,15 @@ for argument; do
         --device=*)
             # Its name is nowhere in its configuration but in its power commands.
             device=$(sed -n 's/.*ghost power [a-z]* \([A-Za-z0-9_.-]*\).*/\1/p' "${argument#--device=}" | head -n 1)
+            # One that is reached by SSH has none.
+            port=$(sed -n "s/^ *port: *[\"']\{0,1\}\([0-9]\{1,\}\).*/\1/p" "${argument#--device=}" | head -n 1)
+            if [ -z "$device" ] && [ -f "$folder/ports/$port" ]; then
+                device=$(cat "$folder/ports/$port")
+            fi
             ;;
     esac
 done
+export META_LAVA_DEVICE="$device"
 if [ -n "$device" ] && [ -e "$folder/devices/$device" ]; then
     copy=$folder/copies/$(cat "$folder/devices/$device")
     export PYTHONPATH="$copy/python" PATH="$copy/bin:$PATH"
@@ -124,7 +131,7 @@ impl Overlay {
         let wrapper = WRAPPER.replace("$real", &lava_run).replace("$folder", FOLDER);
         let mut archive = Archive::new();
         archive.file("usr/local/bin/lava-run", 0o755, Owner::default(), wrapper.as_bytes())?;
-        for folder in ["", "/devices", "/copies", "/traces"] {
+        for folder in ["", "/devices", "/ports", "/copies", "/traces"] {
             let path = format!("{FOLDER}{folder}");
             archive.folder(path.trim_start_matches('/'), 0o755, Owner::default())?;
         }
@@ -171,11 +178,35 @@ impl Overlay {
         &self.packages.0
     }
 
-    /// What was written down of jobs, by their devices.
+    /// A template of device-types of LAVA's own, by its file name.
+    #[must_use]
+    pub fn template(&self, name: &str) -> Option<&str> {
+        self.templates.get(name).map(String::as_str)
+    }
+
+    /// What was written down of `scenarios`, by their names: the lines that each ran through under
+    /// [`super::traced`].
     ///
     /// # Errors
-    /// [`Error::Infrastructure`] when the worker is gone.
-    pub async fn traces(&self) -> Result<BTreeMap<String, Vec<String>>> {
+    /// [`Error::Infrastructure`] when the worker is gone, or one of them is missing.
+    pub async fn traces_of<'a>(&self, scenarios: &'a [Ready]) -> Result<BTreeMap<&'a str, Vec<String>>> {
+        let mut all = self.traces().await?;
+        let mut found = BTreeMap::new();
+        for ready in scenarios {
+            let device = ready.rendered.devices.first().map(|device| device.hostname.as_str());
+            let lines = device.and_then(|device| all.remove(device)).ok_or_else(|| {
+                Error::infrastructure(format!(
+                    "it was not written down what {} ran through",
+                    ready.scenario.name
+                ))
+            })?;
+            found.insert(ready.scenario.name.as_str(), lines);
+        }
+        Ok(found)
+    }
+
+    /// What was written down of jobs, by their devices.
+    async fn traces(&self) -> Result<BTreeMap<String, Vec<String>>> {
         let files = self.stack.engine().download(&self.worker, TRACES, LIMIT).await?.unwrap_or_default();
         let lines = |content: &[u8]| String::from_utf8_lossy(content).lines().map(str::to_owned).collect();
         Ok(files
@@ -239,6 +270,13 @@ impl Overlay {
                     texts.insert(format!("{copy}/bin/{}", change.file), (0o755, change.with.clone()));
                 }
                 Place::Template | Place::Server => {}
+            }
+        }
+        for device in devices {
+            if let Some(port) = ssh_port(&device.dictionary) {
+                let path = format!("{FOLDER}/ports/{port}");
+                let name = device.hostname.as_bytes();
+                archive.file(path.trim_start_matches('/'), 0o644, Owner::default(), name)?;
             }
         }
         for (path, (mode, text)) in &texts {
@@ -423,6 +461,13 @@ fn renamed(text: &str, sabotage: &str, template: &str) -> String {
     })
 }
 
+/// The port at which a device is reached by SSH, by its dictionary.
+fn ssh_port(dictionary: &str) -> Option<&str> {
+    let value = dictionary.split_once("set ssh_port")?.1.trim_start_matches([' ', '=', '\'', '"']);
+    let end = value.find(|c: char| !c.is_ascii_digit())?;
+    (end > 0).then(|| &value[..end])
+}
+
 /// The template that a template extends.
 fn extended(text: &str) -> Option<&str> {
     let rest = text.split_once("{% extends ").or_else(|| text.split_once("{%- extends "))?.1;
@@ -440,6 +485,14 @@ mod tests {
         assert_eq!(extended("{% extends \"base.jinja2\" %}"), Some("base.jinja2"));
         assert_eq!(extended("{% extends base %}"), None);
         assert_eq!(extended("no template"), None);
+    }
+
+    #[test]
+    fn a_device_without_power_commands_is_known_by_its_port() {
+        assert_eq!(ssh_port("{% set ssh_host = 'x' %}\n{% set ssh_port = '26840' %}\n"), Some("26840"));
+        assert_eq!(ssh_port("{% set ssh_port = 22 %}"), Some("22"));
+        assert_eq!(ssh_port("{% set ssh_port = port %}"), None);
+        assert_eq!(ssh_port("{% set connection_command = 'telnet' %}"), None);
     }
 
     #[test]

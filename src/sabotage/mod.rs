@@ -3,17 +3,21 @@
 //! A sabotage is a file in `sabotages/`: what is changed, which scenarios must notice it,
 //! and what their first difference then is. It is laid over the containers of a stack
 //! ([`lay`]), never over an image. [`trial`] runs scenarios under sabotages, side by side;
-//! [`mutant`] makes sabotages by chance.
+//! [`mutant`] makes sabotages by chance, [`history`] of what LAVA has fixed.
 
+mod history;
 mod lay;
 mod load;
 mod mutant;
 mod report;
+mod trace;
 mod trial;
 
+pub use history::{Fix, Left, undo};
 pub use load::{load, load_with_problems};
-pub use mutant::{Mutation, draw, traced};
+pub use mutant::{Mutation, draw};
 pub use report::{Table, Verdict};
+pub use trace::{ACTIONS, PACKAGES, traced};
 pub use trial::{CONTROL, Scheduler, Trial, choose, control, few, is_refused};
 
 use serde::Deserialize;
@@ -88,6 +92,11 @@ fn once() -> usize {
 }
 
 impl Change {
+    /// One that replaces a whole file.
+    fn whole(place: Place, file: &str, with: String) -> Self {
+        Self { place, file: file.to_owned(), series: None, replace: None, with, times: 1 }
+    }
+
     /// The file's text, changed.
     ///
     /// # Errors
@@ -137,6 +146,21 @@ impl Hint {
 }
 
 impl Sabotage {
+    /// A sabotage without a name that nobody must notice.
+    fn of(change: Vec<Change>) -> Self {
+        Self {
+            name: String::new(),
+            about: String::new(),
+            change,
+            series: None,
+            noticed_by: Filter::names([]),
+            run: None,
+            slow: false,
+            features: false,
+            first_difference: Vec::new(),
+        }
+    }
+
     /// Whether it must be noticed by `scenario`.
     #[must_use]
     pub fn must_notice(&self, scenario: &Scenario) -> bool {

@@ -24,10 +24,12 @@ use crate::stack::Stack;
 use crate::stack::provision::DeviceSpec;
 
 /// How many scenarios that must notice a sabotage are run to show it, and how many others.
-const NOTICING: usize = 5;
-const OTHERS: usize = 3;
-/// The same where LAVA waits for its timeouts, most of which are two minutes.
-const NOTICING_SLOWLY: usize = 3;
+const NOTICING: usize = 3;
+const OTHERS: usize = 1;
+/// The first where LAVA waits for its timeouts, most of which are two minutes.
+const NOTICING_SLOWLY: usize = 2;
+/// How many times as long such a job may take as it may with LAVA as it is: how it ends is the proof.
+const PATIENCE: u32 = 3;
 /// How many jobs more at once where LAVA only waits.
 const WAITING: usize = 36;
 
@@ -169,7 +171,10 @@ impl Scheduler {
     }
 
     async fn try_one(&self, trial: &Trial) -> Result<Outcome> {
-        let ready = &trial.ready;
+        let mut ready = trial.ready.clone();
+        if trial.is_slow() {
+            ready.scenario.timeout *= PATIENCE;
+        }
         let hostnames: BTreeSet<&str> =
             ready.rendered.devices.iter().map(|device| device.hostname.as_str()).collect();
         let lay = async {
@@ -185,16 +190,23 @@ impl Scheduler {
         // What a broken LAVA does is never what is expected.
         judge.pend = false;
         let stack = Arc::clone(&self.stack);
-        runner::run_one(ready.clone(), stack, Arc::new(judge), &self.interrupt).await
+        runner::run_one(ready, stack, Arc::new(judge), &self.interrupt).await
     }
 }
 
-/// LAVA as it is, for each scenario that is in one of `trials`.
+/// LAVA as it is, for each scenario that is in one of `trials`, unless one of them is for a
+/// sabotage that it must not notice: that trial asks the same of it, and more.
 #[must_use]
 pub fn control<'a>(trials: impl Iterator<Item = &'a Trial>) -> Vec<Trial> {
-    let shown: BTreeMap<&str, &Ready> =
-        trials.map(|trial| (trial.ready.scenario.name.as_str(), &trial.ready)).collect();
-    shown.into_values().map(|ready| Trial { sabotage: None, ready: ready.clone() }).collect()
+    let mut shown: BTreeMap<&str, Option<&Ready>> = BTreeMap::new();
+    for Trial { sabotage, ready } in trials {
+        let is_another = sabotage.as_ref().is_some_and(|sabotage| !sabotage.must_notice(&ready.scenario));
+        let wanted = shown.entry(ready.scenario.name.as_str()).or_insert(Some(ready));
+        if is_another {
+            *wanted = None;
+        }
+    }
+    shown.into_values().flatten().map(|ready| Trial { sabotage: None, ready: ready.clone() }).collect()
 }
 
 /// The scenarios to show a sabotage with: some that must notice it and some that must

@@ -6,6 +6,8 @@ use std::path::Path;
 use minijinja::Value as JinjaValue;
 use serde_yaml::{Mapping, Value};
 
+use meta_lava_ghost::peripheral::usb_path;
+
 use super::board::{Changed, Ghost};
 use super::problem::Problem;
 use super::{JobSource, Matrix, Role, Scenario, dictionary, tag};
@@ -116,6 +118,8 @@ impl Matrix {
         let file = scenario.folder.join("scenario.yaml");
         let mut context = context(scenario);
         context.insert("board".into(), JinjaValue::from(board.name.as_str()));
+        context.insert("port".into(), JinjaValue::from(board.ports.first().copied()));
+        context.insert("usb_path".into(), JinjaValue::from(usb_path(&board.name)));
         context.insert("device_type".into(), JinjaValue::from(role.device_type()));
         let mut variables = generated(board);
         let of_series = role.board.on(series).map(|of| (&role.board.path, &of.dictionary));

@@ -207,8 +207,8 @@ fn every_mistake_is_shown_where_it_was_made() {
 fn a_board_that_is_none_is_shown_where_it_went_wrong() {
     let bbb = "boards/bbb.yaml";
     let firmware = &GHOST[GHOST.find("firmware").unwrap()..];
-    insta::assert_snapshot!(problems(bbb, &format!("model: x\nmodl: y\n{firmware}")), @"boards/bbb.yaml:2:1: unknown field `modl`, expected one of `model`, `firmware`, `memory`, `uarts`, `kernel`, `typing_ms`, `port`, `peripherals`, `cable`, `faults`");
-    insta::assert_snapshot!(problems(bbb, "device_type: juno\nmodel: x\nfirmware:\n  kind: u-bot\n"), @r#"boards/bbb.yaml:4:3: firmware.kind: no firmware is called "u-bot"; there are barebox, depthcharge, fastboot, grub-efi, grub, ipxe, mcu, minimal, qemu, script, u-boot, uefi, uefi-menu"#);
+    insta::assert_snapshot!(problems(bbb, &format!("model: x\nmodl: y\n{firmware}")), @"boards/bbb.yaml:2:1: unknown field `modl`, expected one of `model`, `firmware`, `memory`, `uarts`, `beside`, `kernel`, `typing_ms`, `port`, `peripherals`, `cable`, `faults`");
+    insta::assert_snapshot!(problems(bbb, "device_type: juno\nmodel: x\nfirmware:\n  kind: u-bot\n"), @r#"boards/bbb.yaml:4:3: firmware.kind: no firmware is called "u-bot"; there are barebox, depthcharge, fastboot, fvp, grub-efi, grub, ipxe, mcu, minimal, none, qemu, script, ssh, u-boot, uefi, uefi-menu"#);
     insta::assert_snapshot!(problems(bbb, &format!("dictionary:\n  a-b: 1\n{GHOST}")), @"boards/bbb.yaml:2:3: dictionary: `a-b` is no name of a variable");
     insta::assert_snapshot!(problems(bbb, &format!("dictionary: [a]\n{GHOST}")), @"boards/bbb.yaml:1:13: dictionary: expected a mapping, found a list");
     insta::assert_snapshot!(problems(bbb, &format!("port: vanishes\n{GHOST}")), @"boards/bbb.yaml:1:7: port: unknown variant `vanishes`, expected `outlives power` or `vanishes with power`");
@@ -277,7 +277,7 @@ fn what_is_wrong_with_a_boards_series_is_shown_where_it_is() {
     insta::assert_snapshot!(told("\">=2026.09\"", "new"), @"boards/bbb.yaml:3:3: of_series[0]: `new` is not a series of LAVA such as 2023.01");
     insta::assert_snapshot!(told("the template has another prompt from there on", "''"), @"boards/bbb.yaml:4:3: of_series: say why");
     insta::assert_snapshot!(told("bootloader_prompt", "a-b"), @"boards/bbb.yaml:5:16: dictionary: `a-b` is no name of a variable");
-    insta::assert_snapshot!(told("prompt: 'bbb=> '", "prmpt: x"), @"boards/bbb.yaml:6:23: of_series: change: firmware: unknown field `prmpt`, expected one of `kind`, `banner`, `lines`, `prompt`, `autoboot`, `arch`, `boot`, `ethernet`, `usb_ethernet`, `env`, `nand`, `flash`");
+    insta::assert_snapshot!(told("prompt: 'bbb=> '", "prmpt: x"), @"boards/bbb.yaml:6:23: of_series: change: firmware: unknown field `prmpt`, expected one of `kind`, `banner`, `lines`, `prompt`, `autoboot`, `arch`, `boot`, `ethernet`, `usb_ethernet`, `env`, `nand`, `mmc`, `rom`, `flash`, `disks`");
     insta::assert_snapshot!(told("firmware: {prompt: 'bbb=> '}", "uarts: 2"), @"boards/bbb.yaml:6:12: of_series: change: uarts: a board has as many serial ports with every LAVA");
 }
 
@@ -316,7 +316,7 @@ fn a_scenario_changes_a_value_of_its_board_and_says_only_that() {
 
 #[test]
 fn a_change_that_makes_no_board_is_shown_where_it_was_made() {
-    insta::assert_snapshot!(changed("  firmware:\n    prompt: '# '\n    prmpt: x\n"), @"jobs/health-checks/bbb/scenario.yaml:6:5: change: firmware: unknown field `prmpt`, expected one of `kind`, `banner`, `lines`, `prompt`, `autoboot`, `arch`, `boot`, `ethernet`, `usb_ethernet`, `env`, `nand`, `flash`");
+    insta::assert_snapshot!(changed("  firmware:\n    prompt: '# '\n    prmpt: x\n"), @"jobs/health-checks/bbb/scenario.yaml:6:5: change: firmware: unknown field `prmpt`, expected one of `kind`, `banner`, `lines`, `prompt`, `autoboot`, `arch`, `boot`, `ethernet`, `usb_ethernet`, `env`, `nand`, `mmc`, `rom`, `flash`, `disks`");
     insta::assert_snapshot!(changed("  typing_ms: soon\n"), @r#"jobs/health-checks/bbb/scenario.yaml:4:3: change: typing_ms: expected a number that is not negative, found the text `soon`"#);
     insta::assert_snapshot!(changed("  firmware: {prompt: ~}\n"), @"jobs/health-checks/bbb/scenario.yaml:4:14: change: firmware.prompt: the board has none that could be left out");
     insta::assert_snapshot!(changed("  model: ~\n"), @"jobs/health-checks/bbb/scenario.yaml:4:3: change: missing field `model`");

@@ -27,7 +27,7 @@ use meta_lava_ghost::daemon::{self, LabBoard};
 use self::provision::DeviceSpec;
 use self::sweep::{Purpose, RUN};
 use crate::error::{Error, Result};
-use crate::event::{About, Event, EventSender, Phase};
+use crate::event::{About, Event, EventSender, Measured, Phase};
 use crate::judge::normalise::Artifacts;
 use crate::lava::Api;
 use crate::lava::api::PROBE;
@@ -121,6 +121,8 @@ pub struct Lab {
     pub boards: Vec<BoardFile>,
     /// Speed of the boards' serial lines.
     pub pace: Option<Pace>,
+    /// How late their power is switched, in milliseconds.
+    pub late_power_ms: u16,
 }
 
 /// A stack to be.
@@ -400,7 +402,10 @@ impl Stack {
             consoles: board.consoles.clone(),
             off_is_the_end: board.off_is_the_end,
         });
-        let text = format!("{:#}\n", json!(daemon::Lab { boards: list.collect(), pace: lab.pace }));
+        let text = format!(
+            "{:#}\n",
+            json!(daemon::Lab { boards: list.collect(), pace: lab.pace, late_power_ms: lab.late_power_ms })
+        );
         archive.folder("boards", 0o755, owner)?;
         archive.file("lab.json", 0o644, owner, text.as_bytes())?;
         for board in boards {
@@ -658,6 +663,17 @@ impl Stack {
         let id = self.worker_container(worker)?;
         let found = self.containers.iter().find(|container| container.id == id);
         Ok(found.map_or("", |container| container.address.as_str()))
+    }
+
+    /// What jobs ran of LAVA's dispatcher on a worker that measures it.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when it does not tell.
+    pub async fn measured(&self, worker: &str) -> Result<Vec<Measured>> {
+        let command = ["python3", "/usr/lib/meta-lava/coverage/tell.py"];
+        let told = self.engine.exec(self.worker_container(worker)?, &command, None).await?;
+        let what = "asking the worker which lines of LAVA its jobs ran";
+        serde_json::from_slice(&told.success(what)?.stdout).map_err(|error| Error::failed(what, error))
     }
 
     /// What the outside world serves.
@@ -944,6 +960,7 @@ mod tests {
         let name = |number: usize| format!("b-{number}");
         Lab {
             pace: None,
+            late_power_ms: 0,
             devices: (0..count)
                 .map(|number| DeviceSpec {
                     hostname: name(number),

@@ -71,3 +71,18 @@ fn a_mutant_is_a_changed_line_that_the_scenario_goes_through() {
     let told = if passed { "0 of 1 noticed (0 %)" } else { "1 of 1 noticed (100 %)" };
     assert!(ended.stdout.contains(told), "{}", ended.stdout);
 }
+
+#[test]
+#[ignore = "takes Docker and META_LAVA_UPSTREAM: .ci/run faults"]
+fn an_undone_fix_is_noticed_or_named_as_one_that_no_scenario_reaches() {
+    let repository = Repository::with_only(QUICK);
+    let (ended, json) = self_test(&repository, &["--history", "2025-09-01..2025-09-30"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let commits = json["history"].as_array().unwrap();
+    assert!(!commits.is_empty(), "{json}");
+    for commit in commits {
+        let is_tried = commit["tried"].as_object().is_some_and(|tried| !tried.is_empty());
+        assert_eq!(is_tried, commit["left"].is_null(), "{commit}");
+    }
+    assert!(ended.stdout.contains("undone commits noticed"), "{}", ended.stdout);
+}

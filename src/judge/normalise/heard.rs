@@ -7,7 +7,8 @@
 //! each in its order, merged. The board kept both. The comparison leaves blanks
 //! and line ends out; the snapshot then shows the board's lines, which do not vary.
 
-use meta_lava_ghost::ledger::{Entry, Event};
+use meta_lava_ghost::console::OF_A_CONTAINER;
+use meta_lava_ghost::ledger::{Entry, Event, Stage};
 
 /// How the two sides fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,9 +20,12 @@ pub enum Fit {
 }
 
 /// What telnet itself prints around the board's words.
-pub(crate) const TELNET: [&str; 4] = [
+pub(crate) const TELNET: [&str; 6] = [
     "Trying127.0.0.1...",
     "Connectedto127.0.0.1.",
+    // busybox's, in a container.
+    "Connectedtolocalhost",
+    "Enteringcharactermode",
     "Escapecharacteris'^]'.",
     "Connectionclosedbyforeignhost.",
 ];
@@ -30,7 +34,10 @@ pub(crate) const TELNET: [&str; 4] = [
 pub const LAST: &str = "<LAVA_TEST_RUNNER EXIT>";
 /// What LAVA types when it leaves a QEMU (`lava_dispatcher/connections/serial.py`),
 /// which may be off by then and never see it; the terminal may echo it once more.
-const LEAVES: &str = "poweroff";
+pub const LEAVES: &str = "poweroff";
+/// What LAVA types when it leaves a host that it has reached by SSH (`lava_dispatcher/connections/ssh.py`), right before it kills
+/// its `ssh`.
+const LOGS_OUT: &str = "logout";
 /// Lines at the end of a console that LAVA need not have read where there was no
 /// test: nothing waits for the prompt after the last command.
 const UNREAD: usize = 2;
@@ -52,6 +59,12 @@ pub struct Heard {
 }
 
 impl Heard {
+    /// Whether there was nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
     /// Takes in a `target` record.
     pub fn target(&mut self, message: &str) {
         if self.text.len() < LIMIT {
@@ -83,13 +96,19 @@ impl Heard {
             }
         };
         let printed: Vec<char> = printed.chars().collect();
-        let leaves = LEAVES.repeat(2);
-        // Since 2024 what was typed is not in these records, but its echo may be once LAVA leaves.
-        let unlogged: Vec<char> = leaves.chars().collect();
-        let logged: Vec<char> = squeeze(&typed.concat()).chars().chain(leaves.chars()).collect();
-        match merges(&heard, &printed, &unlogged, must) {
-            Fit::Same => Fit::Same,
-            Fit::Differs(_) => merges(&heard, &printed, &logged, must),
+        let typed = squeeze(&typed.concat());
+        let fits = |leaves: &str| {
+            // Since 2024 what was typed is not in these records, but its echo may be once LAVA leaves.
+            let unlogged: Vec<char> = leaves.chars().collect();
+            let logged: Vec<char> = typed.chars().chain(leaves.chars()).collect();
+            match merges(&heard, &printed, &unlogged, must) {
+                Fit::Same => Fit::Same,
+                Fit::Differs(_) => merges(&heard, &printed, &logged, must),
+            }
+        };
+        match fits(&LEAVES.repeat(2)) {
+            Fit::Differs(_) if fits(LOGS_OUT) == Fit::Same => Fit::Same,
+            fit => fit,
         }
     }
 }
@@ -145,14 +164,35 @@ fn last_input(printed: &str, typed: &[String]) -> usize {
     last
 }
 
-/// All that was typed at a board's first serial port, in order, by its ledger.
+/// All that was typed at a board's first serial port and at its controllers', in order, by its ledger; or in containers beside it.
 #[must_use]
-pub fn typed(ledger: &[Entry]) -> Vec<String> {
+pub fn typed(ledger: &[Entry], in_containers: bool) -> Vec<String> {
     let typed = |entry: &Entry| match &entry.event {
-        Event::Line { uart: 0, text, .. } | Event::Key { uart: 0, text } => Some(text.clone()),
+        Event::Line { uart, stage, text }
+            if (*uart == 0 || *stage == Stage::Controller)
+                && (*stage == Stage::Container) == in_containers =>
+        {
+            Some(text.clone())
+        }
+        Event::Key { uart: 0, text } if !in_containers => Some(text.clone()),
         _ => None,
     };
     ledger.iter().filter_map(typed).collect()
+}
+
+/// What a board has printed, and what containers have.
+#[must_use]
+pub fn apart(console: &str) -> (String, String) {
+    let (begin, end) = (char::from(OF_A_CONTAINER.0), char::from(OF_A_CONTAINER.1));
+    let (mut board, mut containers, mut rest) = (String::new(), String::new(), console);
+    while let Some((before, behind)) = rest.split_once(begin) {
+        board.push_str(before);
+        let (inside, behind) = behind.split_once(end).unwrap_or((behind, ""));
+        containers.push_str(inside);
+        rest = behind;
+    }
+    board.push_str(rest);
+    (board, containers)
 }
 
 /// Without blanks and control characters.
@@ -184,6 +224,14 @@ mod tests {
     }
 
     #[test]
+    fn what_a_container_has_printed_is_no_boards() {
+        let apart = |text| apart(text);
+        assert_eq!(apart("a\x1eb\x1fc\x1ed\x1f"), ("ac".into(), "bd".into()));
+        assert_eq!(apart("a\x1eb"), ("a".into(), "b".into()));
+        assert_eq!(apart("a\x1fb"), ("a\x1fb".into(), String::new()));
+    }
+
+    #[test]
     fn a_line_that_is_lost_doubled_or_changed_is_noticed() {
         assert!(matches!(fits(&["echo a", "=> echo a", "a"], "echo a"), Fit::Differs(_)));
         assert!(matches!(fits(&["U-Boot", "U-Boot", "=> echo a", "a"], "echo a"), Fit::Differs(_)));
@@ -212,6 +260,20 @@ mod tests {
         heard.target("/ # poweroff");
         heard.target("poweroff");
         assert_eq!(heard.fits(console, &["poweroff".into()], false), Fit::Same);
+    }
+
+    #[test]
+    fn a_host_need_not_have_seen_that_lava_logs_out() {
+        let console = "~ # lava-test-runner\na\n<LAVA_TEST_RUNNER EXIT>\n~ # ";
+        let mut heard = Heard::default();
+        for record in
+            ["~ # lava-test-runner", "lava-test-runner", "a", "<LAVA_TEST_RUNNER EXIT>", "~ # logout"]
+        {
+            heard.target(record);
+        }
+        assert_eq!(heard.fits(console, &["lava-test-runner".into()], false), Fit::Same);
+        heard.target("logout again");
+        assert!(matches!(heard.fits(console, &["lava-test-runner".into()], false), Fit::Differs(_)));
     }
 
     #[test]

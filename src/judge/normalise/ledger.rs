@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use meta_lava_formats::tree::TreeEntry;
-use meta_lava_ghost::ledger::{Event, Protocol};
+use meta_lava_ghost::ledger::{Event, Stage};
 use serde_json::Value;
 
 use super::Normaliser;
@@ -75,7 +75,10 @@ impl Writer<'_> {
     fn event(&self, position: usize, event: &Event, rows: &mut Rows) {
         if let Event::Line { uart, stage, text } = event {
             let text = self.line(&caret(text));
-            let row = format!("  console {uart} {}> {text}", stage.name());
+            let row = match stage {
+                Stage::Container => format!("  container> {text}"),
+                stage => format!("  console {uart} {}> {text}", stage.name()),
+            };
             return rows.push_seen(row, Seen::Typed(text));
         }
         let mut add = |line: String| rows.push(format!("  {line}"));
@@ -85,6 +88,12 @@ impl Writer<'_> {
             Event::Connected { uart } => add(format!("console {uart} opened")),
             Event::Disconnected { uart } => add(format!("console {uart} closed")),
             Event::Line { .. } => {}
+            Event::Login { user, by, accepted } => add(format!(
+                "ssh {} {} by {}",
+                if *accepted { "login of" } else { "refused" },
+                self.line(user),
+                self.line(by)
+            )),
             Event::Key { uart, text } => {
                 // Which of the two the Enter key is depends on when telnet's negotiation ends.
                 let text = caret(&text.replace('\r', "\n"));
@@ -95,18 +104,13 @@ impl Writer<'_> {
                 let load = if load.is_empty() { String::new() } else { format!(" -> {}", self.line(load)) };
                 add(format!(
                     "fetch {} {}{load} = {}",
-                    protocol_name(*protocol),
+                    protocol.name(),
                     self.line(path),
                     self.file(position, path, *size, sha256, parts)
                 ));
             }
             Event::FileFailed { protocol, path, error } => {
-                add(format!(
-                    "fetch {} {} failed: {}",
-                    protocol_name(*protocol),
-                    self.line(path),
-                    self.line(error)
-                ));
+                add(format!("fetch {} {} failed: {}", protocol.name(), self.line(path), self.line(error)));
             }
             Event::Boot { kernel, cmdline, ramdisk, dtb } => {
                 add(format!("boot kernel = {}", self.payload(position, kernel)));
@@ -246,6 +250,9 @@ impl Writer<'_> {
             "directory" => format!("{mode} {path}/"),
             "symlink" => format!("{path} -> {}", self.line(&entry.content)),
             "file" => {
+                if let Some(artifact) = self.artifacts.path(&entry.content) {
+                    return format!("{mode} {path} = artifact {}", self.line(artifact));
+                }
                 let sum = match self.blobs.get(&entry.content) {
                     Some(blob) => self.masked_sum(blob),
                     None => entry.content.clone(),
@@ -316,21 +323,11 @@ fn short(sha256: &str) -> String {
     printable(&sha256.chars().take(DIGITS).collect::<String>())
 }
 
-fn protocol_name(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Tftp => "tftp",
-        Protocol::Nfs => "nfs",
-        Protocol::Http => "http",
-        Protocol::Local => "local",
-        Protocol::Usb => "usb",
-    }
-}
-
 #[cfg(test)]
 pub mod tests {
     use proptest::prelude::*;
 
-    use meta_lava_ghost::ledger::{Entry, PowerAction, Stage};
+    use meta_lava_ghost::ledger::{Entry, PowerAction, Protocol};
 
     use super::*;
     use crate::judge::normalise::{Context, Masks};

@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 
+use meta_lava_ghost::ledger::Entry;
 use serde_json::Value;
 
-use super::Normaliser;
-use super::heard::{Fit, Heard, LAST};
+use super::heard::{self, Fit, Heard, LAST, LEAVES};
 use super::masks::Scope;
 use super::rows::{Row, Rows, Seen};
+use super::{Artifacts, Normaliser};
 use crate::lava::log::{Line, Log, Origin, Record};
 use crate::text::{printable, quoted_if_unclear};
 
@@ -23,36 +24,93 @@ pub struct Board {
     pub console: String,
     /// What was typed there, one after the other.
     pub typed: Vec<String>,
+    /// The same of containers beside it, one after the other.
+    pub containers: Terminal,
 }
+
+impl Board {
+    /// By all that was printed on its console, and its ledger.
+    #[must_use]
+    pub fn of(console: &str, ledger: &[Entry]) -> Self {
+        let (console, printed) = heard::apart(console);
+        let containers = Terminal { printed, typed: heard::typed(ledger, true) };
+        Self { console, typed: heard::typed(ledger, false), containers }
+    }
+}
+
+/// What was printed on a terminal, and what it was typed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Terminal {
+    pub printed: String,
+    pub typed: Vec<String>,
+}
+
+/// The actions in which LAVA listens to a container, and not to the board.
+const IN_A_CONTAINER: [&str; 2] = [" lava-docker-test-shell ", " run-fvp "];
+/// From when on it listens to the container that the board was in (`StartFVPAction` in `lava_dispatcher/actions/boot/fvp.py`).
+const LEFT_TO_ITS_CONTAINER: &str = "Listening to feedback from FVP binary";
 
 /// The log as lines that are equal from run to run. Where there is one `board`, what
 /// LAVA logged of it is compared with what it printed.
 #[must_use]
-pub fn normalise(log: &Log, board: Option<&Board>, normaliser: Normaliser<'_>) -> Rows {
-    let Some(Board { console, typed }) = board else { return read(log, normaliser, |_| true) };
-    let mut heard = Heard::default();
+pub fn normalise(
+    log: &Log,
+    board: Option<&Board>,
+    artifacts: &Artifacts,
+    normaliser: Normaliser<'_>,
+) -> Rows {
+    let read = |wanted: &dyn Fn(Origin) -> bool| read(log, artifacts, normaliser, wanted);
+    let Some(Board { console, typed, containers }) = board else {
+        let mut rows = read(&|_| true);
+        if log.is_given_up() {
+            // A QEMU that has printed nothing may be gone before the terminal has echoed this, or
+            // before LAVA has read it.
+            rows.0.retain(|row| !matches!(&row.seen, Some(Seen::Printed(line)) if line == LEAVES));
+        }
+        return rows;
+    };
+    // Of a device that is a container there is nothing else to hear.
+    let is_a_container = console.is_empty();
+    let (mut in_a_container, mut left) = (is_a_container, false);
+    let (mut heard, mut heard_in_containers) = (Heard::default(), Heard::default());
     for record in log.records() {
-        // Feedback is what is read when a job ends.
-        if let (Origin::Target | Origin::Feedback, Some(text)) = (record.origin(), record.text()) {
-            heard.target(text);
+        match (record.origin(), record.text()) {
+            (Origin::Target, Some(text)) if in_a_container => heard_in_containers.target(text),
+            (Origin::Feedback, Some(text)) if is_a_container || left => heard_in_containers.target(text),
+            // Feedback is what is read when a job ends.
+            (Origin::Target | Origin::Feedback, Some(text)) => heard.target(text),
+            (Origin::Lava, Some(text)) if text.starts_with(LEFT_TO_ITS_CONTAINER) => left = true,
+            (Origin::Lava, Some(text))
+                if IN_A_CONTAINER.iter().any(|action| text.contains(action)) && !is_a_container =>
+            {
+                in_a_container = match text {
+                    _ if text.starts_with("start: ") => true,
+                    _ if text.starts_with("end: ") => false,
+                    _ => in_a_container,
+                };
+            }
+            _ => {}
         }
     }
     let of_lava = |origin| matches!(origin, Origin::Lava | Origin::Input);
-    let mut rows = read(log, normaliser, of_lava);
-    match heard.fits(console, typed, log.is_given_up()) {
-        Fit::Same => {
-            rows.push("--- what the board printed; LAVA logged the same");
-            for line in echoed_once(console).into_iter().take(RECORDS) {
-                let line = quoted_if_unclear(&normaliser.line(Scope::Board, line));
-                rows.push_seen(format!("{:<8} | {line}", "board"), Seen::Printed(line));
-            }
-        }
-        Fit::Differs(last) => {
-            let last = normaliser.line(Scope::Board, &last);
+    let mut rows = read(&of_lava);
+    let board = (!is_a_container).then(|| ("board", heard.fits(console, typed, log.is_given_up()), console));
+    let Terminal { printed, typed } = containers;
+    let contained = (!printed.is_empty() || !heard_in_containers.is_empty())
+        .then(|| ("container", heard_in_containers.fits(printed, typed, log.is_given_up()), printed));
+    for (what, fit, printed) in board.iter().chain(&contained) {
+        if let Fit::Differs(last) = fit {
+            let last = normaliser.line(Scope::Board, last);
             rows.push(format!(
-                "--- LAVA did not log what the board printed; equal up to (without blanks): {last}"
+                "--- LAVA did not log what the {what} printed; equal up to (without blanks): {last}"
             ));
-            rows.0.extend(read(log, normaliser, |origin| !of_lava(origin)).0);
+            rows.0.extend(read(&|origin| !of_lava(origin)).0);
+            return rows;
+        }
+        rows.push(format!("--- what the {what} printed; LAVA logged the same"));
+        for line in echoed_once(printed).into_iter().take(RECORDS) {
+            let line = quoted_if_unclear(&normaliser.line(Scope::Board, line));
+            rows.push_seen(format!("{:<8} | {line}", *what), Seen::Printed(line));
         }
     }
     rows
@@ -91,7 +149,12 @@ fn echoed_once(console: &str) -> Vec<&str> {
 const ECHO: usize = 3;
 
 /// The records of the origins that are wanted.
-fn read(log: &Log, normaliser: Normaliser<'_>, wanted: impl Fn(Origin) -> bool) -> Rows {
+fn read(
+    log: &Log,
+    artifacts: &Artifacts,
+    normaliser: Normaliser<'_>,
+    wanted: &dyn Fn(Origin) -> bool,
+) -> Rows {
     let mut writer = Interleave::default();
     for line in log.lines() {
         match line {
@@ -102,7 +165,7 @@ fn read(log: &Log, normaliser: Normaliser<'_>, wanted: impl Fn(Origin) -> bool) 
                 }
                 if writer.is_full(origin) {
                     writer.leave_out(origin);
-                } else if let Some(row) = row(record, normaliser) {
+                } else if let Some(row) = row(record, artifacts, normaliser) {
                     writer.add(origin, row);
                 }
             }
@@ -139,7 +202,7 @@ fn group_in_order(mut rows: Rows) -> Rows {
 }
 
 /// A record's line; `None` for those whose number depends on timing alone.
-fn row(record: &Record, normaliser: Normaliser<'_>) -> Option<Row> {
+fn row(record: &Record, artifacts: &Artifacts, normaliser: Normaliser<'_>) -> Option<Row> {
     let level = record.level.as_str();
     let message = match (&record.message, &record.namespace) {
         (Value::String(text), None) => Cow::Borrowed(text.as_str()),
@@ -158,6 +221,7 @@ fn row(record: &Record, normaliser: Normaliser<'_>) -> Option<Row> {
         "input" => message.strip_suffix('\n').unwrap_or(&message),
         _ => &message,
     };
+    let message = &*if level == "results" { artifacts.name_sums(message) } else { message.into() };
     let origin = record.origin();
     let scope = if origin == Origin::Lava { Scope::Lava } else { Scope::Board };
     let message = quoted_if_unclear(&normaliser.line(scope, message));
@@ -266,7 +330,8 @@ mod tests {
         let masks = Masks::new();
         let mut context = Context::new(Some("4711"));
         context.add("[DISPATCHER_IP]", "172.18.0.4");
-        normalise(&text.to_vec().into(), None, Normaliser { masks: &masks, context: &context }).text()
+        let normaliser = Normaliser { masks: &masks, context: &context };
+        normalise(&text.to_vec().into(), None, &Artifacts::default(), normaliser).text()
     }
 
     fn line(level: &str, message: &str) -> String {
@@ -311,6 +376,18 @@ mod tests {
             [line("debug", "x"), line("input", "go"), line("target", "a"), line("target", "b")].concat();
         assert_eq!(log(one.as_bytes()), log(other.as_bytes()));
         assert_ne!(log(one.as_bytes()), log(late.as_bytes()));
+    }
+
+    #[test]
+    fn the_echo_of_what_leaves_a_silent_qemu_is_left_out_where_the_job_is_given_up() {
+        let echo = "- {\"dt\": \"x\", \"lvl\": \"feedback\", \"msg\": \"poweroff\"}\n";
+        let typed = [line("input", "poweroff"), line("target", "poweroff now"), echo.to_owned()].concat();
+        let given_up = line("x", "y").replace(
+            "\"x\", \"msg\": \"y\"",
+            "\"results\", \"msg\": {\"case\": \"job\", \"definition\": \"lava\", \"result\": \"fail\"}",
+        );
+        assert_eq!(log(typed.as_bytes()).matches("poweroff").count(), 3);
+        assert_eq!(log((typed + &given_up).as_bytes()).matches("poweroff").count(), 2);
     }
 
     #[test]

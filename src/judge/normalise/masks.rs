@@ -166,6 +166,20 @@ pub const TABLE: &[Mask] = &[
         pattern: r"(\[JOB_ID\]/[A-Za-z][A-Za-z0-9.-]*-)(?:[a-z0-9_]{8}\b|[a-z0-9_]*\[JOB_ID\][a-z0-9_]*)",
         replacement: "${1}[TMPDIR]",
     },
+    // boot/cmsis_dap.py: mkdtemp(), where it mounts a drive.
+    Mask {
+        name: "tmpdir-python",
+        scopes: &[Lava, Board],
+        pattern: r"(/tmp/tmp)[a-z0-9_]{8}\b",
+        replacement: "${1}[TMPDIR]",
+    },
+    // boot/cmsis_dap.py: how long a drive was gone.
+    Mask {
+        name: "duration-remount",
+        scopes: &[Lava],
+        pattern: r"(CMSIS-DAP MSD self-remount cycle: )[\d.]+s",
+        replacement: "${1}[DURATION]",
+    },
     // cpio's last word on a ramdisk that has the job's overlay in it.
     Mask {
         name: "size-cpio",
@@ -224,6 +238,56 @@ pub const TABLE: &[Mask] = &[
         pattern: r#"("(?:starttc|endtc)": )"?\d+"?"#,
         replacement: "${1}\"[LINE]\"",
     },
+    // Containers that LAVA runs a command in are called so (utils/containers.py): "lava-7-1.6.3-01234567-89ab-...".
+    Mask {
+        name: "docker-uuid",
+        scopes: &[Lava, Board],
+        pattern: r"(-[\d.]+-)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",
+        replacement: "${1}[UUID]",
+    },
+    // Those that tests run in (test/docker.py): "lava-docker-test-shell-7-3.3".
+    Mask {
+        name: "docker-test-shell",
+        scopes: &[Lava, Board],
+        pattern: r"(\blava-docker-test-shell-)\d+(-[\d.]+)",
+        replacement: "${1}[JOB_ID]${2}",
+    },
+    // docker pull: another build of the world, as of a registry, makes another image. "Digest: sha256:0123...",
+    // "0123456789ab: Pull complete".
+    Mask {
+        name: "docker-digest",
+        scopes: &[Lava],
+        pattern: r"(Digest: sha256:)[0-9a-f]{64}",
+        replacement: "${1}[DIGEST]",
+    },
+    Mask {
+        name: "docker-layer",
+        scopes: &[Lava],
+        pattern: r"\b[0-9a-f]{12}(: (?:Pulling fs layer|Verifying Checksum|Download complete|Pull complete))",
+        replacement: "[LAYER]${1}",
+    },
+    // utils/network.py, get_free_port: a port at random for nbd-server (`XNBD_PORT_RANGE_MIN` and `_MAX` in
+    // lava_common/constants.py). deploy/nbd.py and protocols/xnbd.py tell of it, and the board's boot loader is told.
+    Mask {
+        name: "nbd-port",
+        scopes: &[Lava, Board, Results],
+        pattern: r"(?i)(nbd[^0-9\n]{0,20}|set_port )55\d{3}\b",
+        replacement: "${1}[NBD_PORT]",
+    },
+    // nbd-server warns by GLib, which names process and time: "** (process:214): WARNING **: 23:52:20.065: ...".
+    Mask {
+        name: "glib-warning",
+        scopes: &[Lava],
+        pattern: r"\(process:\d+\)(: WARNING \*\*: )\d\d:\d\d:\d\d\.\d+",
+        replacement: "(process:[PID])${1}[TIME]",
+    },
+    // What scp says of its progress, as often as it takes: ">> overlay-1.1.5.tar.gz  100% 5719  5.9MB/s  00:00".
+    Mask {
+        name: "scp-progress",
+        scopes: &[Lava],
+        pattern: r">> [^\n]*?(overlay-[\d.]+\.tar\.gz) [^\n]* 100% [^\n]*",
+        replacement: ">> ${1} 100%",
+    },
 ];
 
 /// Masks of what only a job that fails has: no run without a mistake is expected to need them.
@@ -231,7 +295,12 @@ const OF_FAILURES: &[&str] = &["duration-timed-out", "timeout-forced"];
 
 /// Masks of what only some series of LAVA say: elsewhere they are not applied, so that
 /// what they would hide is seen. Each with its series, and the reason in a comment.
-const OF_SERIES: &[(&str, &str)] = &[];
+const OF_SERIES: &[(&str, &str)] = &[
+    // Newer LAVAs log nothing of what nbd-server prints, as they wait for its end,
+    ("glib-warning", "<2026.09"),
+    // and give scp a pipe where it had a terminal: it tells of no progress there.
+    ("scp-progress", "<2026.09"),
+];
 
 /// Placeholder of what nobody may read.
 pub const TOKEN: &str = "[TOKEN]";
@@ -524,6 +593,7 @@ fn names_a_job(before: &str, after: &str) -> bool {
         // job-output/2024/11/23/12
         || near.rfind("job-output/").is_some_and(|at| near.len() - at == "job-output/2024/11/23/".len())
         || after.starts_with("/tftp-deploy-")
+        || after.starts_with("/nbd-deploy-")
         || after.strip_prefix('_').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 

@@ -6,6 +6,7 @@
 //! script run and nothing else, so that a hole in the escaping would be none.
 
 mod failures;
+mod measured;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -213,6 +214,7 @@ pub(super) fn write(run: &Run, settings: &Settings) -> Result<String, String> {
             across => across(run),
             lavas => run.lavas.iter().map(|lava| (about(lava), lava)).collect::<Vec<_>>(),
             failures => failures::failures(run),
+            measured => measured::measured(run),
             causes => causes(run),
             causes_left_out => groups(run).len().saturating_sub(CAUSES),
             scenarios => entries,
@@ -628,6 +630,25 @@ mod tests {
         run.rows[0].info.device_types = vec!["bbb\u{7}\u{202e}".into()];
         let page = write(&run, &settings(Path::new("r"))).unwrap();
         assert!(!page.contains(['\u{202e}', '\u{7}']) && page.contains("bbb\\x07\\u{202e}"));
+    }
+
+    #[test]
+    fn what_was_measured_has_a_table_with_the_least_run_file_first() {
+        let mut run = run(Path::new("r"));
+        let file = |path: &str, missing: &[usize]| crate::event::Measured {
+            path: path.into(),
+            lines: 10,
+            missing: missing.to_vec(),
+            branches: 4,
+            missing_branches: 1,
+        };
+        run.lavas[0].measured =
+            vec![file("lava_dispatcher/a.py", &[]), file("lava_dispatcher/<b>.py", &[2, 3])];
+        let page = write(&run, &settings(Path::new("r"))).unwrap();
+        assert!(page.contains("all lines 90.0 % of 20, branches 75.0 % of 8"), "{page}");
+        let at = |text: &str| page.find(text).unwrap();
+        assert!(at("lava_dispatcher&#x2f;&lt;b&gt;.py") < at("lava_dispatcher&#x2f;a.py"));
+        assert!(page.contains("<td>2-3</td>"));
     }
 
     #[test]

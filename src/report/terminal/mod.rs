@@ -11,7 +11,7 @@ use console::{Style, Term};
 
 use super::{Row, Run};
 use crate::error::Error;
-use crate::event::{Event, Phase, Verdict};
+use crate::event::{Event, Measured, Phase, Verdict};
 use crate::print;
 use crate::text::printable;
 use bars::Bars;
@@ -200,6 +200,12 @@ fn line(event: &Event, run: &Run, look: Look) -> Option<String> {
             Some(format!("{} {}", look.paint(Style::new().yellow(), "warning:"), printable(text)))
         }
         Event::Note(text) if loud => Some(printable(text)),
+        Event::Measured(files) if loud => Some(format!(
+            "run of lava_dispatcher: {} % of the lines of its actions, {} % of all lines, {} % of all branches",
+            Measured::share_of_lines(files.iter().filter(|file| file.is_action())).percent(),
+            Measured::share_of_lines(files).percent(),
+            Measured::share_of_branches(files).percent(),
+        )),
         Event::Interrupted => {
             let under_way = run.rows.iter().filter(|row| row.outcome.is_none() && row.job.is_some()).count();
             let cancelled = match under_way {

@@ -26,6 +26,7 @@ use debian::{Archive, Package};
 pub use lava::{Lava, LavaArgs, Origin, Which};
 use lock::Lock;
 use recipe::{Base, Content, File, Recipe, read_file, read_folder};
+pub use upstream::{Commit, commits};
 
 /// Begin of the names of all images of ours. They are known by it and not by a
 /// label, which would cost the classic builder one more layer for each.
@@ -141,35 +142,29 @@ impl Recipes {
     }
 }
 
+/// What images are wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// A stack.
+    Stack,
+    /// One whose worker measures which lines of LAVA its jobs run.
+    Measured,
+    /// The server alone.
+    Server,
+}
+
 /// Finds or builds the images of a stack. `root`: see [`crate::root::root`].
 ///
 /// # Errors
 /// [`Error::Broken`] with the end of the build where a LAVA's source can't be installed,
 /// [`Error::Infrastructure`] with that of any other build that failed;
 /// [`Error::Usage`] when a given image has no LAVA that is known how to start.
-pub async fn ensure(engine: &Engine, root: &Path, lava: &Lava, events: &EventSender) -> Result<Images> {
-    ensure_some(engine, root, lava, events, false).await
-}
-
-/// Finds or builds the image of the server only; gives its name.
-///
-/// # Errors
-/// As [`ensure`].
-pub async fn ensure_server(
+pub async fn ensure(
     engine: &Engine,
     root: &Path,
     lava: &Lava,
+    wanted: Wanted,
     events: &EventSender,
-) -> Result<String> {
-    ensure_some(engine, root, lava, events, true).await.map(|images| images.server)
-}
-
-async fn ensure_some(
-    engine: &Engine,
-    root: &Path,
-    lava: &Lava,
-    events: &EventSender,
-    only_server: bool,
 ) -> Result<Images> {
     let (grounds, server_kind) = match &lava.origin {
         Origin::Debian(package) => (Grounds::Debian(package.clone()), &server_kind::own::KIND),
@@ -182,8 +177,9 @@ async fn ensure_some(
         }
     };
     let mut recipes =
-        read(engine, root, grounds, lava.source.as_ref().map(|source| source.folder().to_owned())).await?;
-    if only_server {
+        read(engine, root, grounds, lava.source.as_ref().map(|source| source.folder().to_owned()), wanted)
+            .await?;
+    if wanted == Wanted::Server {
         recipes.worker.recipes.clear();
         recipes.world.recipes.clear();
     }
@@ -260,7 +256,7 @@ pub async fn status(engine: &Engine, root: &Path) -> Result<Vec<(String, bool)>>
 async fn names(engine: &Engine, root: &Path, packages: Vec<Package>) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for package in packages {
-        let recipes = read(engine, root, Grounds::Debian(package), None).await?;
+        let recipes = read(engine, root, Grounds::Debian(package), None, Wanted::Stack).await?;
         names.extend(recipes.all().map(|recipe| recipe.tag.clone()));
     }
     names.sort();
@@ -269,11 +265,17 @@ async fn names(engine: &Engine, root: &Path, packages: Vec<Package>) -> Result<V
 }
 
 /// Reads what the images are made of.
-async fn read(engine: &Engine, root: &Path, grounds: Grounds, source: Option<PathBuf>) -> Result<Recipes> {
+async fn read(
+    engine: &Engine,
+    root: &Path,
+    grounds: Grounds,
+    source: Option<PathBuf>,
+    wanted: Wanted,
+) -> Result<Recipes> {
     let architecture = engine.preflight().await?.architecture;
     let root = root.to_owned();
     tokio::task::spawn_blocking(move || {
-        recipes(&root, grounds, source.as_deref(), executable::own(&architecture)?)
+        recipes(&root, grounds, source.as_deref(), executable::own(&architecture)?, wanted)
     })
     .await
     .map_err(|error| Error::failed("read what the images are made of", error))?
@@ -405,7 +407,13 @@ pub async fn clean(engine: &Engine, keep: &[String]) -> Result<Vec<String>> {
     Ok(removed)
 }
 
-fn recipes(root: &Path, grounds: Grounds, source: Option<&Path>, executable: File) -> Result<Recipes> {
+fn recipes(
+    root: &Path,
+    grounds: Grounds,
+    source: Option<&Path>,
+    executable: File,
+    wanted: Wanted,
+) -> Result<Recipes> {
     let compose = root.join("compose");
     let common = read_folder(&compose, "common")?;
     let server_files = read_folder(&compose, "server")?;
@@ -449,6 +457,9 @@ fn recipes(root: &Path, grounds: Grounds, source: Option<&Path>, executable: Fil
         }
         source.add_to(&mut server, ["server-tools", "server-source"])?;
         source.add_to(&mut worker, ["worker-tools", "worker-source"])?;
+    }
+    if wanted == Wanted::Measured {
+        worker.add("worker-coverage", "coverage/Dockerfile", read_folder(&compose, "coverage")?)?;
     }
     let mut top: BTreeMap<String, File> = worker_top
         .into_iter()
@@ -504,7 +515,7 @@ mod tests {
     }
 
     fn tags(dir: &Path) -> Vec<String> {
-        tags_of(&recipes(dir, debian(), None, ghost()).unwrap())
+        tags_of(&recipes(dir, debian(), None, ghost(), Wanted::Stack).unwrap())
     }
 
     fn tags_of(recipes: &Recipes) -> Vec<String> {
@@ -581,7 +592,7 @@ mod tests {
         let dir = compose();
         let of = |suite: &str, version: &str| {
             let package = Package { suite: suite.into(), version: version.into() };
-            tags_of(&recipes(dir.path(), Grounds::Debian(package), None, ghost()).unwrap())
+            tags_of(&recipes(dir.path(), Grounds::Debian(package), None, ghost(), Wanted::Stack).unwrap())
         };
         let (old, new) = (of("bookworm", "2023.01-2"), of("sid", "2026.10-1"));
         assert!(old.iter().zip(&new).take(3).all(|(a, b)| a != b));
@@ -595,7 +606,7 @@ mod tests {
     #[test]
     fn given_images_replace_the_server_and_lie_below_the_worker() {
         let dir = compose();
-        let of = |id| recipes(dir.path(), given(id), None, ghost()).unwrap();
+        let of = |id| recipes(dir.path(), given(id), None, ghost(), Wanted::Stack).unwrap();
         let first = of("a");
         assert_eq!(first.server.name(), "s:1");
         assert!(first.server.recipes.is_empty());
@@ -610,10 +621,10 @@ mod tests {
     fn a_source_lies_over_the_server_and_below_the_ghost() {
         let dir = compose();
         let lava = source::tests::lava();
-        let of = || recipes(dir.path(), given("x"), Some(lava.path()), ghost()).unwrap();
+        let of = || recipes(dir.path(), given("x"), Some(lava.path()), ghost(), Wanted::Stack).unwrap();
         let names = |chain: &Chain| chain.recipes.iter().map(|recipe| recipe.name).collect::<Vec<_>>();
         let before = of();
-        let without = recipes(dir.path(), given("x"), None, ghost()).unwrap();
+        let without = recipes(dir.path(), given("x"), None, ghost(), Wanted::Stack).unwrap();
         assert_eq!(before.worker.recipes[0].tag, without.worker.recipes[0].tag);
         assert_eq!(names(&before.server), ["server-tools", "server-source"]);
         assert_eq!(names(&before.worker), ["worker-base", "worker-tools", "worker-source", "worker"]);
@@ -633,7 +644,7 @@ mod tests {
     #[test]
     fn a_context_has_its_files_and_folders() {
         let dir = compose();
-        let recipes = recipes(dir.path(), debian(), None, ghost()).unwrap();
+        let recipes = recipes(dir.path(), debian(), None, ghost(), Wanted::Stack).unwrap();
         let context = recipes.server.recipes[0].context().unwrap();
         let mut tar = tar::Archive::new(context.as_slice());
         let paths: Vec<_> = tar

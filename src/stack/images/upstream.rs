@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::NaiveDate;
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -55,15 +56,75 @@ pub async fn checkout(
     reference: Option<&str>,
     progress: &(dyn Fn(String) + Send + Sync),
 ) -> Result<Checkout> {
-    let remote = std::env::var("META_LAVA_UPSTREAM").ok().filter(|remote| !remote.is_empty());
-    let clone = Clone::of(cache, remote.unwrap_or_else(|| UPSTREAM.to_owned()))?;
-    clone.fetch(progress).await?;
+    let clone = Clone::fetched(cache, progress).await?;
     let commit = clone.find(reference).await?;
     let folder = clone.lay_out(&commit).await?;
     let named = format!("{} of {}", &commit[..12.min(commit.len())], clone.remote);
     source::check(folder.path(), &named)
         .map_err(|error| Error::BrokenCommit(Infrastructure::found(error)))?;
     Ok(Checkout { folder: Arc::new(folder), commit })
+}
+
+/// A commit, and what it changed.
+#[derive(Debug)]
+pub struct Commit {
+    /// Its hash.
+    pub id: String,
+    /// Its day, `2026-08-21`.
+    pub date: String,
+    /// The first line of its message.
+    pub subject: String,
+    /// The files that it changed; not those that it added or removed.
+    pub changed: Vec<Changed>,
+}
+
+/// A file of a [`Commit`].
+#[derive(Debug)]
+pub struct Changed {
+    /// Its path in the repository.
+    pub path: String,
+    /// Its text without the commit.
+    pub before: String,
+    /// Its text with the commit.
+    pub after: String,
+}
+
+/// Words of a message that says that something is fixed; a regular expression of git's.
+const FIXES: &str =
+    r"\b(fix(es|ed|ing)?|bugs?|regressions?|crash(es|ed)?|wrong(ly)?|broken|correct(s|ed|ly)?|tracebacks?)\b";
+/// Where LAVA's programs and templates are.
+const PROGRAMS: [&str; 9] = [
+    "etc/dispatcher-config",
+    "lava_common",
+    "lava_dispatcher",
+    "lava_rest_app",
+    "lava_results_app",
+    "lava_scheduler_app",
+    "lava_server",
+    "linaro_django_xmlrpc",
+    ":(exclude)*/tests/*",
+];
+
+/// The commits of `range` that touch LAVA's programs and templates, the newest first: those whose
+/// message says that they fix something, or `all` of them. A range is `SINCE..UNTIL`, each a branch, a
+/// tag, a commit or a day (`2026-08-21`); nothing at the end is the newest commit. The clone is in
+/// `cache`, see [`crate::root::cache`].
+///
+/// # Errors
+/// [`Error::Usage`] when it is no range, or there is no such commit; [`Error::Infrastructure`] when there is
+/// no clone and none can be made.
+pub async fn commits(
+    cache: &Path,
+    range: &str,
+    all: bool,
+    progress: &(dyn Fn(String) + Send + Sync),
+) -> Result<Vec<Commit>> {
+    // git would take a beginning that is empty for the newest commit.
+    let Some((since, until)) = range.split_once("..").filter(|(since, _)| !since.is_empty()) else {
+        return Err(Error::Usage(format!("{range:?} is no range; write it as SINCE..UNTIL")));
+    };
+    let clone = Clone::fetched(cache, progress).await?;
+    clone.commits(since, until, all).await
 }
 
 /// A clone without a work tree.
@@ -73,9 +134,17 @@ struct Clone {
 }
 
 impl Clone {
+    /// The one in `cache`, brought up to date.
+    async fn fetched(cache: &Path, progress: &(dyn Fn(String) + Send + Sync)) -> Result<Self> {
+        let remote = std::env::var("META_LAVA_UPSTREAM").ok().filter(|remote| !remote.is_empty());
+        let clone = Self::of(cache, remote.unwrap_or_else(|| UPSTREAM.to_owned()))?;
+        clone.fetch(progress).await?;
+        Ok(clone)
+    }
+
     fn of(cache: &Path, remote: String) -> Result<Self> {
         if !has_program("git") {
-            return Err(Error::infrastructure("--lava git needs the program git; install it"));
+            return Err(Error::infrastructure("LAVA's repository needs the program git; install it"));
         }
         let name = meta_lava_formats::sha256(remote.as_bytes());
         Ok(Self { path: cache.join("upstream").join(format!("{}.git", &name[..16])), remote })
@@ -123,7 +192,7 @@ impl Clone {
         match (fetched, self.resolve(ASKED).await) {
             (Ok(_), Some(commit)) => Ok(commit),
             _ => Err(Error::Usage(format!(
-                "--lava git:{name}: {} has no branch, tag or commit of this name",
+                "git:{name}: {} has no branch, tag or commit of this name",
                 printable(&self.remote)
             ))),
         }
@@ -135,6 +204,62 @@ impl Clone {
         let out = self.git(&arguments, FETCH).await.ok()?;
         let commit = String::from_utf8(out).ok()?.trim().to_owned();
         (!commit.is_empty()).then_some(commit)
+    }
+
+    /// See [`commits`].
+    async fn commits(&self, since: &str, until: &str, all: bool) -> Result<Vec<Commit>> {
+        let is_a_day = |text: &str| NaiveDate::parse_from_str(text, "%Y-%m-%d").is_ok();
+        let mut arguments = vec!["log".to_owned(), "--no-merges".into(), "--format=%H %cs %s".into()];
+        if !all {
+            arguments.extend([
+                "--regexp-ignore-case".into(),
+                "--perl-regexp".into(),
+                format!("--grep={FIXES}"),
+            ]);
+        }
+        let newest = match until {
+            day if is_a_day(day) => {
+                arguments.push(format!("--until={day} 23:59:59"));
+                self.find(None).await?
+            }
+            name => self.find(Some(name).filter(|name| !name.is_empty())).await?,
+        };
+        match since {
+            day if is_a_day(day) => arguments.push(format!("--since={day} 00:00:00")),
+            name => arguments.push(format!("^{}", self.find(Some(name)).await?)),
+        }
+        arguments.extend([newest, "--".into()]);
+        arguments.extend(PROGRAMS.map(str::to_owned));
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let failed = |why: String| Error::failed(format!("read the history {since}..{until} of LAVA"), why);
+        let printed = self.git(&arguments, FETCH).await.map_err(failed)?;
+        let mut commits = Vec::new();
+        for line in String::from_utf8_lossy(&printed).lines() {
+            let mut words = line.splitn(3, ' ').map(str::to_owned);
+            let mut next = || words.next().unwrap_or_default();
+            let (id, date, subject) = (next(), next(), next());
+            let changed = self.changed(&id).await.map_err(failed)?;
+            commits.push(Commit { id, date, subject, changed });
+        }
+        Ok(commits)
+    }
+
+    /// The files that a commit changed, as they were and as they are.
+    async fn changed(&self, commit: &str) -> Result<Vec<Changed>, String> {
+        let arguments = ["diff-tree", "-r", "-z", "--no-commit-id", "--name-only", "--diff-filter=M", commit];
+        let arguments = [&arguments[..], &["--"], &PROGRAMS[..]].concat();
+        let names = self.git(&arguments, FETCH).await?;
+        let names = String::from_utf8_lossy(&names).into_owned();
+        let mut changed = Vec::new();
+        for path in names.split('\0').filter(|name| !name.is_empty()) {
+            let text = async |commit: &str| {
+                let text = self.git(&["cat-file", "blob", &format!("{commit}:{path}")], FETCH).await?;
+                Ok::<_, String>(String::from_utf8_lossy(&text).into_owned())
+            };
+            let (before, after) = (text(&format!("{commit}^")).await?, text(commit).await?);
+            changed.push(Changed { path: path.to_owned(), before, after });
+        }
+        Ok(changed)
     }
 
     /// The files of a commit, with the version that LAVA gives to a clone (`lava_common/version.py`).
@@ -245,6 +370,49 @@ mod tests {
         drop(remote);
         clone.fetch(&|_| {}).await.unwrap();
         assert_eq!(clone.find(None).await.unwrap(), newest);
+    }
+
+    #[tokio::test]
+    async fn a_range_has_the_commits_that_fix_something_or_all_of_them() {
+        let remote = source::tests::lava();
+        let commit = async |text: &str, message: &str| {
+            source::tests::write(remote.path(), "lava_dispatcher/power.py", text);
+            source::tests::write(remote.path(), "lava_dispatcher/tests/test_power.py", text);
+            git(remote.path(), &["add", "."]).await;
+            git(remote.path(), &["commit", "--quiet", "--message", message]).await;
+        };
+        git(remote.path(), &["init", "--quiet"]).await;
+        commit("one\n", "Add power").await;
+        git(remote.path(), &["tag", "2026.07"]).await;
+        commit("two\n", "power: fix the count").await;
+        commit("three\n", "power: prefix it").await;
+        let cache = tempfile::tempdir().unwrap();
+        let clone = Clone::of(cache.path(), remote.path().to_string_lossy().into_owned()).unwrap();
+        clone.fetch(&|_| {}).await.unwrap();
+        let fixes = clone.commits("2026.07", "", false).await.unwrap();
+        let [fix] = fixes.as_slice() else { panic!("{fixes:?}") };
+        assert_eq!(fix.subject, "power: fix the count");
+        let [file] = fix.changed.as_slice() else { panic!("{fix:?}") };
+        assert_eq!(
+            (&*file.path, &*file.before, &*file.after),
+            ("lava_dispatcher/power.py", "one\n", "two\n"),
+            "and no test"
+        );
+        assert_eq!(clone.commits("2026.07", "master", true).await.unwrap().len(), 2);
+        // The first one added its files.
+        let all = clone.commits("2020-01-01", "", true).await.unwrap();
+        assert_eq!((all.len(), all[2].changed.len()), (3, 0));
+        assert_eq!(clone.commits("2020-01-01", "2020-01-02", true).await.unwrap().len(), 0);
+        assert_eq!(clone.commits("nowhere", "", true).await.unwrap_err().exit(), Exit::Usage);
+    }
+
+    #[tokio::test]
+    async fn a_range_has_a_beginning() {
+        let cache = tempfile::tempdir().unwrap();
+        for range in ["2026.07", "", "..2026.07"] {
+            let said = commits(cache.path(), range, true, &|_| {}).await.unwrap_err();
+            assert_eq!(said.exit(), Exit::Usage, "{range}");
+        }
     }
 
     #[tokio::test]
