@@ -147,6 +147,12 @@ impl Started {
     /// Waits for a line with `words` in it.
     #[track_caller]
     pub fn says(&mut self, words: &str) -> String {
+        self.says_one_of(&[words]).1
+    }
+
+    /// Waits for a line with one of `words` in it: which one, and the line.
+    #[track_caller]
+    pub fn says_one_of(&mut self, words: &[&str]) -> (usize, String) {
         let deadline = Instant::now() + DEADLINE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -154,8 +160,8 @@ impl Started {
                 Ok(line) => {
                     self.stderr.push_str(&line);
                     self.stderr.push('\n');
-                    if line.contains(words) {
-                        return line;
+                    if let Some(which) = words.iter().position(|words| line.contains(words)) {
+                        return (which, line);
                     }
                 }
                 Err(why) => panic!("it never said {words:?} ({why}) but:\n{}", self.stderr),
