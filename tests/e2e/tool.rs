@@ -2,12 +2,13 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use wait4::{ResUse, Wait4};
 
 use crate::repository::Repository;
 
@@ -74,6 +75,8 @@ pub struct Ended {
     pub stderr: String,
     /// How long it took.
     pub took: Duration,
+    /// Most memory, in MiB, that it took or one of the programs that it called.
+    pub memory: u64,
 }
 
 impl Ended {
@@ -109,6 +112,7 @@ pub fn call(command: &mut Command) -> Ended {
 /// A call that goes on.
 pub struct Started {
     child: Child,
+    has_ended: bool,
     begun: Instant,
     lines: Option<Receiver<String>>,
     stdout: Option<Receiver<String>>,
@@ -121,7 +125,7 @@ pub fn start(command: &mut Command) -> Started {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let lines = child.stderr.take().map(lines_of);
     let stdout = child.stdout.take().map(lines_of);
-    Started { child, begun: Instant::now(), lines, stdout, stderr: String::new() }
+    Started { child, has_ended: false, begun: Instant::now(), lines, stdout, stderr: String::new() }
 }
 
 fn lines_of(from: impl std::io::Read + Send + 'static) -> Receiver<String> {
@@ -191,12 +195,13 @@ impl Started {
     /// Waits for its end.
     #[track_caller]
     pub fn end(mut self) -> Ended {
-        let status = self.wait();
+        let used = self.wait();
         let mut ended = Ended {
-            code: status.code(),
+            code: used.status.code(),
             stdout: String::new(),
             stderr: std::mem::take(&mut self.stderr),
             took: self.begun.elapsed(),
+            memory: used.rusage.maxrss >> 20,
         };
         for (from, to) in [(&self.lines, &mut ended.stderr), (&self.stdout, &mut ended.stdout)] {
             for line in from.iter().flatten() {
@@ -208,7 +213,7 @@ impl Started {
     }
 
     #[track_caller]
-    fn wait(&mut self) -> ExitStatus {
+    fn wait(&mut self) -> ResUse {
         // A channel has a deadline, waitpid has none: the pipe's end is waited for first.
         let deadline = Instant::now() + DEADLINE;
         while let Some(lines) = &self.lines {
@@ -218,15 +223,19 @@ impl Started {
                 Err(RecvTimeoutError::Timeout) => panic!("it does not end; it said:\n{}", self.stderr),
             }
         }
-        self.child.wait().unwrap()
+        let used = self.child.wait4().unwrap();
+        self.has_ended = true;
+        used
     }
 }
 
 impl Drop for Started {
     fn drop(&mut self) {
-        // When a test fails in the middle; after `end` there is nothing left to kill.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // When a test fails in the middle. After `end` the process may be another one by now.
+        if !self.has_ended {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
     }
 }
 
