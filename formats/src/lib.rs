@@ -40,7 +40,8 @@ pub fn sha512(bytes: &[u8]) -> String {
 }
 
 /// The `N` bytes at `offset`, or nothing when `bytes` ends before.
-fn array_at<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
+#[must_use]
+pub fn array_at<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
     bytes.get(offset..)?.first_chunk().copied()
 }
 

@@ -543,8 +543,8 @@ async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
     let mut reply = serde_json::to_vec(&Reply { error, answer, exit })?;
     reply.push(b'\n');
     write.write_all(&reply).await?;
-    if let Some((present, changes)) = watch {
-        return tell(present, changes, read, write).await;
+    if let Some(watching) = watch {
+        return tell(watching, read, write).await;
     }
     if let Some(server) = prints {
         server.prints(read).await;
@@ -622,22 +622,31 @@ impl Boards {
     }
 
     /// What is attached, what of it has just changed, and what comes and goes from now on.
-    fn watch(&self) -> (Vec<Change>, broadcast::Receiver<Change>) {
+    fn watch(&self) -> Watching {
         // In this order: what comes meanwhile is told twice, and nothing is missed.
         let changes = self.changes.subscribe();
         let of = |action, devices: fn(&Bus) -> Vec<Attached>| {
             let all = self.handles.values().flat_map(move |handle| devices(&handle.bus));
-            all.map(move |device| Change { action, device })
+            all.map(move |device| Change { action, device }).collect()
         };
-        let there = of(Action::Present, Bus::attached).chain(of(Action::Change, Bus::changed));
-        (there.collect(), changes)
+        Watching {
+            present: of(Action::Present, Bus::attached),
+            changed: of(Action::Change, Bus::changed),
+            changes,
+        }
     }
+}
+
+/// What somebody is told who watches.
+struct Watching {
+    present: Vec<Change>,
+    changed: Vec<Change>,
+    changes: broadcast::Receiver<Change>,
 }
 
 /// Tells somebody of what comes and goes, until they close the connection.
 async fn tell(
-    there: Vec<Change>,
-    mut changes: broadcast::Receiver<Change>,
+    Watching { present, changed, mut changes }: Watching,
     mut read: impl AsyncRead + Unpin,
     mut write: impl AsyncWrite + Unpin,
 ) -> io::Result<()> {
@@ -646,8 +655,6 @@ async fn tell(
         line.push(b'\n');
         Ok(line)
     };
-    let (present, changed): (Vec<_>, Vec<_>) =
-        there.into_iter().partition(|change| change.action == Action::Present);
     for change in present {
         write.write_all(&line(change)?).await?;
     }

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use meta_lava_formats::array_at;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -54,11 +55,11 @@ async fn read_from(
     let bad = |why: &str| FetchError::Bad(why.to_owned());
     let mut hello = [0; 18];
     receive(&mut stream, &mut hello, server).await?;
-    if u64_at(&hello, 0) != HELLO {
+    if array_at(&hello, 0) != Some(HELLO.to_be_bytes()) {
         return Err(bad("bad magic, no NBD server"));
     }
-    let flags = u16_at(&hello, 16);
-    if u64_at(&hello, 8) != OPTION || flags & FIXED_NEWSTYLE == 0 {
+    let flags = array_at(&hello, 16).map_or(0, u16::from_be_bytes);
+    if array_at(&hello, 8) != Some(OPTION.to_be_bytes()) || flags & FIXED_NEWSTYLE == 0 {
         return Err(bad("the server speaks an old NBD"));
     }
     let no_zeroes = flags & NO_ZEROES;
@@ -72,7 +73,7 @@ async fn read_from(
     let mut export = [0; 10 + ZEROES];
     let size = if no_zeroes == 0 { export.len() } else { 10 };
     receive(&mut stream, &mut export[..size], server).await?;
-    let size = u64_at(&export, 0);
+    let size = array_at(&export, 0).map_or(0, u64::from_be_bytes);
     let size = usize::try_from(size).ok().filter(|size| *size <= FILE_LIMIT);
     let size = size.ok_or_else(|| bad("the export is too large"))?;
     let mut bytes = vec![0; size];
@@ -82,10 +83,12 @@ async fn read_from(
         send(&mut stream, &request(READ, handle, handle * u64::from(AT_ONCE), length)).await?;
         let mut reply = [0; 16];
         receive(&mut stream, &mut reply, server).await?;
-        if u32_at(&reply, 0) != REPLY || u64_at(&reply, 8) != handle {
+        if array_at(&reply, 0) != Some(REPLY.to_be_bytes())
+            || array_at(&reply, 8) != Some(handle.to_be_bytes())
+        {
             return Err(bad("an answer to nothing that was asked"));
         }
-        match u32_at(&reply, 4) {
+        match array_at(&reply, 4).map_or(0, u32::from_be_bytes) {
             0 => receive(&mut stream, piece, server).await?,
             error => return Err(FetchError::Refused(format!("error {error}"))),
         }
@@ -118,18 +121,6 @@ async fn receive(
         Ok(Err(error)) => Err(FetchError::Bad(error.to_string())),
         Err(_) => Err(FetchError::Timeout(server.to_owned())),
     }
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..).and_then(|rest| rest.first_chunk().copied()).map_or(0, u64::from_be_bytes)
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..).and_then(|rest| rest.first_chunk().copied()).map_or(0, u32::from_be_bytes)
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    bytes.get(at..).and_then(|rest| rest.first_chunk().copied()).map_or(0, u16::from_be_bytes)
 }
 
 #[cfg(test)]
