@@ -9,7 +9,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use serde_json::Value;
 
 use crate::jobs::evidence::Evidence;
-use crate::judge::normalise::heard::{self, Heard};
+use crate::judge::normalise::heard::{self, Heard, Terminal};
 use crate::judge::normalise::{
     Artifacts, Context, Masks, Normaliser, ledger, log, masks, moment, pipeline, results,
 };
@@ -71,14 +71,17 @@ pub fn pipeline(bytes: &[u8]) {
 /// What LAVA logged of a board, against its console and what was typed there.
 pub fn heard(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    let [records, console, typed] = parts(&text);
+    let [records, console, typed, sent] = parts(&text);
     let mut heard = Heard::default();
     for record in records.lines() {
         heard.target(record);
     }
+    heard.input(sent);
     let typed: Vec<String> = typed.lines().map(str::to_owned).collect();
+    let keys = typed.iter().filter(|line| line.len() == 1).cloned().collect();
+    let mut terminal = Terminal { printed: console.to_owned(), typed, keys };
     for given_up in [false, true] {
-        let _ = heard.fits(console, &typed, given_up);
+        let _ = heard.fits(&terminal, given_up);
     }
     // A board whose every word was logged is always understood.
     let mut all = Heard::default();
@@ -86,7 +89,8 @@ pub fn heard(bytes: &[u8]) {
     all.target(&console.replace('"', "\\\""));
     let printed = heard::squeeze(console);
     if !heard::TELNET.iter().any(|words| printed.contains(words)) {
-        assert_eq!(all.fits(console, &[], false), heard::Fit::Same);
+        (terminal.typed, terminal.keys) = (Vec::new(), Vec::new());
+        assert_eq!(all.fits(&terminal, false), heard::Fit::Same);
     }
 }
 

@@ -52,10 +52,21 @@ const WAYS: usize = 4096;
 /// same one, has as many ways as characters.
 const STEPS: usize = 1 << 26;
 
-/// LAVA's side: what it logged of the board.
+/// What was printed on a terminal, and what it was typed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Terminal {
+    pub printed: String,
+    /// Lines and keys, in order.
+    pub typed: Vec<String>,
+    /// Of these the keys, such as those that interrupt autoboot: LAVA says of lines alone that it types them.
+    pub keys: Vec<String>,
+}
+
+/// LAVA's side: what it logged of the board, and what it says that it typed.
 #[derive(Debug, Clone, Default)]
 pub struct Heard {
     text: String,
+    sent: String,
 }
 
 impl Heard {
@@ -73,12 +84,20 @@ impl Heard {
         }
     }
 
-    /// Compares it with what the board printed and what it was typed. Where the job was
+    /// Takes in an `input` record. Up to 2024 LAVA logs a line with its ending there; `b` without
+    /// one is a Ctrl-B.
+    pub fn input(&mut self, message: &str) {
+        if message.ends_with(['\n', '\r']) && self.sent.len() < LIMIT {
+            self.sent.push_str(&squeeze(message));
+        }
+    }
+
+    /// Compares it with what a terminal printed and what it was typed. Where the job was
     /// given up after an error, LAVA has read what it needed to type for the last time: the rest it
     /// reads, if at all, while it powers the board off (`ReadFeedback` in
     /// `lava_dispatcher/power.py`).
     #[must_use]
-    pub fn fits(&self, console: &str, typed: &[String], given_up: bool) -> Fit {
+    pub fn fits(&self, Terminal { printed: console, typed, keys }: &Terminal, given_up: bool) -> Fit {
         let mut heard = self.text.clone();
         for words in TELNET {
             heard = heard.replace(words, "");
@@ -97,13 +116,20 @@ impl Heard {
         };
         let printed: Vec<char> = printed.chars().collect();
         let typed = squeeze(&typed.concat());
+        let keys: Vec<char> = squeeze(&keys.concat()).chars().collect();
         let fits = |leaves: &str| {
+            let merges = |typed: &str, keys: &[char]| {
+                let typed: Vec<char> = typed.chars().chain(leaves.chars()).collect();
+                merges(&heard, &printed, [&typed, keys], must)
+            };
             // Since 2024 what was typed is not in these records, but its echo may be once LAVA leaves.
-            let unlogged: Vec<char> = leaves.chars().collect();
-            let logged: Vec<char> = typed.chars().chain(leaves.chars()).collect();
-            match merges(&heard, &printed, &unlogged, must) {
-                Fit::Same => Fit::Same,
-                Fit::Differs(_) => merges(&heard, &printed, &logged, must),
+            if merges("", &[]) == Fit::Same {
+                return Fit::Same;
+            }
+            match merges(&typed, &[]) {
+                // What a board has lost only LAVA knows, which tells of lines and not of keys.
+                Fit::Differs(_) if merges(&self.sent, &keys) == Fit::Same => Fit::Same,
+                fit => fit,
             }
         };
         match fits(&LEAVES.repeat(2)) {
@@ -113,23 +139,30 @@ impl Heard {
     }
 }
 
-/// Whether what was `heard` is a merge of what was `printed`, up to some end, and `typed`; of what
-/// was printed at least `must` characters.
-fn merges(heard: &[char], printed: &[char], typed: &[char], must: usize) -> Fit {
+/// Whether what was `heard` is a merge of what was `printed`, up to some end, and of what was
+/// `typed`, lines and keys; of what was printed at least `must` characters.
+fn merges(heard: &[char], printed: &[char], typed: [&[char]; 2], must: usize) -> Fit {
     // How much of what was typed may have been logged so far: as few or as many
     // as fit. The rest of what was logged is then what the board printed.
     let most = most_ways(heard.len());
-    let mut ways = vec![0_usize];
+    let logged = |way: &[usize; 2]| way[0] + way[1];
+    let mut ways = vec![[0_usize; 2]];
     for (at, c) in heard.iter().enumerate() {
-        let mut next: Vec<usize> = Vec::with_capacity(ways.len() + 1);
+        let mut next: Vec<[usize; 2]> = Vec::with_capacity(ways.len() + 1);
         for way in &ways {
-            if printed.get(at - way) == Some(c) && next.last() != Some(way) {
+            if printed.get(at - logged(way)) == Some(c) {
                 next.push(*way);
             }
-            if typed.get(*way) == Some(c) {
-                next.push(way + 1);
+            for which in 0..typed.len() {
+                if typed[which].get(way[which]) == Some(c) {
+                    let mut way = *way;
+                    way[which] += 1;
+                    next.push(way);
+                }
             }
         }
+        next.sort_by_key(|way| (logged(way), *way));
+        next.dedup();
         next.truncate(most);
         if next.is_empty() {
             let from = at.saturating_sub(60);
@@ -137,7 +170,7 @@ fn merges(heard: &[char], printed: &[char], typed: &[char], must: usize) -> Fit 
         }
         ways = next;
     }
-    let read = heard.len() - ways.first().copied().unwrap_or_default();
+    let read = heard.len() - ways.first().map_or(0, logged);
     if read >= must {
         Fit::Same
     } else {
@@ -174,10 +207,22 @@ pub fn typed(ledger: &[Entry], in_containers: bool) -> Vec<String> {
         {
             Some(text.clone())
         }
-        Event::Key { uart: 0, text } if !in_containers => Some(text.clone()),
-        _ => None,
+        _ => key(entry, in_containers),
     };
     ledger.iter().filter_map(typed).collect()
+}
+
+/// Of these the keys that were taken one by one.
+#[must_use]
+pub fn keys(ledger: &[Entry], in_containers: bool) -> Vec<String> {
+    ledger.iter().filter_map(|entry| key(entry, in_containers)).collect()
+}
+
+fn key(entry: &Entry, in_containers: bool) -> Option<String> {
+    match &entry.event {
+        Event::Key { uart: 0, text } if !in_containers => Some(text.clone()),
+        _ => None,
+    }
 }
 
 /// What a board has printed, and what containers have.
@@ -208,12 +253,17 @@ mod tests {
 
     const CONSOLE: &str = "U-Boot\r\n=> echo a\r\na\r\n=> ";
 
+    fn terminal(printed: &str, typed: &[impl AsRef<str>]) -> Terminal {
+        let typed = typed.iter().map(|line| line.as_ref().to_owned()).collect();
+        Terminal { printed: printed.to_owned(), typed, keys: Vec::new() }
+    }
+
     fn fits(records: &[&str], typed: &str) -> Fit {
         let mut heard = Heard::default();
         for record in records {
             heard.target(record);
         }
-        heard.fits(CONSOLE, &[typed.to_owned()], false)
+        heard.fits(&terminal(CONSOLE, &[typed]), false)
     }
 
     #[test]
@@ -221,6 +271,24 @@ mod tests {
         assert_eq!(fits(&["U-Boot", "=> ", "echo a", "echo a", "a", "=> "], "echo a"), Fit::Same);
         assert_eq!(fits(&["U-Boot", "echo a", "=> echo a", "a"], "echo a"), Fit::Same);
         assert_eq!(fits(&["U-Boot", "=> echo a", "a"], "echo a"), Fit::Same, "later ones do not log it");
+    }
+
+    #[test]
+    fn what_a_board_has_lost_lava_still_logs_as_typed() {
+        let mut heard = Heard::default();
+        heard.input("c");
+        heard.input("echo b\n");
+        for record in ["U-Boot", "=>echo b", " echo a", "a", "=> "] {
+            heard.target(record);
+        }
+        assert_eq!(heard.fits(&terminal(CONSOLE, &["echo a"]), false), Fit::Same);
+        heard.target("c");
+        let mut board = terminal(CONSOLE, &["c", "echo a"]);
+        assert!(matches!(heard.fits(&board, false), Fit::Differs(_)));
+        board.keys.push("c".into());
+        assert_eq!(heard.fits(&board, false), Fit::Same, "LAVA does not log keys as input");
+        heard.target("b");
+        assert!(matches!(heard.fits(&board, false), Fit::Differs(_)));
     }
 
     #[test]
@@ -254,12 +322,12 @@ mod tests {
         let console = "a\n<LAVA_TEST_RUNNER EXIT>\n/ # poweroff\nreboot: Power down\n";
         let mut heard = Heard::default();
         heard.target("a");
-        assert!(matches!(heard.fits(console, &["poweroff".into()], false), Fit::Differs(_)));
+        assert!(matches!(heard.fits(&terminal(console, &["poweroff"]), false), Fit::Differs(_)));
         heard.target("<LAVA_TEST_RUNNER EXIT>");
-        assert_eq!(heard.fits(console, &["poweroff".into()], false), Fit::Same);
+        assert_eq!(heard.fits(&terminal(console, &["poweroff"]), false), Fit::Same);
         heard.target("/ # poweroff");
         heard.target("poweroff");
-        assert_eq!(heard.fits(console, &["poweroff".into()], false), Fit::Same);
+        assert_eq!(heard.fits(&terminal(console, &["poweroff"]), false), Fit::Same);
     }
 
     #[test]
@@ -271,9 +339,9 @@ mod tests {
         {
             heard.target(record);
         }
-        assert_eq!(heard.fits(console, &["lava-test-runner".into()], false), Fit::Same);
+        assert_eq!(heard.fits(&terminal(console, &["lava-test-runner"]), false), Fit::Same);
         heard.target("logout again");
-        assert!(matches!(heard.fits(console, &["lava-test-runner".into()], false), Fit::Differs(_)));
+        assert!(matches!(heard.fits(&terminal(console, &["lava-test-runner"]), false), Fit::Differs(_)));
     }
 
     #[test]
@@ -285,9 +353,9 @@ mod tests {
         heard.target("a");
         heard.target("<LAVA_TEST_RUNNER EXIT>");
         heard.target("root@ghost:~# poweroff");
-        assert_eq!(heard.fits(console, &typed, false), Fit::Same);
+        assert_eq!(heard.fits(&terminal(console, &typed), false), Fit::Same);
         heard.target("halt");
-        assert!(matches!(heard.fits(console, &typed, false), Fit::Differs(_)));
+        assert!(matches!(heard.fits(&terminal(console, &typed), false), Fit::Differs(_)));
     }
 
     #[test]
@@ -299,7 +367,7 @@ mod tests {
             for record in records {
                 heard.target(record);
             }
-            heard.fits(console, &typed, true)
+            heard.fits(&terminal(console, &typed), true)
         };
         let all = ["U-Boot", "=> setenv a", "=> tftp x", "TFTP error: not found", "Not retrying...", "=> "];
         for read in 3..=all.len() {
@@ -310,7 +378,7 @@ mod tests {
         assert!(matches!(given_up(&["U-Boot", "=> setenv a", "=> tftp x", "Not"]), Fit::Differs(_)));
         let mut heard = Heard::default();
         heard.target(&all[..3].concat());
-        assert!(matches!(heard.fits(console, &typed, false), Fit::Differs(_)), "without an error");
+        assert!(matches!(heard.fits(&terminal(console, &typed), false), Fit::Differs(_)), "without an error");
     }
 
     #[test]
@@ -330,7 +398,7 @@ mod tests {
         let mut heard = Heard::default();
         heard.target(&endless);
         heard.target(&endless);
-        assert_eq!(heard.fits(&endless, std::slice::from_ref(&endless), false), Fit::Same);
+        assert_eq!(heard.fits(&terminal(&endless, &[&endless]), false), Fit::Same);
     }
 
     proptest! {
@@ -340,8 +408,8 @@ mod tests {
             for record in &records {
                 heard.target(record);
             }
-            let _ = heard.fits(&console, std::slice::from_ref(&typed), true);
-            let _ = heard.fits(&console, &[typed], false);
+            let _ = heard.fits(&terminal(&console, &[&typed]), true);
+            let _ = heard.fits(&terminal(&console, &[&typed]), false);
         }
 
         #[test]
@@ -354,7 +422,7 @@ mod tests {
                     heard.target(&c.to_string());
                 }
             }
-            prop_assert_eq!(heard.fits(&printed, &[typed], false), Fit::Same);
+            prop_assert_eq!(heard.fits(&terminal(&printed, &[&typed]), false), Fit::Same);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use meta_lava_ghost::ledger::Entry;
 use serde_json::Value;
 
-use super::heard::{self, Fit, Heard, LAST, LEAVES};
+use super::heard::{self, Fit, Heard, LAST, LEAVES, Terminal};
 use super::masks::Scope;
 use super::rows::{Row, Rows, Seen};
 use super::{Artifacts, Normaliser};
@@ -17,14 +17,12 @@ use crate::text::{printable, quoted_if_unclear};
 const RECORDS: usize = 50_000;
 const BYTES: usize = 4 << 20;
 
-/// What a board printed and what it was typed.
+/// A board, and what is beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Board {
-    /// What its first serial port printed.
-    pub console: String,
-    /// What was typed there, one after the other.
-    pub typed: Vec<String>,
-    /// The same of containers beside it, one after the other.
+    /// Its first serial port.
+    pub console: Terminal,
+    /// Containers beside it, one after the other.
     pub containers: Terminal,
 }
 
@@ -32,17 +30,13 @@ impl Board {
     /// By all that was printed on its console, and its ledger.
     #[must_use]
     pub fn of(console: &str, ledger: &[Entry]) -> Self {
-        let (console, printed) = heard::apart(console);
-        let containers = Terminal { printed, typed: heard::typed(ledger, true) };
-        Self { console, typed: heard::typed(ledger, false), containers }
+        let (board, containers) = heard::apart(console);
+        let terminal = |printed, in_containers| {
+            let (typed, keys) = (heard::typed(ledger, in_containers), heard::keys(ledger, in_containers));
+            Terminal { printed, typed, keys }
+        };
+        Self { console: terminal(board, false), containers: terminal(containers, true) }
     }
-}
-
-/// What was printed on a terminal, and what it was typed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Terminal {
-    pub printed: String,
-    pub typed: Vec<String>,
 }
 
 /// The actions in which LAVA listens to a container, and not to the board.
@@ -60,7 +54,7 @@ pub fn normalise(
     normaliser: Normaliser<'_>,
 ) -> Rows {
     let read = |wanted: &dyn Fn(Origin) -> bool| read(log, artifacts, normaliser, wanted);
-    let Some(Board { console, typed, containers }) = board else {
+    let Some(Board { console, containers }) = board else {
         let mut rows = read(&|_| true);
         if log.is_given_up() {
             // A QEMU that has printed nothing may be gone before the terminal has echoed this, or
@@ -70,12 +64,14 @@ pub fn normalise(
         return rows;
     };
     // Of a device that is a container there is nothing else to hear.
-    let is_a_container = console.is_empty();
+    let is_a_container = console.printed.is_empty();
     let (mut in_a_container, mut left) = (is_a_container, false);
     let (mut heard, mut heard_in_containers) = (Heard::default(), Heard::default());
     for record in log.records() {
         match (record.origin(), record.text()) {
             (Origin::Target, Some(text)) if in_a_container => heard_in_containers.target(text),
+            (Origin::Input, Some(text)) if in_a_container => heard_in_containers.input(text),
+            (Origin::Input, Some(text)) => heard.input(text),
             (Origin::Feedback, Some(text)) if is_a_container || left => heard_in_containers.target(text),
             // Feedback is what is read when a job ends.
             (Origin::Target | Origin::Feedback, Some(text)) => heard.target(text),
@@ -94,13 +90,16 @@ pub fn normalise(
     }
     let of_lava = |origin| matches!(origin, Origin::Lava | Origin::Input);
     let mut rows = read(&of_lava);
-    let board = (!is_a_container).then(|| ("board", heard.fits(console, typed, log.is_given_up()), console));
-    let Terminal { printed, typed } = containers;
-    let contained = (!printed.is_empty() || !heard_in_containers.is_empty())
-        .then(|| ("container", heard_in_containers.fits(printed, typed, log.is_given_up()), printed));
-    for (what, fit, printed) in board.iter().chain(&contained) {
+    let board = (!is_a_container).then_some(("board", &heard, console));
+    let contained = (!containers.printed.is_empty() || !heard_in_containers.is_empty()).then_some((
+        "container",
+        &heard_in_containers,
+        containers,
+    ));
+    for (what, heard, terminal) in board.iter().chain(&contained) {
+        let fit = heard.fits(terminal, log.is_given_up());
         if let Fit::Differs(last) = fit {
-            let last = normaliser.line(Scope::Board, last);
+            let last = normaliser.line(Scope::Board, &last);
             rows.push(format!(
                 "--- LAVA did not log what the {what} printed; equal up to (without blanks): {last}"
             ));
@@ -108,7 +107,7 @@ pub fn normalise(
             return rows;
         }
         rows.push(format!("--- what the {what} printed; LAVA logged the same"));
-        for line in echoed_once(printed).into_iter().take(RECORDS) {
+        for line in echoed_once(&terminal.printed).into_iter().take(RECORDS) {
             let line = quoted_if_unclear(&normaliser.line(Scope::Board, line));
             rows.push_seen(format!("{:<8} | {line}", *what), Seen::Printed(line));
         }
