@@ -312,9 +312,7 @@ impl Overlay {
                 templates.push((path, text.into_bytes()));
             }
         }
-        let files: Vec<(&str, Vec<u8>)> =
-            templates.iter().map(|(path, text)| (path.as_str(), text.clone())).collect();
-        provision::write_files(engine, &self.server, &[], &files).await
+        provision::write_files(engine, &self.server, &[], &templates).await
     }
 
     /// Adds `name` to `copies` when it extends, however indirectly, one that is there.

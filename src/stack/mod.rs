@@ -41,7 +41,6 @@ use crate::stack::docker::archive::{Archive, Owner};
 use crate::stack::docker::objects::{Container, Object, tail};
 use crate::stack::endpoint::Endpoint;
 use crate::stack::images::Images;
-use crate::stack::server_kind::ServerKind;
 use crate::text::printable;
 
 /// The administrator that the server's image has.
@@ -50,6 +49,8 @@ pub const ADMIN: &str = "meta-lava-admin";
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long workers may take until LAVA calls them online.
 const WORKERS: Duration = Duration::from_secs(90);
+/// What the server tells each worker for its jobs, below `compose/`.
+const DISPATCHER: &str = "dispatcher.yaml";
 /// Ports of the server: the web and the event stream.
 const HTTP: u16 = 80;
 const PUBLISHER: u16 = 8001;
@@ -326,7 +327,7 @@ impl Stack {
             .map(|(index, name)| Ok((name.as_str(), service(&self.containers, "worker", index + 1)?)))
             .collect::<Result<_>>()?;
         let kind = spec.images.server_kind;
-        let configuration = configuration(&spec.root, kind)?;
+        let configuration = configuration(spec, workers)?;
         let files = provision::write_files(&self.engine, server, &[], &configuration);
         // What is in the lab may depend on the LAVA, and only it knows its version.
         let ready = async {
@@ -795,15 +796,22 @@ pub fn compose_file(root: &Path) -> PathBuf {
     root.join("compose").join("compose.yaml")
 }
 
-/// The files of a run that a server does not bring along: path and content.
-fn configuration(root: &Path, kind: &ServerKind) -> Result<Vec<(&'static str, Vec<u8>)>> {
-    let read = |(path, file): &(&'static str, &'static str)| {
-        let from = root.join("compose").join(file);
+/// The files of a run that a server does not bring along, and what it knows of each worker (LAVA's
+/// `lava_server/files.py`): path below `/etc/lava-server` and content.
+fn configuration(spec: &Spec, workers: &[String]) -> Result<Vec<(String, Vec<u8>)>> {
+    // Who logs in may have jobs with larger files.
+    let limited = if spec.password.is_none() { workers } else { &[] };
+    let of_workers =
+        limited.iter().map(|worker| (format!("dispatcher.d/{worker}/dispatcher.yaml"), DISPATCHER));
+    let kind = spec.images.server_kind;
+    let of_server = kind.configuration.iter().map(|(path, file)| ((*path).to_owned(), *file));
+    let read = |(path, file): (String, &str)| {
+        let from = spec.root.join("compose").join(file);
         std::fs::read(&from)
-            .map(|bytes| (*path, bytes))
+            .map(|bytes| (path, bytes))
             .map_err(|error| Error::Usage(format!("could not read {}: {error}", from.display())))
     };
-    kind.configuration.iter().map(read).collect()
+    of_server.chain(of_workers).map(read).collect()
 }
 
 fn project(spec: &Spec, files: &Path, token: &Secret) -> Result<Project> {
@@ -1063,6 +1071,15 @@ mod tests {
         assert!(has(&project, "META_LAVA_ADMIN_TOKEN", token.reveal()));
         assert!(has(&project, "META_LAVA_ADMIN_PASSWORD", ""));
         assert_eq!(project.files.len(), 1);
+        // Its workers have limits of their own, but for somebody who logs in.
+        let workers = ["worker-1".to_owned()];
+        assert!(configuration(&spec, &workers).unwrap_err().to_string().contains("dispatcher.yaml"));
+        std::fs::write(root.path().join("compose/dispatcher.yaml"), "a: 1\n").unwrap();
+        let expected = ("dispatcher.d/worker-1/dispatcher.yaml".to_owned(), b"a: 1\n".to_vec());
+        assert_eq!(configuration(&spec, &workers).unwrap(), [expected]);
+        spec.password = Some(Secret::random());
+        assert!(configuration(&spec, &workers).unwrap().is_empty());
+        spec.password = None;
         // Another kind of server has its own file laid over it, and a password.
         spec.images.server_kind = &crate::stack::server_kind::upstream::KIND;
         let project = super::project(&spec, root.path(), &token).unwrap();

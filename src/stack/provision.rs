@@ -2,6 +2,7 @@
 //! server, hundreds in seconds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::lava::Api;
@@ -79,7 +80,7 @@ pub async fn write_files(
     engine: &Engine,
     container: &str,
     devices: &[DeviceSpec],
-    configuration: &[(&str, Vec<u8>)],
+    configuration: &[(String, Vec<u8>)],
 ) -> Result<()> {
     if devices.is_empty() && configuration.is_empty() {
         return Ok(());
@@ -88,6 +89,10 @@ pub async fn write_files(
     // Jinja2 takes a template that is as old as it was for the same one.
     let mut archive = Archive::of_now();
     for (path, content) in configuration {
+        let folders: Vec<_> = Path::new(path).ancestors().skip(1).filter_map(Path::to_str).collect();
+        for folder in folders.iter().rev().filter(|folder| !folder.is_empty()) {
+            archive.folder(folder, 0o755, owner)?;
+        }
         archive.file(path, 0o644, owner, content)?;
     }
     for device in devices {

@@ -34,7 +34,7 @@ pub struct When {
     pub starts: Option<u32>,
     /// Only in this stage.
     pub stage: Option<Stage>,
-    /// From the how manieth such moment on.
+    /// From which such moment on, counted from 1.
     pub nth: u32,
 }
 
