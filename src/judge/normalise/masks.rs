@@ -484,9 +484,13 @@ impl Context {
         })
     }
 
-    /// Masks the ports of consoles, as dictionaries name them.
+    /// Masks the port of a board, which depends on what else is in the lab: as dictionaries name it for
+    /// telnet, and as LAVA hands it to ssh and scp (`lava_dispatcher/connections/ssh.py`) and logs that.
     pub fn add_port(&mut self, port: u16) -> &mut Self {
-        self.add("127.0.0.1 [PORT]", &format!("127.0.0.1 {port}"))
+        for before in ["127.0.0.1 ", "-p ", "-P ", "-P' '", "-P', '"] {
+            self.add(format!("{before}[PORT]"), &format!("{before}{port}"));
+        }
+        self
     }
 
     /// Tells how many seconds the actions of a name are allowed.
@@ -607,7 +611,7 @@ mod tests {
     fn mask(scope: Scope, job: &str, text: &str) -> String {
         let masks = Masks::new();
         let mut context = Context::new(Some(job));
-        context.add("[DISPATCHER_IP]", "172.18.0.4").add("127.0.0.1 [PORT]", "127.0.0.1 20000");
+        context.add("[DISPATCHER_IP]", "172.18.0.4").add_port(20000);
         Normaliser { masks: &masks, context: &context }.mask(scope, text)
     }
 
@@ -660,6 +664,11 @@ mod tests {
             ),
             (">> 1234 blocks", ">> [SIZE] blocks"),
             ("Setting up telnet 127.0.0.1 20000", "Setting up telnet 127.0.0.1 [PORT]"),
+            ("using 'ssh -i key -p 20000'", "using 'ssh -i key -p [PORT]'"),
+            ("Copying overlay using scp -P 20000 -i key", "Copying overlay using scp -P [PORT] -i key"),
+            ("'scp' '-P' '20000' '-i'", "'scp' '-P' '[PORT]' '-i'"),
+            ("['scp', '-P', '20000', '-i']", "['scp', '-P', '[PORT]', '-i']"),
+            ("total size: 20000 (0MB)", "total size: 20000 (0MB)"),
             (
                 r#"{"case": "x", "duration": "1.02", "endtc": 12, "starttc": "9"}"#,
                 r#"{"case": "x", "duration": "[DURATION]", "endtc": "[LINE]", "starttc": "[LINE]"}"#,
