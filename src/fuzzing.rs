@@ -79,7 +79,7 @@ pub fn heard(bytes: &[u8]) {
     heard.input(sent);
     let typed: Vec<String> = typed.lines().map(str::to_owned).collect();
     let keys = typed.iter().filter(|line| line.len() == 1).cloned().collect();
-    let mut terminal = Terminal { printed: console.to_owned(), typed, keys };
+    let terminal = Terminal { printed: console.to_owned(), typed, keys };
     for given_up in [false, true] {
         let _ = heard.fits(&terminal, given_up);
     }
@@ -89,7 +89,7 @@ pub fn heard(bytes: &[u8]) {
     all.target(&console.replace('"', "\\\""));
     let printed = heard::squeeze(console);
     if !heard::TELNET.iter().any(|words| printed.contains(words)) {
-        (terminal.typed, terminal.keys) = (Vec::new(), Vec::new());
+        let terminal = Terminal { printed: terminal.printed, ..Terminal::default() };
         assert_eq!(all.fits(&terminal, false), heard::Fit::Same);
     }
 }

@@ -1041,25 +1041,36 @@ mod tests {
         assert!(lab(1).check(&worker_names(1)).is_err());
     }
 
-    #[test]
-    fn secrets_go_by_environment_and_labels_by_file() {
-        let root = tempfile::tempdir().unwrap();
-        std::fs::create_dir(root.path().join("compose")).unwrap();
-        std::fs::write(compose_file(root.path()), "services: {server: {image: x}}\n").unwrap();
+    fn spec(root: &Path) -> Spec {
         let images = Images {
             server: "s".into(),
             server_kind: &crate::stack::server_kind::own::KIND,
             worker: "w".into(),
             world: "o".into(),
         };
-        let mut spec = Spec {
-            run: "r".into(),
-            purpose: Purpose::Run,
-            root: root.path().into(),
-            images,
-            workers: 1,
-            password: None,
-        };
+        Spec { run: "r".into(), purpose: Purpose::Run, root: root.into(), images, workers: 1, password: None }
+    }
+
+    #[test]
+    fn workers_are_limited_but_those_of_somebody_who_logs_in() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("compose")).unwrap();
+        let mut spec = spec(root.path());
+        let workers = ["worker-1".to_owned()];
+        assert!(configuration(&spec, &workers).unwrap_err().to_string().contains("dispatcher.yaml"));
+        std::fs::write(root.path().join("compose/dispatcher.yaml"), "a: 1\n").unwrap();
+        let expected = ("dispatcher.d/worker-1/dispatcher.yaml".to_owned(), b"a: 1\n".to_vec());
+        assert_eq!(configuration(&spec, &workers).unwrap(), [expected]);
+        spec.password = Some(Secret::random());
+        assert!(configuration(&spec, &workers).unwrap().is_empty());
+    }
+
+    #[test]
+    fn secrets_go_by_environment_and_labels_by_file() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("compose")).unwrap();
+        std::fs::write(compose_file(root.path()), "services: {server: {image: x}}\n").unwrap();
+        let mut spec = spec(root.path());
         let token = Secret::random();
         let project = project(&spec, root.path(), &token).unwrap();
         assert_eq!(project.name, "meta-lava-r");
@@ -1071,15 +1082,6 @@ mod tests {
         assert!(has(&project, "META_LAVA_ADMIN_TOKEN", token.reveal()));
         assert!(has(&project, "META_LAVA_ADMIN_PASSWORD", ""));
         assert_eq!(project.files.len(), 1);
-        // Its workers have limits of their own, but for somebody who logs in.
-        let workers = ["worker-1".to_owned()];
-        assert!(configuration(&spec, &workers).unwrap_err().to_string().contains("dispatcher.yaml"));
-        std::fs::write(root.path().join("compose/dispatcher.yaml"), "a: 1\n").unwrap();
-        let expected = ("dispatcher.d/worker-1/dispatcher.yaml".to_owned(), b"a: 1\n".to_vec());
-        assert_eq!(configuration(&spec, &workers).unwrap(), [expected]);
-        spec.password = Some(Secret::random());
-        assert!(configuration(&spec, &workers).unwrap().is_empty());
-        spec.password = None;
         // Another kind of server has its own file laid over it, and a password.
         spec.images.server_kind = &crate::stack::server_kind::upstream::KIND;
         let project = super::project(&spec, root.path(), &token).unwrap();

@@ -2,7 +2,6 @@
 //! server, hundreds in seconds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::lava::Api;
@@ -89,8 +88,7 @@ pub async fn write_files(
     // Jinja2 takes a template that is as old as it was for the same one.
     let mut archive = Archive::of_now();
     for (path, content) in configuration {
-        let folders: Vec<_> = Path::new(path).ancestors().skip(1).filter_map(Path::to_str).collect();
-        for folder in folders.iter().rev().filter(|folder| !folder.is_empty()) {
+        if let Some((folder, _)) = path.rsplit_once('/') {
             archive.folder(folder, 0o755, owner)?;
         }
         archive.file(path, 0o644, owner, content)?;

@@ -127,7 +127,7 @@ impl Heard {
                 return Fit::Same;
             }
             match merges(&typed, &[]) {
-                // What a board has lost only LAVA knows, which tells of lines and not of keys.
+                // What a board has lost, or telnet has taken (`quit`), only LAVA knows, which tells of lines and not of keys.
                 Fit::Differs(_) if merges(&self.sent, &keys) == Fit::Same => Fit::Same,
                 fit => fit,
             }
