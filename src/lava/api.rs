@@ -34,6 +34,8 @@ const LOG_CUT: &str = "[meta-lava: the log is longer, and was cut here]\n";
 #[derive(Clone)]
 pub struct Api {
     client: reqwest::Client,
+    /// One that makes a connection for each question.
+    fresh: reqwest::Client,
     base: String,
     user: String,
     token: Secret,
@@ -149,15 +151,19 @@ impl Api {
     /// # Errors
     /// [`Error::Infrastructure`] when no client can be made.
     pub fn new(base: &str, user: &str, token: Secret) -> Result<Self> {
-        let client = reqwest::Client::builder()
-            .timeout(ANSWER)
+        // What http_proxy says is about the world, not about our own server.
+        let builder = || reqwest::Client::builder().timeout(ANSWER).no_proxy();
+        let make = |builder: reqwest::ClientBuilder| {
+            builder.build().map_err(|error| Error::failed("make an HTTP client", error))
+        };
+        Ok(Self {
             // gunicorn closes a connection that was idle for two seconds.
-            .pool_idle_timeout(IDLE)
-            // What http_proxy says is about the world, not about our own server.
-            .no_proxy()
-            .build()
-            .map_err(|error| Error::failed("make an HTTP client", error))?;
-        Ok(Self { client, base: base.trim_end_matches('/').to_owned(), user: user.to_owned(), token })
+            client: make(builder().pool_idle_timeout(IDLE))?,
+            fresh: make(builder().pool_max_idle_per_host(0))?,
+            base: base.trim_end_matches('/').to_owned(),
+            user: user.to_owned(),
+            token,
+        })
     }
 
     /// The user that it acts as.
@@ -207,11 +213,12 @@ impl Api {
         let failed = |error: reqwest::Error| Error::failed(what, chain(&error.without_url()));
         let request = request.build().map_err(failed)?;
         // A server may close an idle connection just when it is used again: what only
-        // reads may then be asked anew (RFC 9110, 9.2.2).
+        // reads may then be asked anew (RFC 9110, 9.2.2). Not on another connection that was idle: a server that is
+        // busy, or that ends, closes all of them.
         let again = request.try_clone().filter(|request| request.method().is_safe());
         let response = match (self.client.execute(request).await, again) {
             (Err(error), Some(again)) if error.is_request() && !error.is_timeout() => {
-                self.client.execute(again).await
+                self.fresh.execute(again).await
             }
             (response, _) => response,
         };
@@ -703,6 +710,39 @@ mod tests {
         assert_eq!(version, "2023.01");
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
         drop(task.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_question_goes_by_a_new_connection_when_all_idle_ones_are_closed() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let task = tokio::spawn(async move {
+            let body = r#"{"version": "2023.01"}"#;
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let mut request = [0; 4096];
+            let mut idle = Vec::new();
+            for _ in 0..2 {
+                idle.push(listener.accept().await.unwrap().0);
+            }
+            for stream in &mut idle {
+                assert!(stream.read(&mut request).await.unwrap() > 0);
+            }
+            for stream in &mut idle {
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+            // Each is closed at its next question.
+            for mut stream in idle {
+                tokio::spawn(async move { stream.read(&mut [0; 4096]).await });
+            }
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut request).await.unwrap() > 0);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        });
+        let api = Api::new(&base, "admin", Secret::known("s3cret")).unwrap();
+        let (one, other) = tokio::join!(api.version(), api.version());
+        assert_eq!([one.unwrap(), other.unwrap()], ["2023.01", "2023.01"]);
+        assert_eq!(api.version().await.unwrap(), "2023.01");
+        task.await.unwrap();
     }
 
     /// Answers one request with `line`, again and again until nobody reads any more;
