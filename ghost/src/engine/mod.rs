@@ -7,7 +7,7 @@
 //! The steps are those of Docker's API: create, attach, start, wait, remove. What goes wrong is told in the words of
 //! `dockerd` and `runc` (tried with Docker 20.10.24 of Debian 12), with the exit code that `docker run` has for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -18,7 +18,7 @@ use tokio::sync::{oneshot, watch};
 use crate::board::PortPower;
 use crate::console::{self, Console, Socket};
 use crate::fault::Faults;
-use crate::ledger::{Ledger, Stage};
+use crate::ledger::{Event, Ledger, Stage};
 use crate::linux::sandbox::{self, Container as Contents, End, Mount, NotRun, Program, Told, Userland};
 use crate::net::{FetchError, http};
 use crate::patience::SLOW_START;
@@ -59,6 +59,8 @@ pub enum Ask {
     Stop { name: String },
     /// A container is removed.
     Remove { name: String, force: bool },
+    /// A network is made, or removed (whether that changed anything). Containers are in none, whatever there is.
+    Network { name: String, make: bool },
 }
 
 /// What to look for.
@@ -97,6 +99,37 @@ pub struct Create {
     pub terminal: bool,
     /// Whether who makes it stays with it: has its terminal or, where it has none, starts the program itself.
     pub attached: bool,
+    /// Whether it is made from a file: no call names what it is made of, so that is noted.
+    pub from_file: bool,
+}
+
+impl Create {
+    /// The arguments of the `docker create` that it amounts to.
+    #[must_use]
+    pub fn args(&self) -> Vec<String> {
+        let mut args = vec!["create".to_owned()];
+        let mut add = |option: &str, value: &str| args.extend([format!("--{option}"), value.to_owned()]);
+        let options = [
+            ("name", &self.name),
+            ("hostname", &self.hostname),
+            ("user", &self.user),
+            ("workdir", &self.folder),
+        ];
+        for (option, value) in options {
+            if let Some(value) = value {
+                add(option, value);
+            }
+        }
+        for variable in &self.environment {
+            add("env", variable);
+        }
+        for Volume { source, target, read_only, .. } in &self.mounts {
+            add("volume", &format!("{source}:{target}{}", if *read_only { ":ro" } else { "" }));
+        }
+        args.push(self.image.clone());
+        args.extend(self.command.iter().cloned());
+        args
+    }
 }
 
 /// What is mounted into a container.
@@ -211,6 +244,7 @@ struct Store {
     /// By their names in full.
     images: BTreeMap<String, Arc<Image>>,
     containers: BTreeMap<String, Arc<Container>>,
+    networks: BTreeSet<String>,
     made: u64,
     /// The exit codes of those that are removed.
     gone: BTreeMap<String, u8>,
@@ -288,6 +322,10 @@ impl Engine {
             Ask::Remove { name, force } => {
                 self.remove(&name, force).await?;
                 Ok(serde_json::Value::Null)
+            }
+            Ask::Network { name, make } => {
+                let networks = &mut lock(&self.store).networks;
+                Ok((if make { networks.insert(name) } else { networks.remove(&name) }).into())
             }
         }
     }
@@ -444,6 +482,9 @@ impl Engine {
             terminal: create.terminal,
         };
         // Before anybody can find it: what LAVA does then comes behind this.
+        if create.from_file {
+            self.ledger.take(Event::Tool { tool: "docker".into(), args: create.args() });
+        }
         self.note(&contents.mounts);
         let (socket, console) = self.port().map_err(|error| Failed::new(error.to_string()))?;
         let container = Container {

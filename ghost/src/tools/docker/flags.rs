@@ -44,6 +44,11 @@ impl Parsed {
         self.all(name).last()
     }
 
+    /// The names of those that are there.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.options.iter().map(|(name, _)| *name)
+    }
+
     /// Whether a switch is on.
     pub(super) fn has(&self, name: &str) -> bool {
         self.value(name).is_some_and(|value| truth(value) == Some(true))

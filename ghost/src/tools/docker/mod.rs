@@ -21,6 +21,7 @@ use crate::engine::{Ask, Begun, Create, Failed, Id, Object, Of, Pulled};
 use crate::linux::sandbox::{self, Entered, NotRun};
 use crate::terminal::Raw;
 
+mod compose;
 mod flags;
 mod mounts;
 
@@ -281,7 +282,6 @@ const NOT_PLAYED: &[&str] = &[
     "build",
     "builder",
     "commit",
-    "compose",
     "config",
     "container",
     "context",
@@ -366,16 +366,13 @@ fn run(called: Called) -> Result<u8, String> {
             let _ = writeln!(out, "{text}");
             return Ok(0);
         }
-        Ok(Line::Command { command, parsed, host }) => {
-            // Whoever is named there, nobody answers. An empty name is none.
-            if let Some(host) = host.filter(|host| !host.is_empty() && !host.starts_with("unix:")) {
-                Err(no_engine(command, &host))
-            } else if let Some(board) = board {
-                let mut session = Session { socket, board, out, err: &mut *err };
-                (command.run)(&mut session, &parsed)
-            } else {
+        // Whoever is named there, nobody answers.
+        Ok(Line::Command { name, host: Some(host), .. }) => Err(no_engine(name, &host)),
+        Ok(Line::Command { run, .. }) => {
+            let Some(board) = board else {
                 return Err("docker was called by no job of LAVA's: there is no engine for it".into());
-            }
+            };
+            run(&mut Session { socket, board, out, err: &mut *err })
         }
     };
     Ok(ended.unwrap_or_else(|Ended(says, code)| {
@@ -384,13 +381,17 @@ fn run(called: Called) -> Result<u8, String> {
     }))
 }
 
+/// What a command of Docker's does.
+type Deed = Box<dyn FnOnce(&mut Session) -> Result<u8, Ended>>;
+
 /// What a command line is.
 enum Line {
     /// Only to print something.
     Text(String),
     Command {
-        command: &'static Command,
-        parsed: Parsed,
+        name: &'static str,
+        run: Deed,
+        /// The engine that it is to go to, where that is another than the worker's.
         host: Option<String>,
     },
 }
@@ -408,6 +409,17 @@ fn command(args: &[String]) -> Result<Line, Ended> {
     let Some(first) = words.first() else {
         return Ok(Line::Text("\nUsage:  docker [OPTIONS] COMMAND".into()));
     };
+    // An empty name is none.
+    let host = global.value("host").filter(|host| !host.is_empty() && !host.starts_with("unix:"));
+    let host = host.map(str::to_owned);
+    if first == "compose" {
+        let args = words[1..].to_vec();
+        return Ok(Line::Command {
+            name: "compose",
+            run: Box::new(move |session| compose::run(session, &args)),
+            host,
+        });
+    }
     let two = words.get(1).map(|second| format!("{first} {second}")).unwrap_or_default();
     let command = COMMANDS.iter().find(|command| command.name == two || command.name == first);
     let Some(command) = command else {
@@ -440,13 +452,16 @@ fn command(args: &[String]) -> Result<Line, Ended> {
             1,
         ));
     }
-    let host = global.value("host").map(str::to_owned);
-    Ok(Line::Command { command, parsed, host })
+    Ok(Line::Command {
+        name: command.name,
+        run: Box::new(move |session| (command.run)(session, &parsed)),
+        host,
+    })
 }
 
-fn no_engine(command: &Command, host: &str) -> Ended {
+fn no_engine(command: &str, host: &str) -> Ended {
     let why = format!("Cannot connect to the Docker daemon at {host}. Is the docker daemon running?");
-    match command.name {
+    match command {
         "run" => Ended(format!("docker: {why}.\nSee 'docker run --help'."), 125),
         _ => Ended(why, 1),
     }
@@ -690,6 +705,7 @@ fn run_container(session: &mut Session, parsed: &Parsed) -> Result<u8, Ended> {
         init: parsed.has("init"),
         terminal,
         attached: !detach,
+        from_file: false,
     };
     // Before anybody can find the container and type: the terminal of this process would echo that, too.
     let raw = (terminal && !detach).then(Raw::enter);

@@ -103,10 +103,8 @@ async fn call(bench: &Bench, line: &str) -> (u8, String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         let code = match command(&args) {
-            Ok(Line::Command { command, parsed, .. }) => {
-                let mut session =
-                    Session { socket: &socket, board: "b".into(), out: &mut out, err: &mut err };
-                (command.run)(&mut session, &parsed)
+            Ok(Line::Command { run, .. }) => {
+                run(&mut Session { socket: &socket, board: "b".into(), out: &mut out, err: &mut err })
             }
             Ok(Line::Text(_)) => Ok(0),
             Err(ended) => Err(ended),
