@@ -22,7 +22,7 @@ use meta_lava_ghost::ledger::{Entry, Event, Ledger, Protocol};
 use meta_lava_ghost::linux;
 use meta_lava_ghost::linux::gateway::Gateway;
 use meta_lava_ghost::linux::sandbox::{
-    self, Clock, Container, End, Entered, Init, Mount, NamedBy, NotRun, Program, Told, Userland,
+    self, Clock, Container, End, Entered, Init, Loaded, Mount, NamedBy, NotRun, Program, Told, Userland,
 };
 use meta_lava_ghost::machine::Machine;
 use meta_lava_ghost::net::{Lease, Net};
@@ -53,6 +53,9 @@ fn main() -> ExitCode {
             a_shell_prompts_and_runs_commands,
             the_board_looks_like_itself,
             reboot_and_poweroff_are_told_apart,
+            what_kexec_has_loaded_is_started,
+            a_link_in_place_of_a_kernel_leads_nowhere,
+            kexec_refuses_what_the_real_one_would,
             an_init_that_ends_is_the_end,
             a_drop_leaves_no_process_and_no_mount,
             a_drop_while_the_tree_is_on_its_way_leaves_nothing,
@@ -250,7 +253,7 @@ async fn the_board_looks_like_itself() {
     assert_eq!(board.sh("id -u; echo $$; pwd; echo $HOME $TERM; umask").await, "0\n1\n/\n/ linux\n0022");
     assert_eq!(
         board.sh("ls /dev").await.split_whitespace().collect::<Vec<_>>(),
-        "console fd full kmsg null ptmx pts random shm stderr stdin stdout tty ttyS0 urandom zero"
+        "console fd full kexec kmsg null ptmx pts random shm stderr stdin stdout tty ttyS0 urandom zero"
             .split(' ')
             .collect::<Vec<_>>()
     );
@@ -284,6 +287,59 @@ async fn reboot_and_poweroff_are_told_apart() {
     board.keys("sleep 1000 & poweroff\n").await;
     board.expect("going down").await;
     assert_eq!(board.end().await, End::PowerOff);
+}
+
+/// A shell with the world's own kexec, and an `Image` for 64-bit Arm that is none but for its magic number.
+async fn with_kexec() -> Board {
+    let mut tree = tree("");
+    tree.file("sbin/kexec", 0o755, include_str!("../../world/userland/kexec"));
+    tree.file("Image", 0o644, format!("{:56}ARMd", ""));
+    tree.symlink("init", "bin/busybox");
+    tree.file("etc/inittab", 0o644, "ttyS0::respawn:-/bin/sh\n");
+    let mut board = Board::start(userland(), tree).await;
+    board.expect(PROMPT).await;
+    board
+}
+
+async fn what_kexec_has_loaded_is_started() {
+    let mut board = with_kexec().await;
+    assert_eq!(
+        board
+            .sh("echo initrd > /initrd; kexec -l /Image --initrd /initrd --append='root=/dev/nfs'; echo $?")
+            .await,
+        "0"
+    );
+    board.keys("kexec -e\n").await;
+    let loaded = Loaded {
+        kernel: format!("{:56}ARMd", "").into_bytes(),
+        cmdline: "root=/dev/nfs".into(),
+        initrd: Some(b"initrd\n".to_vec()),
+        dtb: None,
+    };
+    assert_eq!(board.end().await, End::Kexec(Box::new(loaded)));
+}
+
+async fn a_link_in_place_of_a_kernel_leads_nowhere() {
+    let mut board = with_kexec().await;
+    board.keys("cd /dev/kexec; ln -s /etc/inittab kernel; : > start; reboot -f\n").await;
+    let end = board.end().await;
+    assert!(matches!(&end, End::Refused(why) if why.contains("can't be read")), "{end:?}");
+}
+
+/// As kexec-tools 2.0.25 printed them.
+async fn kexec_refuses_what_the_real_one_would() {
+    let mut board = with_kexec().await;
+    for (args, says) in [
+        ("--load /nosuch", "Cannot open `/nosuch': No such file or directory\n1"),
+        ("--load /etc/inittab", "Cannot determine the file type of /etc/inittab\n255"),
+        ("--load", "No kernel specified\n255"),
+        ("--frob", "kexec: unrecognized option '--frob'\n1"),
+        ("-e", "kexec failed: Invalid argument\n255"),
+        ("--version", "kexec-tools 2.0.25\n0"),
+    ] {
+        assert_eq!(board.sh(&format!("kexec {args}; echo $?")).await, says, "{args}");
+    }
+    board.cut().await;
 }
 
 async fn an_init_that_ends_is_the_end() {

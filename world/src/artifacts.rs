@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::image::{self, Image};
 use crate::manifest::{self, Content, Entry, Manifest};
-use crate::userland::{Busybox, Login, Userland, modules, nbd, rootfs};
+use crate::userland::{Busybox, Login, Userland, modules, nbd, rootfs, with_kexec};
 
 /// Which artifacts there are.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -122,6 +122,9 @@ pub enum Artifact {
         /// Whether it asks for a login.
         #[serde(default)]
         login: bool,
+        /// Whether it has kexec(8), and a shell whose `wget` shows no progress: how often that is told depends on the machine.
+        #[serde(default)]
+        kexec: bool,
         /// The architecture of a legacy U-Boot header to put before it, as mkimage names it.
         #[serde(default)]
         uimage: Option<String>,
@@ -436,8 +439,9 @@ impl Builder<'_> {
             }
             Artifact::Fit(fit) => self.fit(fit),
             Artifact::AndroidBoot(boot) => self.android_boot(boot),
-            Artifact::Rootfs { pack, compress, login, uimage } => {
+            Artifact::Rootfs { pack, compress, login, kexec, uimage } => {
                 let name = self.root(*login)?;
+                let name = if *kexec { self.with_kexec(name)? } else { name };
                 let built = self.archive(name, *pack, *compress)?;
                 built.wrap(uimage.as_deref(), uimage::ImageType::RAMDISK, *compress, 0)
             }
@@ -508,6 +512,16 @@ impl Builder<'_> {
         let name = if login { "login" } else { "rootfs" };
         if !self.trees.contains_key(name) {
             self.trees.insert(name, rootfs(self.busybox, self.userland, &self.list.login, login)?);
+        }
+        Ok(name)
+    }
+
+    /// Makes that root file system with what kexec needs, once, and says by which name it is kept.
+    fn with_kexec(&mut self, root: &str) -> anyhow::Result<&'static str> {
+        let name = if root == "login" { "login-kexec" } else { "kexec" };
+        if !self.trees.contains_key(name) {
+            let tree = with_kexec(self.trees.get(root).context("no such tree")?, self.userland)?;
+            self.trees.insert(name, tree);
         }
         Ok(name)
     }

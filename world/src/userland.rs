@@ -96,7 +96,7 @@ pub struct Userland(BTreeMap<&'static str, Vec<u8>>);
 
 impl Userland {
     /// All of them.
-    pub const FILES: [&'static str; 9] = [
+    pub const FILES: [&'static str; 10] = [
         "etc/group",
         "etc/hosts",
         "etc/init.d/rcS",
@@ -104,6 +104,7 @@ impl Userland {
         "etc/issue",
         "etc/os-release",
         "etc/profile",
+        "kexec",
         "login/etc/inittab",
         "login/etc/profile",
     ];
@@ -204,6 +205,21 @@ pub fn nbd(root: &Tree) -> Tree {
     tree.file("usr/sbin/nbd-client", 0o755, "#!/bin/sh\necho 'nbd-client: no device' >&2\nexit 1\n");
     tree.nodes.sort_by(|a, b| a.path.cmp(&b.path));
     tree
+}
+
+/// The root file system `root` with kexec(8) in it, and a quiet `wget`.
+///
+/// # Errors
+///
+/// When the program's text was not read.
+pub fn with_kexec(root: &Tree, userland: &Userland) -> anyhow::Result<Tree> {
+    let mut tree = root.clone();
+    tree.file("sbin/kexec", 0o755, userland.text("kexec")?);
+    let profile = tree.nodes.iter_mut().find(|node| node.path == "etc/profile").map(|node| &mut node.kind);
+    let Some(NodeKind::File(profile)) = profile else { bail!("no etc/profile") };
+    profile.extend_from_slice(b"alias wget='wget -q'\n");
+    tree.nodes.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(tree)
 }
 
 /// The modules of the kernels that are made here: one, with nothing in it that could be loaded.

@@ -606,7 +606,7 @@ impl Engine {
             (_, Some(code)) => State::Ended(code),
             (Some(End::Exited(status)), None) => State::Ended(code(status)),
             // Killed: 128 and the signal's number.
-            (None | Some(End::Reboot | End::PowerOff), None) => State::Ended(137),
+            (None | Some(End::Reboot | End::PowerOff | End::Kexec(_)), None) => State::Ended(137),
             (Some(End::NotRun(not_run)), None) => State::Failed(Failed::not_run(&not_run)),
             (Some(End::NoInit(why) | End::Refused(why)), None) => {
                 self.ledger.violation("sandbox-refused", why.as_str());

@@ -12,7 +12,7 @@ use meta_lava_formats::{fdt, kernel, sha256};
 use self::cmdline::{Cmdline, Ip};
 use self::gateway::Gateway;
 use self::kernel_log::KernelLog;
-use self::sandbox::{End, Init, NamedBy, NotRun, Userland};
+use self::sandbox::{End, Init, Loaded, NamedBy, NotRun, Userland};
 use crate::firmware::BootImage;
 use crate::ledger::{Event, Ledger, Stage};
 use crate::machine::Machine;
@@ -30,6 +30,13 @@ pub(crate) use root::UNPACKED_LIMIT;
 /// Where a worker's HTTP server listens.
 const HTTP_PORT: u16 = 80;
 
+/// How a kernel ended.
+enum Ended {
+    Exit(Exit),
+    /// It has started another one.
+    Kexec(BootImage),
+}
+
 /// How an operating system ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -39,10 +46,19 @@ pub enum Exit {
     Halt,
 }
 
-/// Boots `image` on `machine` and runs it until it ends.
+/// Boots `image` on `machine` and runs it, and what it starts by kexec, until that ends.
 ///
 /// When the future is dropped, nothing of what it ran is left.
-pub async fn run(machine: &mut Machine, image: BootImage) -> Exit {
+pub async fn run(machine: &mut Machine, mut image: BootImage) -> Exit {
+    loop {
+        match run_kernel(machine, image).await {
+            Ended::Exit(exit) => return exit,
+            Ended::Kexec(next) => image = next,
+        }
+    }
+}
+
+async fn run_kernel(machine: &mut Machine, image: BootImage) -> Ended {
     // Whatever else was loaded is the kernel's to overwrite.
     machine.memory = Memory::new(machine.board.memory.base, machine.board.memory.mib);
     let image = Arc::new(image);
@@ -50,8 +66,12 @@ pub async fn run(machine: &mut Machine, image: BootImage) -> Exit {
         let image = Arc::clone(&image);
         move || image.ramdisk.as_deref().map(root::ramdisk)
     });
-    let Some(Start { boot, banner, model, cmdline }) = blocking(move || Start::of(&image)).await else {
-        return Exit::Halt;
+    let start = blocking({
+        let image = Arc::clone(&image);
+        move || Start::of(&image)
+    });
+    let Some(Start { boot, banner, model, cmdline }) = start.await else {
+        return Ended::Exit(Exit::Halt);
     };
     let ramdisk_sha256 = match &boot {
         Event::Boot { ramdisk, .. } => ramdisk.clone().unwrap_or_default(),
@@ -62,7 +82,7 @@ pub async fn run(machine: &mut Machine, image: BootImage) -> Exit {
     let Some(banner) = banner else {
         // Only a kernel has something to say.
         machine.ledger.violation("no-kernel", "what was booted has no banner of a Linux kernel");
-        return Exit::Halt;
+        return Ended::Exit(Exit::Halt);
     };
     let model = model.unwrap_or_else(|| machine.board.model.clone());
     let release = banner.split(' ').nth(2).unwrap_or_default().to_owned();
@@ -71,12 +91,13 @@ pub async fn run(machine: &mut Machine, image: BootImage) -> Exit {
         cmdline: Cmdline(&cmdline),
         model: &model,
         release: &release,
+        dtb: image.dtb.as_deref(),
         machine,
     };
     system.greet(&banner).await;
     let tree = match system.root(ramdisk, ramdisk_sha256).await {
         Ok(found) => found,
-        Err(panic) => return system.panic(&panic).await,
+        Err(panic) => return Ended::Exit(system.panic(&panic).await),
     };
     system.userland(tree).await
 }
@@ -137,6 +158,7 @@ struct System<'a> {
     cmdline: Cmdline<'a>,
     model: &'a str,
     release: &'a str,
+    dtb: Option<&'a [u8]>,
 }
 
 /// A root file system, and the programs in it to try as PID 1.
@@ -283,7 +305,7 @@ impl System<'_> {
         inits
     }
 
-    async fn userland(&mut self, root: Root) -> Exit {
+    async fn userland(&mut self, root: Root) -> Ended {
         let prefix = self.log.prefix();
         self.flush().await;
         self.machine.enter(Stage::Userland).await;
@@ -304,7 +326,15 @@ impl System<'_> {
         };
         let end = sandbox::run(userland, root.tree, gateway, self.machine.console()).await;
         self.machine.enter(Stage::Kernel).await;
-        match end {
+        Ended::Exit(match end {
+            // `kernel_kexec` in `kernel/kexec_core.c`. Without a device tree kexec-tools takes the one of the kernel that runs.
+            End::Kexec(loaded) => {
+                self.log.line("kexec_core: Starting new kernel");
+                self.flush().await;
+                let Loaded { kernel, cmdline, initrd, dtb } = *loaded;
+                let dtb = dtb.or_else(|| self.dtb.map(<[u8]>::to_vec));
+                return Ended::Kexec(BootImage { kernel, cmdline, ramdisk: initrd, dtb });
+            }
             End::Reboot => {
                 self.log.line("reboot: Restarting system");
                 self.flush().await;
@@ -323,7 +353,7 @@ impl System<'_> {
                 self.machine.ledger.violation("sandbox-refused", why.as_str());
                 self.panic(&format!("no sandbox for the userland: {why}")).await
             }
-        }
+        })
     }
 
     async fn panic(&mut self, why: &str) -> Exit {

@@ -37,7 +37,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{self, ForkResult, Pid};
 
 use super::spec::{self, Header, HeaderKind, Init, NamedBy, Spec, Status};
-use super::{contained, network};
+use super::{contained, kexec, network};
 
 /// What a board's root may do, of all that a root may (`capabilities(7)`). What
 /// is left out: mounting, devices, tracing, the network's set-up, file handles.
@@ -99,6 +99,10 @@ pub fn main() -> ExitCode {
     match supervise() {
         Ok(status) => {
             report(io::stderr().as_fd(), &status);
+            if status == Status::Kexec {
+                // What was loaded is gone with this process.
+                wait_until_let_go();
+            }
             ExitCode::SUCCESS
         }
         Err(Refusal(why)) => {
@@ -170,7 +174,8 @@ fn supervise() -> Result<Status, Refusal> {
     let status = wait(child.pid, &children)?;
     // PID 1 looks at its other end to see whether this process lives.
     drop(child.go);
-    Ok(status)
+    let is_kexec = status == Status::Ended(libc::SIGHUP) && spec.container.is_none() && kexec::is_started();
+    Ok(if is_kexec { Status::Kexec } else { status })
 }
 
 /// What a child process ends with: 0, or the reason reported.
@@ -234,6 +239,14 @@ fn start_init(spec: &Spec, root: &OwnedFd) -> Result<Child, Refusal> {
         waitpid(pid, None).while_("PID 1")?;
     }
     Err(Refusal("no new namespaces".into()))
+}
+
+/// Waits until the daemon lets go of its end of the pipe.
+fn wait_until_let_go() {
+    // Nothing more is sent: all that can come is the end.
+    let stdin = io::stdin();
+    let mut fds = [PollFd::new(stdin.as_fd(), PollFlags::empty())];
+    while poll(&mut fds, PollTimeout::NONE) == Err(Errno::EINTR) {}
 }
 
 /// Waits for PID 1 to end, and makes it when the daemon lets go.
@@ -497,6 +510,9 @@ fn make_dev(spec: &Spec, dev: &Path, ids: Ids) -> Result<(), Refusal> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     mount(Some("devpts"), &pts, Some("devpts"), flags, Some(options.as_str())).while_("/dev/pts")?;
     real_directory(&dev.join("shm"), 0o1777, ids).while_("/dev/shm")?;
+    if spec.container.is_none() {
+        kexec::make(dev, first)?;
+    }
     for (name, target) in [
         ("ptmx", "pts/ptmx"),
         ("fd", "/proc/self/fd"),

@@ -41,6 +41,7 @@ use crate::pty::{self, Pty};
 mod contained;
 mod enter;
 mod inside;
+mod kexec;
 mod kmsg;
 mod network;
 mod spec;
@@ -48,6 +49,7 @@ mod typing;
 
 pub(crate) use contained::PATH;
 pub use enter::{ARGUMENT as ENTER, Entered, enter, entering, main as enter_main};
+pub use kexec::Loaded;
 use kmsg::Kmsg;
 pub use spec::{Container, Init, Mount, NamedBy, NotRun, Program};
 use spec::{Header, Spec, Status};
@@ -115,6 +117,8 @@ pub enum End {
     Reboot,
     /// `reboot(2)`: power off, or halt; they look the same from here.
     PowerOff,
+    /// kexec: this kernel is started.
+    Kexec(Box<Loaded>),
     /// PID 1 ended, which is the end of a kernel; its wait status.
     Exited(i32),
     /// No program could be run as PID 1; the kernel's last words on that.
@@ -126,9 +130,14 @@ pub enum End {
 }
 
 impl End {
-    /// `pid_namespaces(7)`: what reboot(2) was asked for is the signal that PID 1 died of.
-    fn of(status: Status) -> Result<Self, Told> {
+    /// The end that the sandbox's process, `pid`, tells of. `pid_namespaces(7)`: what reboot(2) was asked for is the signal that
+    /// PID 1 died of.
+    fn of(status: Status, pid: u32) -> Result<Self, Told> {
         Ok(match status {
+            Status::Kexec => match kexec::read(pid) {
+                Ok(loaded) => Self::Kexec(Box::new(loaded)),
+                Err(error) => Self::Refused(format!("what was loaded by kexec can't be read: {error}")),
+            },
             Status::Refused(why) => Self::Refused(why),
             Status::NoInit(panic) => Self::NoInit(panic),
             Status::NotRun(why) => Self::NotRun(why),
@@ -303,7 +312,7 @@ impl Guest {
                 never = &mut network => match never {},
                 line = status.next_line() => match line {
                     Ok(Some(line)) => match serde_json::from_str(&line) {
-                        Ok(status) => match End::of(status) {
+                        Ok(status) => match End::of(status, process) {
                             Ok(end) => return end,
                             Err(told) => tell(told),
                         },

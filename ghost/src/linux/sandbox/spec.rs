@@ -116,6 +116,8 @@ pub enum Status {
     NoInit(String),
     /// PID 1 ended, with this wait status.
     Ended(i32),
+    /// A kernel that was loaded is started; the process waits until that was read.
+    Kexec,
     /// A container is about to run, and this is its PID 1 on the worker. Others follow.
     Begun(i32),
     /// A container runs: its program does, where it has one. Others follow.
