@@ -91,11 +91,12 @@ pub fn normalise(
     let of_lava = |origin| matches!(origin, Origin::Lava | Origin::Input);
     let mut rows = read(&of_lava);
     let board = (!is_a_container).then_some(("board", &heard, console));
-    let contained = (!containers.printed.is_empty() || !heard_in_containers.is_empty()).then_some((
-        "container",
-        &heard_in_containers,
-        containers,
-    ));
+    // An emulator in a container has its terminal, and prints all that the board does.
+    let is_the_boards = !containers.printed.is_empty()
+        && heard_in_containers.is_empty()
+        && heard::squeeze(&console.printed).starts_with(&heard::squeeze(&containers.printed));
+    let has_any = !containers.printed.is_empty() || !heard_in_containers.is_empty();
+    let contained = (has_any && !is_the_boards).then_some(("container", &heard_in_containers, containers));
     for (what, heard, terminal) in board.iter().chain(&contained) {
         let fit = heard.fits(terminal, log.is_given_up());
         if let Fit::Differs(last) = fit {
@@ -387,6 +388,24 @@ mod tests {
         );
         assert_eq!(log(typed.as_bytes()).matches("poweroff").count(), 3);
         assert_eq!(log((typed + &given_up).as_bytes()).matches("poweroff").count(), 2);
+    }
+
+    #[test]
+    fn what_an_emulator_in_a_container_prints_is_the_boards_and_told_once() {
+        let with_board = |console: &str| {
+            let masks = Masks::new();
+            let normaliser = Normaliser { masks: &masks, context: &Context::new(Some("4711")) };
+            let log = [line("target", "booted"), line("target", "login:")].concat().into_bytes();
+            let board = Board::of(console, &[]);
+            normalise(&log.into(), Some(&board), &Artifacts::default(), normaliser).text()
+        };
+        let same = with_board("booted\r\n\x1ebooted\r\n\x1flogin:\r\n\x1elogin:\r\n\x1f");
+        assert_eq!(
+            same,
+            "--- what the board printed; LAVA logged the same\nboard    | booted\nboard    | \"login:\"\n"
+        );
+        let more = with_board("booted\r\nlogin:\r\n\x1ebooted\r\nno such machine\r\n\x1f");
+        assert!(more.contains("LAVA did not log what the container printed"), "{more}");
     }
 
     #[test]

@@ -252,8 +252,15 @@ pub const TABLE: &[Mask] = &[
         pattern: r"(\blava-docker-test-shell-)\d+(-[\d.]+)",
         replacement: "${1}[JOB_ID]${2}",
     },
-    // docker pull: another build of the world, as of a registry, makes another image. "Digest: sha256:0123...",
-    // "0123456789ab: Pull complete".
+    // Those that QEMU runs in (boot/qemu.py), with what `DockerRun.name` draws (utils/docker.py): "lava-docker-qemu-7-2.1.1-69p7b55479".
+    Mask {
+        name: "docker-qemu",
+        scopes: &[Lava, Board],
+        pattern: r"(\blava-docker-qemu-)\d+(-[\d.]+-)[a-z0-9]{10}\b",
+        replacement: "${1}[JOB_ID]${2}[RANDOM]",
+    },
+    // docker pull and docker compose: another build of the world, as of a registry, makes another image. "Digest: sha256:0123...",
+    // "0123456789ab: Pull complete", " 0123456789ab Pull complete ".
     Mask {
         name: "docker-digest",
         scopes: &[Lava],
@@ -263,7 +270,7 @@ pub const TABLE: &[Mask] = &[
     Mask {
         name: "docker-layer",
         scopes: &[Lava],
-        pattern: r"\b[0-9a-f]{12}(: (?:Pulling fs layer|Verifying Checksum|Download complete|Pull complete))",
+        pattern: r"\b[0-9a-f]{12}(:? (?:Pulling fs layer|Verifying Checksum|Download complete|Pull complete))",
         replacement: "[LAYER]${1}",
     },
     // utils/network.py, get_free_port: a port at random for nbd-server (`XNBD_PORT_RANGE_MIN` and `_MAX` in
