@@ -25,6 +25,7 @@ pub mod pyocd;
 pub mod qemu;
 mod relay;
 pub(crate) use relay::standard;
+pub mod schroot;
 #[cfg(test)]
 mod testing;
 pub mod udevadm;
@@ -114,6 +115,7 @@ pub const TOOLS: &[Tool] = &[
     openocd::TOOL,
     pyocd::TOOL,
     qemu::TOOL,
+    schroot::TOOL,
     udevadm::TOOL,
     uuu::TOOL,
 ];

@@ -18,6 +18,8 @@ pub struct Image {
     programs: BTreeMap<String, String>,
     /// Tools that are the ghost under another name: `fastboot`. The engine mounts the ghost.
     tools: Vec<String>,
+    /// Folders with the board's root file system in them, as the image itself has it: roots for `chroot`.
+    roots: Vec<String>,
     /// Texts, by their paths: one that begins with `#!` can be run, and one with `-----BEGIN` is for root only.
     files: BTreeMap<String, String>,
     /// `NAME=VALUE` each.
@@ -37,6 +39,17 @@ const BOARDS_OWN: &[&str] = &["etc/hostname", "etc/inittab", "init", "sbin/init"
 pub fn build(path: &str, image: &Image, root: &Tree) -> anyhow::Result<Vec<u8>> {
     let mut tree = root.clone();
     tree.nodes.retain(|node| !BOARDS_OWN.contains(&node.path.as_str()));
+    let inside = tree.nodes.clone();
+    for root in &image.roots {
+        for (end, _) in root.match_indices('/') {
+            tree.directory(root.get(..end).unwrap_or_default());
+        }
+        tree.directory(root);
+        tree.nodes.extend(inside.iter().cloned().map(|mut node| {
+            node.path = format!("{root}/{}", node.path);
+            node
+        }));
+    }
     for (to, from) in &image.programs {
         let program = std::fs::read(from).with_context(|| format!("can't read {from}"))?;
         tree.file(to, 0o755, program);
@@ -151,6 +164,35 @@ mod tests {
     fn a_private_key_is_for_root_only() {
         assert_eq!(mode("-----BEGIN OPENSSH PRIVATE KEY-----\n"), 0o600);
         assert_eq!((mode("#!/bin/sh\n"), mode("a text\n")), (0o755, 0o644));
+    }
+
+    #[test]
+    fn a_root_in_an_image_is_what_the_image_has_without_what_the_list_adds() {
+        let mut root = Tree::default();
+        root.file("bin/sh", 0o755, "busybox");
+        root.symlink("init", "sbin/init");
+        let files = [("srv/sid/etc/debian_chroot".into(), "sid\n".into())].into();
+        let image =
+            Image { roots: vec!["srv/sid".into()], tools: vec!["schroot".into()], files, ..Image::default() };
+        let bytes = build("image/registry.example.org/lab/a/1.tar.gz", &image, &root).unwrap();
+        let tree = layer(&bytes);
+        for there in
+            ["bin/sh", "usr/bin/schroot", "srv", "srv/sid", "srv/sid/bin/sh", "srv/sid/etc/debian_chroot"]
+        {
+            assert!(tree.get(there).is_some(), "{there}");
+        }
+        for not_there in ["srv/sid/init", "srv/sid/usr/bin/schroot"] {
+            assert!(tree.get(not_there).is_none(), "{not_there}");
+        }
+    }
+
+    /// What is in the image's one layer.
+    fn layer(bytes: &[u8]) -> Tree {
+        let archive = tar::read(&compress::decompress(bytes, 1 << 20).unwrap()).unwrap();
+        let meta_lava_formats::tree::NodeKind::File(layer) = &archive.get("layer.tar").unwrap().kind else {
+            panic!()
+        };
+        tar::read(layer).unwrap()
     }
 
     #[test]
