@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::controller::Controller;
 use crate::fault::Fault;
+use crate::firmware::mcc::Mcc;
 use crate::peripheral::{Cable, Peripheral};
 
 /// What every board has, whatever its firmware. `F` is the settings of its
@@ -43,6 +44,9 @@ pub struct BoardFile<F> {
     /// Whether its USB cable is plugged in before anybody touches it.
     #[serde(default)]
     pub cable: Cable,
+    /// The controller that starts its firmware.
+    #[serde(default)]
+    pub mcc: Option<Mcc>,
     /// What is wrong with it, on purpose.
     #[serde(default)]
     pub faults: Vec<Fault>,
@@ -105,6 +109,7 @@ pub struct Board {
     pub port: PortPower,
     pub peripherals: Vec<Peripheral>,
     pub cable: Cable,
+    pub mcc: Option<Mcc>,
     pub faults: Vec<Fault>,
 }
 
@@ -149,14 +154,27 @@ pub fn parse<F: DeserializeOwned>(name: &str, text: &str) -> Result<(Board, F), 
         port,
         peripherals,
         cable,
+        mcc,
         faults,
     } = file;
     if beside.len() >= uarts {
         return Err(BoardError::Beside { beside: beside.len(), uarts });
     }
     let name = name.to_owned();
-    let board =
-        Board { name, model, memory, uarts, beside, kernel, typing_ms, port, peripherals, cable, faults };
+    let board = Board {
+        name,
+        model,
+        memory,
+        uarts,
+        beside,
+        kernel,
+        typing_ms,
+        port,
+        peripherals,
+        cable,
+        mcc,
+        faults,
+    };
     Ok((board, firmware))
 }
 

@@ -177,6 +177,11 @@ pub struct Attached {
 }
 
 impl Attached {
+    /// Whether it is a drive that a board starts from, and no probe's.
+    fn is_card(&self) -> bool {
+        self.when == Mode::Powered || self.when == Mode::MassStorage && self.volume.is_some()
+    }
+
     /// Where the worker has it as a disk or a drive: udev's links.
     fn disks(&self) -> Vec<String> {
         let serial = &self.serial;
@@ -552,7 +557,7 @@ pub fn udev_properties(device: &Attached) -> BTreeMap<&'static str, String> {
         properties.extend([
             ("SUBSYSTEM", "block".to_owned()),
             // A card has partitions, and what else is here has none.
-            ("DEVTYPE", if device.when == Mode::Powered { "partition" } else { "disk" }.to_owned()),
+            ("DEVTYPE", if device.is_card() { "partition" } else { "disk" }.to_owned()),
             ("DEVPATH", path),
             // There is no other node, see `firmware/uboot/ums.rs` and `daplink.rs`.
             ("DEVNAME", disk.clone()),

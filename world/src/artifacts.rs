@@ -180,6 +180,18 @@ pub enum Artifact {
     },
     /// An image of a container, see [`crate::image`].
     Image(Image),
+    /// A tar archive of texts and of other artifacts, each by its path in it.
+    Archive {
+        /// How it is compressed.
+        #[serde(default)]
+        compress: Compress,
+        /// Texts.
+        #[serde(default)]
+        files: BTreeMap<String, String>,
+        /// Paths of other artifacts.
+        #[serde(default)]
+        parts: BTreeMap<String, String>,
+    },
     /// Bytes without a meaning, other ones for each path.
     Blob {
         /// How many.
@@ -194,6 +206,7 @@ impl Artifact {
             Self::Fit(fit) => [Some(&fit.kernel), fit.dtb.as_ref(), fit.ramdisk.as_ref()],
             Self::AndroidBoot(boot) => [Some(&boot.kernel), boot.dtb.as_ref(), boot.ramdisk.as_ref()],
             Self::Disk { partitions, .. } => return partitions.iter().map(String::as_str).collect(),
+            Self::Archive { parts, .. } => return parts.values().map(String::as_str).collect(),
             _ => return Vec::new(),
         };
         parts.into_iter().flatten().map(String::as_str).collect()
@@ -474,6 +487,19 @@ impl Builder<'_> {
                 Ok(Built { bytes, ..Built::default() })
             }
             Artifact::Disk { kib, partitions } => self.disk(kib * 1024, partitions),
+            Artifact::Archive { compress, files, parts } => {
+                let mut tree = Tree::default();
+                for (at, text) in files {
+                    tree.file(at, 0o644, text.as_bytes());
+                }
+                for (at, path) in parts {
+                    tree.file(at, 0o644, self.part(path)?.bytes);
+                }
+                tree.nodes.sort_by(|a, b| a.path.cmp(&b.path));
+                let archive = tar::write(&tree)?;
+                let content = Content::of(&archive);
+                Ok(Built { bytes: compress.apply(archive)?, ..Built::default() }.unpacked(*compress, content))
+            }
             Artifact::Image(made_of) => {
                 let root = self.root(false)?;
                 let root = self.trees.get(root).context("no such tree")?;
@@ -674,6 +700,7 @@ fn blob(path: &str, size: usize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use meta_lava_formats::kernel::MAX_KERNEL;
+    use meta_lava_formats::tree::NodeKind;
     use tempfile::TempDir;
 
     use super::*;
@@ -722,6 +749,22 @@ mod tests {
 
     fn store(dir: &TempDir, path: &str) -> Vec<u8> {
         std::fs::read(dir.path().join("store").join(path)).unwrap()
+    }
+
+    #[test]
+    fn an_archive_has_its_texts_and_its_parts() {
+        let (dir, manifest) = built();
+        let path = "bootloader/juno/recovery.tar.gz";
+        let packed = store(&dir, path);
+        let archive = compress::decompress(&packed, 1 << 20).unwrap();
+        assert_eq!(manifest.artifacts[path].unpacked, Some(Content::of(&archive)));
+        let tree = tar::read(&archive).unwrap();
+        let paths: Vec<&str> = tree.nodes.iter().map(|node| node.path.as_str()).collect();
+        let list =
+            ["SITE1/HBI0262B/board.txt", "SITE1/HBI0262B/images.txt", "SOFTWARE/bl1.bin", "SOFTWARE/fip.bin"];
+        assert_eq!(paths, [list.as_slice(), &["config.txt"]].concat());
+        let fip = tree.get("SOFTWARE/fip.bin").map(|node| &node.kind);
+        assert_eq!(fip, Some(&NodeKind::File(store(&dir, "bootloader/juno/fip.bin"))));
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod fvp;
 pub mod grub;
 pub mod imx;
 pub mod ipxe;
+pub mod mcc;
 pub mod mcu;
 pub mod minimal;
 pub mod none;
@@ -149,7 +150,13 @@ pub fn load(name: &str, text: &str) -> Result<Loaded, BoardError> {
     let probe: Probe = serde_yaml::from_str(text)?;
     let found = probe.firmware.kind;
     match KINDS.iter().find(|kind| kind.name == found) {
-        Some(kind) => (kind.load)(name, text),
+        Some(kind) => {
+            let (board, firmware) = (kind.load)(name, text)?;
+            Ok(match board.mcc.clone() {
+                Some(mcc) => (board, Box::new(mcc::Started { mcc, firmware })),
+                None => (board, firmware),
+            })
+        }
         None => Err(BoardError::UnknownFirmware {
             found,
             known: KINDS.iter().map(|kind| kind.name).collect::<Vec<_>>().join(", "),

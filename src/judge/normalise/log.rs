@@ -174,7 +174,19 @@ fn read(
             }
         }
     }
-    group_in_order(writer.finish())
+    group_in_order(copies_in_order(writer.finish()))
+}
+
+/// What LAVA copies to a board's card, sorted: it does so in the order in which the file system lists the recovery image
+/// (`copy_directory_contents` in `lava_dispatcher/utils/filesystem.py`).
+fn copies_in_order(mut rows: Rows) -> Rows {
+    let is_copy = |Row { text, .. }: &Row| {
+        text.starts_with("debug    | copying ") && text.contains("/extract-vexpress-recovery-image-")
+    };
+    for run in rows.0.chunk_by_mut(|one, other| is_copy(one) && is_copy(other)) {
+        run.sort_by(|one, other| one.text.cmp(&other.text));
+    }
+    rows
 }
 
 /// What has no order of its own in the log of a group's job, sorted once it is masked: LAVA
@@ -446,6 +458,17 @@ mod tests {
     fn too_many_records_end_in_a_mark() {
         let text = line("target", "x").repeat(RECORDS + 7);
         assert!(log(text.as_bytes()).ends_with("[… 7 more target lines left out]"));
+    }
+
+    #[test]
+    fn what_is_copied_to_a_card_is_sorted() {
+        let copy = |name: &str| {
+            format!("debug    | copying /t/1/extract-vexpress-recovery-image-x/{name} to /mnt/J/{name}\n")
+        };
+        let text = ["debug    | b\n", &copy("b"), &copy("a"), "debug    | a\n", &copy("0")].concat();
+        let sorted = ["debug    | b\n", &copy("a"), &copy("b"), "debug    | a\n", &copy("0")].concat();
+        let rows = Rows(text.lines().map(|line| Row::from(line.to_owned())).collect());
+        assert_eq!(copies_in_order(rows).text(), sorted.trim_end());
     }
 
     fn in_order(text: &str) -> String {
