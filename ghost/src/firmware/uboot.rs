@@ -27,6 +27,7 @@ use crate::peripheral::{Answer, Call, Data, Gadget, Mode};
 mod fastboot;
 mod mmc;
 mod ums;
+mod usb;
 
 pub const KIND: FirmwareKind = FirmwareKind {
     name: "u-boot",
@@ -81,6 +82,9 @@ pub struct Uboot {
     /// Whether `usb start` must come before the network is there.
     #[serde(default)]
     usb_ethernet: bool,
+    /// Whether it knows disks on USB; see [`usb`].
+    #[serde(default)]
+    usb_storage: bool,
     /// Variables that are set at power-on, besides those that every build has.
     #[serde(default)]
     env: BTreeMap<String, String>,
@@ -186,14 +190,15 @@ impl Uboot {
         .map(|(name, value)| (name.to_owned(), value))
         .collect();
         env.extend(self.env.clone());
-        let usb = !self.usb_ethernet;
+        let ethernet = !self.usb_ethernet;
         if came == Came::ByUsb {
             // NXP's `common/autoboot.c` and `board_late_init` of its boards.
             env.insert("bootcmd".into(), "echo Run fastboot ...; fastboot 0".into());
             env.insert("bootdelay".into(), "0".into());
         }
+        let usb = usb::Usb::default();
         let mut shell =
-            UbootShell { uboot: self, machine, env, banner, came, ethernet: usb, mmc: 0, depth: 0 };
+            UbootShell { uboot: self, machine, env, banner, came, ethernet, usb, mmc: 0, depth: 0 };
         shell.run().await
     }
 }
@@ -244,6 +249,7 @@ struct UbootShell<'m> {
     came: Came,
     /// Whether there is a network device.
     ethernet: bool,
+    usb: usb::Usb,
     /// The current MMC device.
     mmc: u32,
     depth: u32,
@@ -527,23 +533,6 @@ impl UbootShell<'_> {
             }
         }
         Ok(true)
-    }
-
-    async fn usb(&mut self, args: &[&str]) -> Flow<bool> {
-        match args {
-            ["start" | "reset", ..] => {
-                self.ethernet = true;
-                let found = if self.uboot.usb_ethernet { 1 } else { 0 };
-                self.print(format!(
-                    "starting USB...\nBus usb@0: USB EHCI 1.00\nscanning bus usb@0 for devices... 2 USB Device(s) found\n       \
-                     scanning usb for ethernet devices... {found} Ethernet Device(s) found\n"
-                ))
-                .await;
-                Ok(true)
-            }
-            ["stop", ..] => self.say("stopping USB..".into()).await,
-            _ => self.usage("usb", format!("usb {}", args.join(" "))).await,
-        }
     }
 
     async fn no_ethernet(&mut self) -> bool {

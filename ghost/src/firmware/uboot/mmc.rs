@@ -114,21 +114,30 @@ impl UbootShell<'_> {
         }
     }
 
-    /// `part start|size mmc DEVICE PARTITION VARIABLE` (`cmd/part.c`).
+    /// `part start|size mmc|usb DEVICE PARTITION VARIABLE` (`cmd/part.c`).
     pub(super) async fn part(&mut self, args: &[&str]) -> Flow<bool> {
-        let [what @ ("start" | "size"), "mmc", device, partition, variable] = args else {
+        let [what @ ("start" | "size"), kind @ ("mmc" | "usb"), device, partition, variable] = args else {
             return self.usage("part", format!("part {}", args.join(" ")).trim_end().to_owned()).await;
         };
-        let device = device.parse().unwrap_or(u32::MAX);
-        if !self.there(device).await {
-            return Ok(false);
-        }
-        let cards = self.cards();
-        let card = flash::beside(move || cards.read(device)).await.unwrap_or_default();
+        let card = if *kind == "usb" {
+            let Some(disk) = self.usb_disk(device) else {
+                self.machine.ledger.violation("no-usb-disk", format!("device {device}"));
+                self.print(format!("** Bad device usb {device} **\n")).await;
+                return Ok(false);
+            };
+            disk.to_vec()
+        } else {
+            let device = device.parse().unwrap_or(u32::MAX);
+            if !self.there(device).await {
+                return Ok(false);
+            }
+            let cards = self.cards();
+            flash::beside(move || cards.read(device)).await.unwrap_or_default()
+        };
         let number = hex(partition).and_then(|number| usize::try_from(number).ok());
         let found = mbr::parse(&card).unwrap_or_default();
         let Some((_, found)) = found.into_iter().find(|(known, _)| Some(*known) == number) else {
-            self.machine.ledger.violation("no-such-partition", format!("mmc {device}:{partition}"));
+            self.machine.ledger.violation("no-such-partition", format!("{kind} {device}:{partition}"));
             self.print(format!("** Invalid partition {partition} **\n")).await;
             return Ok(false);
         };
