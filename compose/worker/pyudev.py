@@ -62,7 +62,12 @@ class Context:
 class Attributes:
     """What the device itself says, as sysfs has it."""
 
-    NAMES = {"serial": "ID_SERIAL_SHORT", "idVendor": "ID_VENDOR_ID", "idProduct": "ID_MODEL_ID"}
+    NAMES = {
+        "serial": "ID_SERIAL_SHORT",
+        "idVendor": "ID_VENDOR_ID",
+        "idProduct": "ID_MODEL_ID",
+        "product": "ID_MODEL",
+    }
 
     def __init__(self, properties):
         self._properties = properties

@@ -51,6 +51,9 @@ pub struct Peripheral {
     /// Serial number; without one, the board's name.
     #[serde(default)]
     pub serial: Option<String>,
+    /// What the device calls itself, `{serial}` being its serial number.
+    #[serde(default)]
+    pub name: Option<String>,
     /// The label of the file system on it, of a drive.
     #[serde(default)]
     pub volume: Option<String>,
@@ -166,6 +169,9 @@ pub struct Attached {
     pub vendor: UsbNumber,
     pub product: UsbNumber,
     pub serial: String,
+    /// See [`Peripheral::name`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// See [`usb_path`].
     pub path: String,
     /// See [`Peripheral::volume`].
@@ -318,15 +324,19 @@ impl Bus {
     #[must_use]
     pub fn new(board: &Board, changes: broadcast::Sender<Change>) -> Self {
         let name = board.name.as_str();
-        let devices = board.peripherals.iter().map(|peripheral| Attached {
-            board: name.to_owned(),
-            when: peripheral.when,
-            vendor: peripheral.vendor.clone(),
-            product: peripheral.product.clone(),
-            serial: peripheral.serial.clone().unwrap_or_else(|| name.to_owned()),
-            path: usb_path(name),
-            volume: peripheral.volume.clone(),
-            driver: peripheral.driver.clone(),
+        let devices = board.peripherals.iter().map(|peripheral| {
+            let serial = peripheral.serial.clone().unwrap_or_else(|| name.to_owned());
+            Attached {
+                board: name.to_owned(),
+                when: peripheral.when,
+                vendor: peripheral.vendor.clone(),
+                product: peripheral.product.clone(),
+                name: peripheral.name.as_ref().map(|name| name.replace("{serial}", &serial)),
+                serial,
+                path: usb_path(name),
+                volume: peripheral.volume.clone(),
+                driver: peripheral.driver.clone(),
+            }
         });
         let bus = Self {
             devices: devices.collect(),
@@ -551,6 +561,9 @@ pub fn udev_properties(device: &Attached) -> BTreeMap<&'static str, String> {
         ("ID_SERIAL_SHORT", serial.clone()),
         ("ID_SERIAL", format!("{vendor}_{product}_{serial}")),
     ]);
+    if let Some(name) = &device.name {
+        properties.insert("ID_MODEL", name.replace(' ', "_"));
+    }
     let disks = device.disks();
     if let Some(disk) = disks.first() {
         let path = format!("{}/block", properties["DEVPATH"]);

@@ -22,6 +22,7 @@ pub mod jlink;
 pub mod mount;
 pub mod openocd;
 pub mod pyocd;
+pub mod qdl;
 pub mod qemu;
 mod relay;
 pub(crate) use relay::standard;
@@ -114,6 +115,7 @@ pub const TOOLS: &[Tool] = &[
     mount::TOOL,
     openocd::TOOL,
     pyocd::TOOL,
+    qdl::TOOL,
     qemu::TOOL,
     schroot::TOOL,
     udevadm::TOOL,

@@ -196,6 +196,9 @@ pub enum Artifact {
     Blob {
         /// How many.
         size: usize,
+        /// What they begin with, where somebody looks at that.
+        #[serde(default)]
+        begins: String,
     },
 }
 
@@ -505,8 +508,9 @@ impl Builder<'_> {
                 let root = self.trees.get(root).context("no such tree")?;
                 Ok(Built { bytes: image::build(path, made_of, root)?, ..Built::default() })
             }
-            Artifact::Blob { size } => {
-                let bytes = blob(path, *size);
+            Artifact::Blob { size, begins } => {
+                let mut bytes = blob(path, *size);
+                bytes.splice(..begins.len().min(*size), begins.bytes());
                 Ok(Built { bytes, ..Built::default() })
             }
         }

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use meta_lava_formats::{compress, kernel};
 use serde::Deserialize;
 
-use super::{BootImage, Firmware, FirmwareKind, Next, flash};
+use super::edl::Edl;
+use super::{BootImage, Firmware, FirmwareKind, Next, flash, waits_for_ever};
 use crate::machine::Machine;
 
 pub const KIND: FirmwareKind = FirmwareKind {
@@ -38,6 +39,8 @@ pub struct Minimal {
     root: Option<PathBuf>,
     /// File on the worker that the part `dtb` has until it is flashed.
     dtb: Option<PathBuf>,
+    /// The emergency download mode of its boot ROM, if that is Qualcomm's.
+    edl: Option<Edl>,
 }
 
 impl Minimal {
@@ -59,10 +62,15 @@ impl Minimal {
 #[async_trait]
 impl Firmware for Minimal {
     async fn run(&self, machine: &mut Machine) -> Next {
+        let board = machine.board.name.clone();
+        let kernel = self.part(&board, "kernel", self.kernel.as_ref()).await;
+        if kernel.is_none() && self.edl.is_some() {
+            // Such a boot ROM that finds nothing to start waits for a program, as if it had been told to.
+            return self.recover(machine).await;
+        }
         let text: String = self.lines.iter().map(|line| format!("{line}\n")).collect();
         machine.console().print(&text).await;
-        let board = machine.board.name.clone();
-        let Some(kernel) = self.part(&board, "kernel", self.kernel.as_ref()).await else {
+        let Some(kernel) = kernel else {
             machine.ledger.violation("nothing-flashed", "kernel");
             machine.console().print("No bootable device found.\n").await;
             return Next::Hang;
@@ -81,6 +89,12 @@ impl Firmware for Minimal {
             ramdisk: self.part(&board, "root", self.root.as_ref()).await,
             dtb: self.part(&board, "dtb", self.dtb.as_ref()).await,
         })
+    }
+
+    async fn recover(&self, machine: &mut Machine) -> Next {
+        let Some(edl) = &self.edl else { return waits_for_ever(machine).await };
+        edl.run(machine, &self.flash).await;
+        Next::Reset
     }
 }
 

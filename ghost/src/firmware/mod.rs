@@ -15,6 +15,7 @@ pub mod arch;
 pub mod barebox;
 mod bds;
 pub mod depthcharge;
+pub mod edl;
 pub mod fastboot;
 pub mod flash;
 pub mod fvp;

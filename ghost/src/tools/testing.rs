@@ -98,6 +98,21 @@ impl Bench {
         self.power(PowerAction::Off).await;
     }
 
+    /// Sets the switch that has the boot ROM wait for a program, resets the board, and returns when it waits.
+    pub async fn recovery(&self) {
+        let socket = self.socket();
+        let request = Request::Switch { board: "b".into(), recovery: true };
+        tokio::task::spawn_blocking(move || control::ask(&socket, &request)).await.unwrap().unwrap();
+        self.power(PowerAction::Reset).await;
+        loop {
+            let socket = self.socket();
+            let there = tokio::task::spawn_blocking(move || control::present(&socket));
+            if !there.await.unwrap().unwrap().is_empty() {
+                return;
+            }
+        }
+    }
+
     /// Switches the board on once a tool has asked for it.
     pub async fn power_on_once_watched(&self) {
         while !self.ledger().iter().any(|event| event.starts_with("tool ")) {
