@@ -118,6 +118,8 @@ struct Handle {
     /// Whether its power was switched since it was new.
     switched: AtomicBool,
     orders: mpsc::Sender<Order>,
+    /// Held while an order is carried out.
+    at_work: tokio::sync::Mutex<()>,
     ledger: Ledger,
     bus: Bus,
     faults: Faults,
@@ -204,6 +206,7 @@ impl Handle {
     }
 
     async fn send(&self, order: impl FnOnce(oneshot::Sender<()>) -> Order) {
+        let _at_work = self.at_work.lock().await;
         let (done, wait) = oneshot::channel();
         // The board's task ends only with the daemon.
         if self.orders.send(order(done)).await.is_ok() {
@@ -314,6 +317,7 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
                 off_is_the_end: entry.off_is_the_end,
                 late_power: Duration::from_millis(lab.late_power_ms.into()),
                 orders,
+                at_work: tokio::sync::Mutex::new(()),
                 ledger,
                 bus,
                 faults,
@@ -397,6 +401,9 @@ async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
                 if let Some(disk) = handle.bus.disk() {
                     tokio::task::spawn_blocking(move || disk.take_over()).await.map_err(io::Error::other)?;
                 }
+                // So does an order that came before: a board whose emulator has died goes off, and how long the end of what
+                // ran on it takes depends on the machine.
+                drop(handle.at_work.lock().await);
                 handle.ledger.take(Event::Power { action });
                 exit = handle.faulty(Moment::Power(action), &mut read).await?;
                 if exit.is_none() {
