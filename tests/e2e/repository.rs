@@ -1,5 +1,6 @@
 //! A copy of this repository's data for one test, to be broken by it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -41,15 +42,30 @@ impl Repository {
         for name in ["compose", "boards", "jobs", "expected", "world"] {
             copy_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name), &copy.root().join(name));
         }
-        // A scenario that is left out with the oldest LAVA has nothing expected then.
+        // A scenario that is left out with the oldest LAVA has nothing expected then, and its board may be no other's.
+        let mut boards = BTreeSet::new();
         for suite in fs::read_dir(copy.root().join("expected")).unwrap() {
             for scenario in fs::read_dir(suite.unwrap().path()).unwrap() {
                 let folder = scenario.unwrap().path();
                 if fs::read_dir(&folder).unwrap().next().is_none() {
                     let of = folder.strip_prefix(copy.root().join("expected")).unwrap();
-                    fs::remove_dir_all(copy.root().join("jobs").join(of)).unwrap();
+                    let job = copy.root().join("jobs").join(of);
+                    let text = fs::read_to_string(job.join("scenario.yaml")).unwrap_or_default();
+                    let board = text.lines().find_map(|line| line.strip_prefix("board: "));
+                    boards.extend(board.map(str::to_owned));
+                    fs::remove_dir_all(job).unwrap();
                 }
             }
+        }
+        for suite in fs::read_dir(copy.root().join("jobs")).unwrap() {
+            for scenario in fs::read_dir(suite.unwrap().path()).unwrap() {
+                let scenario = scenario.unwrap().path();
+                let text = fs::read_to_string(scenario.join("scenario.yaml")).unwrap_or_default();
+                boards.retain(|board| !text.contains(board.as_str()) && !scenario.ends_with(board));
+            }
+        }
+        for board in boards {
+            fs::remove_file(copy.root().join(format!("boards/{board}.yaml"))).unwrap();
         }
         fs::create_dir(copy.temporary()).unwrap();
         copy
