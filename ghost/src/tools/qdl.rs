@@ -7,9 +7,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::sync::LazyLock;
 
-use regex::Regex;
+use roxmltree::{Attribute, Document, Node};
 
 use super::getopt::{self, NO_LETTER, Option_, Takes};
 use super::usb::Device;
@@ -319,29 +318,19 @@ fn patch(attributes: &Attributes) -> Option<(Patch, String)> {
 
 /// The name of the root and the elements below it, of XML as these files have it: empty elements, one below the other.
 fn elements(text: &str) -> Option<(String, Vec<(String, Attributes)>)> {
-    static PARTS: LazyLock<[Regex; 4]> = LazyLock::new(|| {
-        [
-            r"(?s)<\?.*?\?>|<!--.*?-->",
-            r"(?s)^\s*<(?P<root>\w+)\s*>(?P<inside>.*)</(?P<end>\w+)\s*>\s*$",
-            r#"(?s)^\s*<(?P<name>\w+)(?P<attributes>(?:\s+[\w:.-]+\s*=\s*"[^"<]*")*)\s*/>"#,
-            r#"(?P<name>[\w:.-]+)\s*=\s*"(?P<value>[^"]*)""#,
-        ]
-        .map(|pattern| Regex::new(pattern).expect("a constant, and tests use it"))
-    });
-    let [beside, whole, element, attribute] = &*PARTS;
-    let text = beside.replace_all(text, "");
-    let found = whole.captures(&text).filter(|found| found["root"] == found["end"])?;
-    let mut rest = found.name("inside")?.as_str();
+    let document = Document::parse(text).ok()?;
+    let root = document.root_element();
+    let is_beside = |node: &Node| node.is_comment() || node.is_pi();
+    let is_blank = |node: &Node| node.is_text() && node.text().is_some_and(|text| text.trim().is_empty());
     let mut elements = Vec::new();
-    while let Some(found) = element.captures(rest) {
-        let pair = |found: regex::Captures| (found["name"].to_owned(), found["value"].to_owned());
-        elements.push((
-            found["name"].to_owned(),
-            attribute.captures_iter(&found["attributes"]).map(pair).collect(),
-        ));
-        rest = &rest[found.get(0)?.end()..];
+    for node in root.children().filter(|node| !is_beside(node) && !is_blank(node)) {
+        if !node.is_element() || node.has_children() {
+            return None;
+        }
+        let pair = |attribute: Attribute| (attribute.name().to_owned(), attribute.value().to_owned());
+        elements.push((node.tag_name().name().to_owned(), node.attributes().map(pair).collect()));
     }
-    rest.trim().is_empty().then(|| (found["root"].to_owned(), elements))
+    (root.attributes().len() == 0).then(|| (root.tag_name().name().to_owned(), elements))
 }
 
 #[cfg(test)]
