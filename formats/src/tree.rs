@@ -97,6 +97,13 @@ impl Tree {
         self.push(path, 0o755, NodeKind::Directory);
     }
 
+    /// Adds the directories that `path` is in, the outermost first.
+    pub fn parents(&mut self, path: &str) {
+        for (end, _) in path.match_indices('/') {
+            self.directory(path.get(..end).unwrap_or_default());
+        }
+    }
+
     /// Adds a regular file that root owns.
     pub fn file(&mut self, path: impl Into<String>, mode: u32, content: impl Into<Vec<u8>>) {
         self.push(path, mode, NodeKind::File(content.into()));

@@ -41,9 +41,7 @@ pub fn build(path: &str, image: &Image, root: &Tree) -> anyhow::Result<Vec<u8>> 
     tree.nodes.retain(|node| !BOARDS_OWN.contains(&node.path.as_str()));
     let inside = tree.nodes.clone();
     for root in &image.roots {
-        for (end, _) in root.match_indices('/') {
-            tree.directory(root.get(..end).unwrap_or_default());
-        }
+        tree.parents(root);
         tree.directory(root);
         tree.nodes.extend(inside.iter().cloned().map(|mut node| {
             node.path = format!("{root}/{}", node.path);

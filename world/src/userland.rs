@@ -229,9 +229,7 @@ pub fn modules() -> Tree {
     let mut tree = Tree::default();
     let root = format!("lib/modules/{RELEASE}");
     let path = format!("{root}/{MODULE}");
-    for (end, _) in path.match_indices('/') {
-        tree.directory(path.get(..end).unwrap_or_default());
-    }
+    tree.parents(&path);
     let info =
         format!("\x7fELF\0license=GPL\0description=Placeholder\0vermagic={RELEASE} SMP preempt mod_unload\0");
     tree.file(path, 0o644, info);

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::flags::{Flag, NONE, Parsed, Takes, parse};
-use super::{Ended, Session, mounts, of_daemon};
+use super::{Ended, Session, layer_steps, mounts, of_daemon};
 use crate::engine::image::Reference;
 use crate::engine::{Ask, Begun, Create, Failed, Id, Object, Of, Pulled};
 
@@ -405,10 +405,8 @@ impl Project {
         for (name, service) in &chosen {
             creates.push((*name, self.create(name, service)?));
         }
-        let images: BTreeSet<(&str, &str)> =
-            creates.iter().map(|(name, create)| (*name, create.image.as_str())).collect();
-        for (name, image) in images {
-            fetch(session, name, image)?;
+        for (service, create) in &creates {
+            fetch(session, service, &create.image)?;
         }
         let network = format!("{}_default", self.name);
         if session.ask(Ask::Network { name: network.clone(), make: true }).map_err(of_daemon)? {
@@ -541,11 +539,8 @@ fn fetch(session: &mut Session, service: &str, image: &str) -> Result<(), Ended>
         let _ = writeln!(session.err, " {service} Error {}", failed.says);
         of_daemon(failed)
     })?;
-    if let Some(layer) = &pulled.layer {
-        let layer = layer.get(..12).unwrap_or(layer);
-        for step in ["Pulling fs layer", "Verifying Checksum", "Download complete", "Pull complete"] {
-            let _ = writeln!(session.err, " {layer} {step} ");
-        }
+    for (layer, step) in layer_steps(&pulled) {
+        let _ = writeln!(session.err, " {layer} {step} ");
     }
     let _ = writeln!(session.err, " {service} Pulled ");
     Ok(())

@@ -515,18 +515,20 @@ fn pull(session: &mut Session, parsed: &Parsed) -> Result<u8, Ended> {
 fn fetch(session: &Session, reference: &Reference) -> Result<Vec<String>, Failed> {
     let pulled: Pulled = session.ask(Ask::Pull { image: reference.to_string() })?;
     let mut lines = vec![format!("{}: Pulling from {}", reference.tag, reference.path)];
-    if let Some(layer) = &pulled.layer {
-        let layer = layer.get(..12).unwrap_or(layer);
-        for step in ["Pulling fs layer", "Verifying Checksum", "Download complete", "Pull complete"] {
-            lines.push(format!("{layer}: {step}"));
-        }
-    }
+    lines.extend(layer_steps(&pulled).map(|(layer, step)| format!("{layer}: {step}")));
     lines.push(format!("Digest: sha256:{}", pulled.digest));
     lines.push(match pulled.layer {
         Some(_) => format!("Status: Downloaded newer image for {}", pulled.name),
         None => format!("Status: Image is up to date for {}", pulled.name),
     });
     Ok(lines)
+}
+
+/// What is told of the layer that was fetched, if one was: its short name, and a step.
+fn layer_steps(pulled: &Pulled) -> impl Iterator<Item = (&str, &'static str)> {
+    const STEPS: [&str; 4] = ["Pulling fs layer", "Verifying Checksum", "Download complete", "Pull complete"];
+    let layer = pulled.layer.as_deref().map(|layer| layer.get(..12).unwrap_or(layer));
+    layer.into_iter().flat_map(|layer| STEPS.map(|step| (layer, step)))
 }
 
 fn inspect(session: &mut Session, parsed: &Parsed, of: Of) -> Result<u8, Ended> {
