@@ -139,8 +139,10 @@ impl Handle {
     /// relay and boot ROM are slower than a connection, a ghost is not. That holds for
     /// `off`, too, where it begins a power cycle: it finds the board off already.
     async fn listened_to(&self, action: PowerAction) {
-        // A boot ROM that waits for a program says nothing either.
-        if self.bus.is_in_recovery() || !self.firmware.needs_a_listener(&self.name) {
+        // A boot ROM that waits for a program says nothing either. Where it has refused one, LAVA before 2023.02
+        // takes the board for one that does not wait, and begins a connection to look for its boot loader.
+        let silent = self.bus.is_in_recovery() || !self.firmware.needs_a_listener(&self.name);
+        if !self.bus.has_refused() && silent {
             return;
         }
         let begins = action != PowerAction::Off

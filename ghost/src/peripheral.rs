@@ -292,6 +292,8 @@ struct State {
     powered: bool,
     /// Whether its boot ROM is to wait for a program.
     recovery: bool,
+    /// Whether its boot ROM has refused a program, and taken none since.
+    refused: bool,
     unplugged: bool,
     /// Whether its drive went and came again, and nobody has mounted it since.
     remounted: bool,
@@ -410,8 +412,20 @@ impl Bus {
         self.lock().recovery
     }
 
+    /// Its boot ROM has taken a program, or refused it.
+    pub fn loaded(&self, refused: bool) {
+        self.lock().refused = refused;
+    }
+
+    /// Whether its boot ROM has refused a program since this was asked last, and taken none.
+    #[must_use]
+    pub fn has_refused(&self) -> bool {
+        std::mem::take(&mut self.lock().refused)
+    }
+
     /// Cable and switch are as they were before anybody touched it.
     pub fn renew(&self) {
+        self.loaded(false);
         self.mounted();
         self.plug(self.cable == Cable::Plugged);
         self.switch(false);

@@ -75,11 +75,13 @@ impl Rom {
             });
             match banner {
                 Ok(banner) => {
+                    machine.bus.loaded(false);
                     gadget.leave(call, Answer::okay(""));
                     return banner;
                 }
                 Err(why) => {
                     machine.ledger.violation("bad-image", why);
+                    machine.bus.loaded(true);
                     call.answer(Answer::fail("HID(W): LIBUSB_ERROR_PIPE"));
                 }
             }

@@ -1,6 +1,7 @@
 //! A bench for tests of tools: a daemon with one board, `b`, that is switched on.
 
 use std::fs;
+use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -36,6 +37,8 @@ fn called_with(tool: &Tool, args: &[String], socket: &Path) -> Found {
 /// See above.
 pub struct Bench {
     dir: tempfile::TempDir,
+    port: u16,
+    listener: tokio::task::JoinHandle<()>,
 }
 
 impl Bench {
@@ -50,20 +53,19 @@ impl Bench {
         let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
         let lab = format!(r#"{{"boards": [{{"name": "b", "consoles": [{port}]}}]}}"#);
         fs::write(dir.path().join("lab.json"), lab).unwrap();
-        let bench = Self { dir };
         let settings = crate::daemon::Settings {
-            lab: bench.dir.path().into(),
-            state: bench.dir.path().join("state"),
-            socket: bench.socket(),
+            lab: dir.path().into(),
+            state: dir.path().join("state"),
+            socket: dir.path().join("socket"),
             server: [127, 0, 0, 1].into(),
             pace: None,
         };
         let daemon = tokio::spawn(async move { crate::daemon::run(&settings).await.unwrap() });
-        while UnixStream::connect(bench.socket()).await.is_err() {
+        while UnixStream::connect(dir.path().join("socket")).await.is_err() {
             assert!(!daemon.is_finished(), "the daemon has ended");
             tokio::task::yield_now().await;
         }
-        tokio::spawn(listen(TcpStream::connect(("127.0.0.1", port)).await.unwrap()));
+        let bench = Self { dir, port, listener: listener(port) };
         bench.power(PowerAction::On).await;
         bench
     }
@@ -86,6 +88,27 @@ impl Bench {
     pub async fn call_with(&self, tool: &'static Tool, args: Vec<String>) -> Found {
         let socket = self.socket();
         tokio::task::spawn_blocking(move || called_with(tool, &args, &socket)).await.unwrap()
+    }
+
+    /// Ends the connection to the board's serial port, and returns when the board knows.
+    pub async fn hang_up(&self) {
+        self.listener.abort();
+        let path = self.dir.path().join("state/b/ledger.jsonl");
+        while !fs::read_to_string(&path).unwrap().contains("disconnected") {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Opens it again.
+    pub fn listen(&mut self) {
+        self.listener = listener(self.port);
+    }
+
+    /// Has the board reset; done when its power command has come back.
+    pub fn reset(&self) -> tokio::task::JoinHandle<std::io::Result<StdStream>> {
+        let socket = self.socket();
+        let request = Request::Power { board: "b".into(), action: PowerAction::Reset };
+        tokio::task::spawn_blocking(move || control::ask(&socket, &request))
     }
 
     async fn power(&self, action: PowerAction) {
@@ -134,7 +157,11 @@ impl Bench {
     }
 }
 
-/// Listens to the board's serial port, and answers timing marks as `telnet` does.
+/// Opens the board's serial `port`, and answers timing marks as `telnet` does.
+fn listener(port: u16) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move { listen(TcpStream::connect(("127.0.0.1", port)).await.unwrap()).await })
+}
+
 async fn listen(mut port: TcpStream) {
     let mut buffer = [0; 256];
     while let Ok(size @ 1..) = port.read(&mut buffer).await {

@@ -518,6 +518,7 @@ mod tests {
 
     use super::super::testing::{Bench, Found, called};
     use super::*;
+    use crate::patience::SLOW_START;
     use crate::peripheral;
 
     const BOARD: &str = "
@@ -639,5 +640,21 @@ firmware:
         let image = bench.file("flash.bin", &imx::write(0x92_0000, "U-Boot 2024.04", 0));
         let Found { code, out, .. } = bench.call(&TOOL, &format!("-m 9:9 -t 1 {}", image.display())).await;
         assert!(code == FAILED && out.contains("Timeout: Wait for Known USB Device"), "{out}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_is_refused_by_a_boot_rom_is_waited_for_at_the_serial_port() {
+        let mut bench = Bench::start(BOARD).await;
+        let (path, kernel) = (path(), bench.file("Image", b"MZ and no more"));
+        bench.hang_up().await;
+        bench.reset().await.unwrap().unwrap();
+        let found = bench.call(&TOOL, &format!("-m {path} {}", kernel.display())).await;
+        assert_eq!(found.code, FAILED, "{}", found.out);
+        let mut reset = bench.reset();
+        let early = tokio::time::timeout(Duration::from_millis(200), &mut reset).await;
+        assert!(early.is_err(), "the power was switched before anybody listened");
+        bench.listen();
+        let in_time = tokio::time::timeout(SLOW_START / 2, reset).await;
+        in_time.expect("the power is switched once somebody listens").unwrap().unwrap();
     }
 }
