@@ -301,6 +301,21 @@ impl Test<'_> {
         Ok(ready)
     }
 
+    /// Which lines each of `ready` ran through. A job that ends before it gets to LAVA's actions has none.
+    async fn traces_of<'a>(
+        &self,
+        scheduler: &Scheduler,
+        ready: &'a [Ready],
+    ) -> Result<BTreeMap<&'a str, Vec<String>>> {
+        let traces = scheduler.overlay.traces_of(ready).await?;
+        let names = ready.iter().map(|ready| ready.scenario.name.as_str());
+        let without: Vec<_> = names.filter(|name| !traces.contains_key(name)).collect();
+        if !without.is_empty() {
+            self.say(format!("nothing was written down of {}", without.join(", ")));
+        }
+        Ok(traces)
+    }
+
     /// Runs scenarios under each of `sabotages` until one has noticed it.
     async fn try_until_noticed(
         &self,
@@ -334,7 +349,8 @@ impl Test<'_> {
 
     async fn mutate(&mut self, scheduler: &Scheduler, count: usize, ready: &[Ready]) -> Result<()> {
         let ready = self.trace(scheduler, ACTIONS, ready).await?;
-        let (lines, drawn) = draw(&scheduler.overlay, &ready, count, self.args.seed).await?;
+        let traces = self.traces_of(scheduler, &ready).await?;
+        let (lines, drawn) = draw(&scheduler.overlay, traces, count, self.args.seed).await?;
         self.say(format!("{} mutants of {lines} lines, drawn with --seed {}", drawn.len(), self.args.seed));
         self.found.lines = Some(lines);
         let (drawn, sabotages): (Vec<_>, Vec<_>) = drawn.into_iter().unzip();
@@ -348,7 +364,8 @@ impl Test<'_> {
 
     async fn undo(&mut self, scheduler: &Scheduler, commits: Vec<Commit>, ready: &[Ready]) -> Result<()> {
         let ready = self.trace(scheduler, PACKAGES, ready).await?;
-        let undone = undo(&scheduler.overlay, &ready, commits).await?;
+        let traces = self.traces_of(scheduler, &ready).await?;
+        let undone = undo(&scheduler.overlay, &ready, &traces, commits).await?;
         let (mut history, mut sabotages) = (Vec::new(), Vec::new());
         for (fix, sabotage) in undone {
             history.push(Undone { fix, trials: Trials::default() });

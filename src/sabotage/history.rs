@@ -104,12 +104,12 @@ fn touched(installed: &str, changed: &str) -> BTreeSet<usize> {
 pub async fn undo(
     overlay: &Overlay,
     scenarios: &[Ready],
+    traces: &BTreeMap<&str, Vec<String>>,
     commits: Vec<Commit>,
 ) -> Result<Vec<(Fix, Option<Arc<Sabotage>>)>> {
-    let traces = overlay.traces_of(scenarios).await?;
     // By line, which scenarios run through it.
     let mut through: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (scenario, lines) in &traces {
+    for (scenario, lines) in traces {
         for line in lines {
             through.entry(line).or_default().push(scenario);
         }

@@ -185,22 +185,25 @@ impl Overlay {
     }
 
     /// What was written down of `scenarios`, by their names: the lines that each ran through under
-    /// [`super::traced`].
+    /// [`super::traced`]. One whose job ended before it came to LAVA's actions is not among them.
     ///
     /// # Errors
-    /// [`Error::Infrastructure`] when the worker is gone, or one of them is missing.
+    /// [`Error::Infrastructure`] when the worker is gone, or there is nothing of any of them.
     pub async fn traces_of<'a>(&self, scenarios: &'a [Ready]) -> Result<BTreeMap<&'a str, Vec<String>>> {
         let mut all = self.traces().await?;
-        let mut found = BTreeMap::new();
+        let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for ready in scenarios {
-            let device = ready.rendered.devices.first().map(|device| device.hostname.as_str());
-            let lines = device.and_then(|device| all.remove(device)).ok_or_else(|| {
-                Error::infrastructure(format!(
-                    "it was not written down what {} ran through",
-                    ready.scenario.name
-                ))
-            })?;
-            found.insert(ready.scenario.name.as_str(), lines);
+            // A job of several roles is as many on the worker.
+            for lines in ready.rendered.devices.iter().filter_map(|device| all.remove(&device.hostname)) {
+                found.entry(&ready.scenario.name).or_default().extend(lines);
+            }
+        }
+        for lines in found.values_mut() {
+            lines.sort_unstable();
+            lines.dedup();
+        }
+        if found.is_empty() && !scenarios.is_empty() {
+            return Err(Error::infrastructure("it was not written down what any scenario ran through"));
         }
         Ok(found)
     }

@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use super::lay::Overlay;
 use super::{Change, Place, Sabotage};
 use crate::error::{Error, Result};
-use crate::run::runner::Ready;
 use crate::scenario::filter::Filter;
 
 /// A mutant.
@@ -49,18 +48,17 @@ struct Asked<'a> {
     traces: BTreeMap<&'a str, Vec<String>>,
 }
 
-/// Draws `count` mutants of what `scenarios` ran through under [`super::traced`]. Also how many
+/// Draws `count` mutants of the lines in `traces`, see [`Overlay::traces_of`]. Also how many
 /// lines there were to draw from.
 ///
 /// # Errors
 /// [`Error::Infrastructure`] when the traces or the mutants can't be had.
 pub async fn draw(
     overlay: &Overlay,
-    scenarios: &[Ready],
+    traces: BTreeMap<&str, Vec<String>>,
     count: usize,
     seed: u64,
 ) -> Result<(usize, Vec<(Mutation, Arc<Sabotage>)>)> {
-    let traces = overlay.traces_of(scenarios).await?;
     let asked = Asked { seed, count, root: overlay.packages(), traces };
     let asked = serde_json::to_vec(&asked).map_err(Error::infrastructure)?;
     let printed = overlay.python(include_str!("mutants.py"), asked).await?;

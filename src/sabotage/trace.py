@@ -16,6 +16,10 @@ FUNCTION = 1
 lines = set()
 
 
+def is_meant(code):
+    return code.co_flags & FUNCTION and any(part in code.co_filename for part in PARTS)
+
+
 def inside(frame, event, argument):
     if event == "line":
         lines.add((frame.f_code.co_filename, frame.f_lineno))
@@ -23,12 +27,38 @@ def inside(frame, event, argument):
 
 
 def call(frame, event, argument):
-    code = frame.f_code
-    return inside if code.co_flags & FUNCTION and any(part in code.co_filename for part in PARTS) else None
+    return inside if is_meant(frame.f_code) else None
+
+
+def reached(code, number):
+    if is_meant(code):
+        lines.add((code.co_filename, number))
+    # Once is enough, for this line.
+    return sys.monitoring.DISABLE
+
+
+def begin():
+    monitoring = getattr(sys, "monitoring", None)
+    if monitoring:
+        tool, line = monitoring.COVERAGE_ID, monitoring.events.LINE
+        monitoring.use_tool_id(tool, "meta-lava")
+        monitoring.register_callback(tool, line, reached)
+        monitoring.set_events(tool, line)
+    else:
+        # Before Python 3.12.
+        threading.settrace(call)
+        sys.settrace(call)
+
+
+def end():
+    if hasattr(sys, "monitoring"):
+        sys.monitoring.set_events(sys.monitoring.COVERAGE_ID, 0)
+    else:
+        sys.settrace(None)
 
 
 def write():
-    sys.settrace(None)
+    end()
     # Set by what is in front of `lava-run`; its children have it, too, and run through nothing of LAVA's.
     device = os.environ.get("META_LAVA_DEVICE")
     if device and lines:
@@ -38,5 +68,4 @@ def write():
 
 
 atexit.register(write)
-threading.settrace(call)
-sys.settrace(call)
+begin()
