@@ -208,17 +208,18 @@ impl Overlay {
         Ok(found)
     }
 
-    /// What was written down of jobs, by their devices.
+    /// What was written down of jobs, by their devices: a file for each process, `<device>.<pid>.lines`.
     async fn traces(&self) -> Result<BTreeMap<String, Vec<String>>> {
         let files = self.stack.engine().download(&self.worker, TRACES, LIMIT).await?.unwrap_or_default();
-        let lines = |content: &[u8]| String::from_utf8_lossy(content).lines().map(str::to_owned).collect();
-        Ok(files
-            .iter()
-            .filter_map(|file| {
-                let name = file.path.rsplit('/').next()?.strip_suffix(".lines")?;
-                Some((name.to_owned(), lines(&file.content)))
-            })
-            .collect())
+        let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for file in &files {
+            let name = file.path.rsplit('/').next().and_then(|name| name.strip_suffix(".lines"));
+            if let Some((device, _)) = name.and_then(|name| name.rsplit_once('.')) {
+                let lines = String::from_utf8_lossy(&file.content);
+                found.entry(device.to_owned()).or_default().extend(lines.lines().map(str::to_owned));
+            }
+        }
+        Ok(found)
     }
 
     /// Runs a Python program on the worker, with `input`; gives what it printed.

@@ -59,10 +59,12 @@ def end():
 
 def write():
     end()
-    # Set by what is in front of `lava-run`; its children have it, too, and run through nothing of LAVA's.
+    # Set by what is in front of `lava-run`. Its children have it, too, and some run through LAVA's lines as well:
+    # who sends its log ends after it.
     device = os.environ.get("META_LAVA_DEVICE")
     if device and lines:
-        with open(os.path.join("@FOLDER@", f"{device}.lines"), "w", encoding="utf-8") as file:
+        name = f"{device}.{os.getpid()}.lines"
+        with open(os.path.join("@FOLDER@", name), "w", encoding="utf-8") as file:
             for path, number in sorted(lines):
                 file.write(f"{PACKAGE.search(path).group()}:{number}\n")
 
