@@ -23,11 +23,11 @@ if ! command -v lava-run > /dev/null; then
         pciutils qemu-system-x86 qemu-utils scrub sleuthkit squashfs-tools supermin \
         syslinux uuid-runtime zerofree curl
 fi
-# git, nbd-server, ...: whatever a deploy or boot method of the
+# git, gdb-multiarch, nbd-server, ...: whatever a deploy or boot method of the
 # dispatcher looks up before it starts.
 apt-get install --yes $dispatcher \
     tftpd-hpa rpcbind nfs-ganesha nfs-ganesha-vfs lighttpd telnet \
-    u-boot-tools bzip2 cpio file git nbd-server openssh-client unzip xz-utils zstd iproute2 procps
+    u-boot-tools bzip2 cpio file gdb-multiarch git nbd-server openssh-client unzip xz-utils zstd iproute2 procps
 sh $here/common/apt-lean.sh clean
 
 # LAVA reads this file to learn where to put what a board fetches by TFTP.
@@ -44,5 +44,8 @@ cat > /etc/lava-coordinator/lava-coordinator.conf <<'CFG'
 CFG
 # Labs name their repositories by the host that they are on: the world has them all.
 git config --system url.git://world/.insteadOf https://
+# GDB cuts what is typed where its terminal ends, which is in the middle of LAVA's paths.
+mkdir -p /etc/gdb
+echo 'set width 0' >> /etc/gdb/gdbinit
 mkdir -p /var/lib/lava/dispatcher/tmp /var/lib/ghost/boards /srv/dispatcher
 ln -sfn /var/lib/lava/dispatcher/tmp /srv/dispatcher/tmp

@@ -6,6 +6,9 @@
 
 use std::ops::Range;
 
+use object::elf;
+use object::write::elf::{FileHeader, ProgramHeader, SectionHeader, Writer};
+
 /// What the text begins with.
 pub const MAGIC: &[u8; 8] = b"GHOSTMCU";
 
@@ -75,6 +78,66 @@ pub fn write(flash: u32, ram_end: u32, text: &str, size: usize) -> Vec<u8> {
     program
 }
 
+/// The ELF file that a linker makes of a `program` for a flash that begins at `flash`: what GDB's `load` reads. Its entry is what
+/// the vector table says, its section `.text` the whole program.
+///
+/// # Errors
+/// When the program is too short for a vector table, or too large for the file.
+pub fn elf(program: &[u8], flash: u32) -> Result<Vec<u8>, String> {
+    let entry = program.get(4..8).and_then(|word| word.try_into().ok()).map(u32::from_le_bytes);
+    let entry = entry.ok_or_else(|| Error::Short(program.len()).to_string())?;
+    let mut file = Vec::new();
+    let mut writer = Writer::new(object::Endianness::Little, false, &mut file);
+    let (address, size) = (u64::from(flash), program.len() as u64);
+    writer.reserve_null_section_index();
+    let name = writer.add_section_name(b".text");
+    writer.reserve_section_index();
+    writer.reserve_shstrtab_section_index();
+    writer.reserve_file_header();
+    writer.reserve_program_headers(1);
+    let offset = writer.reserve(program.len(), 4);
+    writer.reserve_shstrtab();
+    writer.reserve_section_headers();
+    let header = FileHeader {
+        os_abi: elf::ELFOSABI_NONE,
+        abi_version: 0,
+        e_type: elf::ET_EXEC,
+        e_machine: elf::EM_ARM,
+        e_entry: u64::from(entry),
+        e_flags: elf::EF_ARM_EABI_VER5 | elf::EF_ARM_ABI_FLOAT_SOFT,
+    };
+    writer.write_file_header(&header).map_err(|error| error.to_string())?;
+    writer.write_align_program_headers();
+    writer.write_program_header(&ProgramHeader {
+        p_type: elf::PT_LOAD,
+        p_flags: elf::PF_R | elf::PF_X,
+        p_offset: offset as u64,
+        p_vaddr: address,
+        p_paddr: address,
+        p_filesz: size,
+        p_memsz: size,
+        p_align: 4,
+    });
+    writer.write_align(4);
+    writer.write(program);
+    writer.write_shstrtab();
+    writer.write_null_section_header();
+    writer.write_section_header(&SectionHeader {
+        name: Some(name),
+        sh_type: elf::SHT_PROGBITS,
+        sh_flags: u64::from(elf::SHF_ALLOC | elf::SHF_EXECINSTR),
+        sh_addr: address,
+        sh_offset: offset as u64,
+        sh_size: size,
+        sh_link: 0,
+        sh_info: 0,
+        sh_addralign: 4,
+        sh_entsize: 0,
+    });
+    writer.write_shstrtab_section_header();
+    Ok(file)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -92,6 +155,17 @@ mod tests {
         assert_eq!(check(&program, FLASH, 0x2000_0000..0x2000_1000), Err(Error::Stack(0x2004_0000)));
         assert_eq!(check(&program[..6], FLASH, RAM), Err(Error::Short(6)));
         assert_eq!(check(&[0xff; 64], FLASH, RAM), Err(Error::Stack(0xffff_ffff)));
+    }
+
+    #[test]
+    fn an_elf_file_has_the_program_as_it_goes_into_the_flash() {
+        let program = write(FLASH.start, RAM.end, "hello\n", 100);
+        let file = elf(&program, FLASH.start).unwrap();
+        assert_eq!(file[..8], [0x7f, b'E', b'L', b'F', 1, 1, 1, 0], "32 bits, little-endian");
+        assert_eq!(file[16..20], [2, 0, 40, 0], "to be run, by an Arm");
+        assert_eq!(file[24..28], 0x0800_0041u32.to_le_bytes(), "its entry");
+        assert!(file.windows(program.len()).any(|window| window == program));
+        assert_eq!(elf(&program[..6], FLASH.start), Err("6 bytes are no vector table".into()));
     }
 
     proptest! {

@@ -5,11 +5,13 @@
 //! the stream is the board's serial port, raw or with telnet.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use serde::de::DeserializeOwned;
@@ -18,13 +20,48 @@ use serde_json::Value;
 
 use crate::engine::Ask;
 use crate::ledger::PowerAction;
-use crate::peripheral::{Change, Identity, Mode, udev_properties};
+use crate::peripheral::{Change, Data, Identity, Mode, udev_properties};
 
 /// Where the socket is, unless told otherwise.
 pub const SOCKET: &str = "/run/ghost/control.sock";
 
 /// The file beside the socket in which [`account`] adds up; whoever wants to know makes it.
 pub const ACCOUNT: &str = "tools.cpu";
+
+/// What a tool sends to a board.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sent {
+    /// A file of the worker's.
+    File(PathBuf),
+    /// Bytes that are in no file, in base64, and whom they came from.
+    Bytes { from: String, base64: String },
+}
+
+impl Sent {
+    /// Bytes that came `from` somebody.
+    #[must_use]
+    pub fn bytes(from: &str, bytes: &[u8]) -> Self {
+        Self::Bytes { from: from.to_owned(), base64: STANDARD.encode(bytes) }
+    }
+}
+
+impl TryFrom<Sent> for Data {
+    type Error = String;
+
+    fn try_from(sent: Sent) -> Result<Self, String> {
+        match sent {
+            Sent::File(path) => match fs::read(&path) {
+                Ok(bytes) => Ok(Self { path, bytes }),
+                Err(error) => Err(format!("could not read {}: {error}", path.display())),
+            },
+            Sent::Bytes { from, base64 } => match STANDARD.decode(base64) {
+                Ok(bytes) => Ok(Self { path: from.into(), bytes }),
+                Err(error) => Err(format!("what came from {from} is no base64: {error}")),
+            },
+        }
+    }
+}
 
 /// What can be asked of the daemon. What it answers beside [`Reply::error`] is said with each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,8 +103,8 @@ pub enum Request {
         board: String,
         mode: Mode,
         command: String,
-        /// A file to send with it.
-        file: Option<PathBuf>,
+        /// What is sent with it.
+        sent: Option<Sent>,
     },
     /// Tells of all peripherals: a line ([`Watched`]) for each that is attached, an empty one, and
     /// from then on a line for each that comes or goes.

@@ -460,9 +460,9 @@ async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
             }
             None
         }
-        Ok(Request::Usb { board, mode, command, file }) => match find(&board) {
+        Ok(Request::Usb { board, mode, command, sent }) => match find(&board) {
             Err(error) => Some(error),
-            Ok(handle) => match file.map(sent).transpose() {
+            Ok(handle) => match sent.map(Data::try_from).transpose() {
                 Err(error) => Some(error),
                 Ok(data) => {
                     answer = serde_json::to_value(handle.bus.call(mode, command, data).await)?;
@@ -684,14 +684,6 @@ async fn tell(
                 Err(broadcast::error::RecvError::Closed) => return Ok(()),
             },
         }
-    }
-}
-
-/// A file that a tool sends.
-fn sent(path: PathBuf) -> Result<Data, String> {
-    match fs::read(&path) {
-        Ok(bytes) => Ok(Data { path, bytes }),
-        Err(error) => Err(format!("could not read {}: {error}", path.display())),
     }
 }
 

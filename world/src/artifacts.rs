@@ -160,6 +160,9 @@ pub enum Artifact {
         /// Bytes that it has at least.
         #[serde(default = "default_program_size")]
         size: usize,
+        /// Whether it is in an ELF file, as a linker makes it.
+        #[serde(default)]
+        elf: bool,
     },
     /// A boot image of an i.MX processor, see [`imx`].
     ImxBoot {
@@ -191,6 +194,11 @@ pub enum Artifact {
         /// Paths of other artifacts.
         #[serde(default)]
         parts: BTreeMap<String, String>,
+    },
+    /// A text.
+    Text {
+        /// What it says.
+        text: String,
     },
     /// Bytes without a meaning, other ones for each path.
     Blob {
@@ -481,10 +489,16 @@ impl Builder<'_> {
                 self.trees.entry("modules").or_insert_with(modules);
                 self.archive("modules", Pack::Tar, *compress)
             }
-            Artifact::Mcu { flash, ram_end, size } => {
+            Artifact::Mcu { flash, ram_end, size, elf } => {
                 let bytes = mcu::write(*flash, *ram_end, SUITE, *size);
-                Ok(Built { bytes, ..Built::default() })
+                if !elf {
+                    return Ok(Built { bytes, ..Built::default() });
+                }
+                let unpacked = Some(Content::of(&bytes));
+                let bytes = mcu::elf(&bytes, *flash).map_err(anyhow::Error::msg)?;
+                Ok(Built { bytes, unpacked, ..Built::default() })
             }
+            Artifact::Text { text } => Ok(Built { bytes: text.clone().into_bytes(), ..Built::default() }),
             Artifact::ImxBoot { load, banner, size } => {
                 let bytes = imx::write(*load, banner, *size);
                 Ok(Built { bytes, ..Built::default() })

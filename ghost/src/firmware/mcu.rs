@@ -5,6 +5,8 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use meta_lava_formats::mcu;
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -154,6 +156,18 @@ enum Running {
     Halted,
 }
 
+/// The part of a memory that `ADDRESS SIZE` names, both hexadecimal.
+fn within(memory: Area, text: &str) -> Option<Range<usize>> {
+    let (address, size) = text.split_once(' ')?;
+    let start = hexadecimal(address)?.checked_sub(memory.base)? as usize;
+    let end = start.checked_add(hexadecimal(size)? as usize)?;
+    (end <= memory.kib as usize * 1024).then_some(start..end)
+}
+
+fn hexadecimal(text: &str) -> Option<u32> {
+    u32::from_str_radix(text, 16).ok()
+}
+
 impl Mcu {
     /// Runs the program in the flash.
     async fn start(&self, machine: &mut Machine) {
@@ -210,8 +224,8 @@ impl Mcu {
         flash::beside(write).await.map_err(|error| error.to_string())
     }
 
-    /// What a debug probe asks: `identify`, `halt`, `run`, `reset`, `reset halt`, `erase`, `write ADDRESS` and
-    /// `verify ADDRESS`.
+    /// What a debug probe asks: `identify`, `halt`, `run`, `run ADDRESS`, `reset`, `reset halt`, `bank`, `registers`, `erase`,
+    /// `erase ADDRESS SIZE`, `read ADDRESS SIZE`, `write ADDRESS` and `verify ADDRESS`. Numbers are hexadecimal.
     async fn debug(&self, machine: &mut Machine, call: &Call, core: &mut Running) -> Answer {
         let (verb, argument) = call.command.split_once(' ').unwrap_or((&call.command, ""));
         match (verb, argument) {
@@ -230,6 +244,50 @@ impl Mcu {
                     *core = Running::Run;
                 }
                 Answer::okay("")
+            }
+            ("run", address) => {
+                let program = self.flashed(machine).await;
+                let at = hexadecimal(address).and_then(|address| address.checked_sub(self.flash.base));
+                if at.is_none_or(|at| at as usize >= program.len()) {
+                    machine
+                        .ledger
+                        .violation("bad-program", format!("there is no program at 0x{address:0>8}"));
+                } else if *core == Running::Halted {
+                    *core = Running::Run;
+                }
+                Answer::okay("")
+            }
+            ("bank", "") => Answer::okay(format!("{:x} {:x}", self.flash.base, self.flash.kib * 1024)),
+            ("registers", "") => {
+                // Where the vector table has the core begin, and a ghost's program stays.
+                let program = self.flashed(machine).await;
+                let word = |at: usize| {
+                    let word = program.get(at..at + 4).and_then(|word| word.try_into().ok());
+                    word.map_or(u32::MAX, u32::from_le_bytes)
+                };
+                Answer::okay(format!("{:x} {:x}", word(0) & !3, word(4) & !1))
+            }
+            ("read", area) => match (within(self.flash, area), within(self.ram, area)) {
+                (Some(area), _) => {
+                    let mut bytes = self.flashed(machine).await;
+                    bytes.resize(self.flash.kib as usize * 1024, 0xff);
+                    Answer::okay(STANDARD.encode(&bytes[area]))
+                }
+                // Nothing is kept there.
+                (None, Some(area)) => Answer::okay(STANDARD.encode(vec![0u8; area.len()])),
+                (None, None) => Answer::fail("no memory"),
+            },
+            ("erase", area) if !area.is_empty() => {
+                let Some(area) = within(self.flash, area) else { return Answer::fail("not flash") };
+                let mut program = self.flashed(machine).await;
+                let end = area.end.min(program.len());
+                if let Some(erased) = program.get_mut(area.start..end) {
+                    erased.fill(0xff);
+                }
+                match self.write(machine, program).await {
+                    Ok(()) => Answer::okay(""),
+                    Err(why) => Answer::fail(why),
+                }
             }
             ("erase", "") => match self.write(machine, Vec::new()).await {
                 Ok(()) => Answer::okay(""),

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Called;
-use crate::control::{self, Request, Watched};
+use crate::control::{self, Request, Sent, Watched};
 use crate::engine;
 use crate::peripheral::{Action, Answer, Attached, Identity, Mode, udev_properties};
 
@@ -79,8 +79,22 @@ impl Device {
         command: impl Into<String>,
         file: Option<PathBuf>,
     ) -> Result<Answer, Gone> {
-        let request =
-            Request::Usb { board: self.attached.board.clone(), mode, command: command.into(), file };
+        self.request(mode, command.into(), file.map(Sent::File))
+    }
+
+    /// The same with `bytes` that are in no file, and came `from` somebody.
+    pub(super) fn send_to(
+        &self,
+        mode: Mode,
+        command: impl Into<String>,
+        from: &str,
+        bytes: &[u8],
+    ) -> Result<Answer, Gone> {
+        self.request(mode, command.into(), Some(Sent::bytes(from, bytes)))
+    }
+
+    fn request(&self, mode: Mode, command: String, sent: Option<Sent>) -> Result<Answer, Gone> {
+        let request = Request::Usb { board: self.attached.board.clone(), mode, command, sent };
         control::get::<Option<Answer>>(&self.socket, &request).ok().flatten().ok_or(Gone)
     }
 }

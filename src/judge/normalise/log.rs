@@ -44,6 +44,11 @@ const IN_A_CONTAINER: [&str; 2] = [" lava-docker-test-shell ", " run-fvp "];
 /// From when on it listens to the container that the board was in (`StartFVPAction` in `lava_dispatcher/actions/boot/fvp.py`).
 const LEFT_TO_ITS_CONTAINER: &str = "Listening to feedback from FVP binary";
 
+/// What LAVA says before GDB prints on its worker's terminal, and after it (`lava_dispatcher/actions/boot/gdb.py`). In a
+/// container GDB has the container's terminal.
+const DEBUGGER_PRINTS: [&str; 2] = ["Starting gdb: ", "Stopping gdb cleanly"];
+const DEBUGGER_IS_LEFT: &str = " boot-gdb-retry ";
+
 /// The log as lines that are equal from run to run. Where there is one `board`, what
 /// LAVA logged of it is compared with what it printed.
 #[must_use]
@@ -53,7 +58,8 @@ pub fn normalise(
     artifacts: &Artifacts,
     normaliser: Normaliser<'_>,
 ) -> Rows {
-    let read = |wanted: &dyn Fn(Origin) -> bool| read(log, artifacts, normaliser, wanted);
+    let by_debugger = by_debugger(log);
+    let read = |wanted: &dyn Fn(Origin) -> bool| read(log, &by_debugger, artifacts, normaliser, wanted);
     let Some(Board { console, containers }) = board else {
         let mut rows = read(&|_| true);
         if log.is_given_up() {
@@ -67,8 +73,9 @@ pub fn normalise(
     let is_a_container = console.printed.is_empty();
     let (mut in_a_container, mut left) = (is_a_container, false);
     let (mut heard, mut heard_in_containers) = (Heard::default(), Heard::default());
-    for record in log.records() {
+    for (record, by_debugger) in log.records().zip(&by_debugger) {
         match (record.origin(), record.text()) {
+            _ if *by_debugger => {}
             (Origin::Target, Some(text)) if in_a_container => heard_in_containers.target(text),
             (Origin::Input, Some(text)) if in_a_container => heard_in_containers.input(text),
             (Origin::Input, Some(text)) => heard.input(text),
@@ -148,18 +155,43 @@ fn echoed_once(console: &str) -> Vec<&str> {
 /// Shortest line that is taken for an echo, in bytes.
 const ECHO: usize = 3;
 
+/// Which records are what GDB has printed, and what it was typed. Nobody else knows of that; and since LAVA only waits for it
+/// meanwhile, its lines have an order among LAVA's own.
+fn by_debugger(log: &Log) -> Vec<bool> {
+    let mut prints = false;
+    let is_of_it = |record: &Record| {
+        match (record.origin(), record.text()) {
+            (Origin::Lava, Some(text)) if DEBUGGER_PRINTS.iter().any(|says| text.starts_with(says)) => {
+                prints = !text.starts_with("Starting gdb: docker ");
+            }
+            (Origin::Lava, Some(text)) if text.starts_with("end: ") && text.contains(DEBUGGER_IS_LEFT) => {
+                prints = false;
+            }
+            (Origin::Target | Origin::Input, _) => return prints,
+            _ => {}
+        }
+        false
+    };
+    log.records().map(is_of_it).collect()
+}
+
 /// The records of the origins that are wanted.
 fn read(
     log: &Log,
+    by_debugger: &[bool],
     artifacts: &Artifacts,
     normaliser: Normaliser<'_>,
     wanted: &dyn Fn(Origin) -> bool,
 ) -> Rows {
     let mut writer = Interleave::default();
+    let mut by_debugger = by_debugger.iter();
     for line in log.lines() {
         match line {
             Line::Record(record) => {
-                let origin = record.origin();
+                let origin = match by_debugger.next() {
+                    Some(true) => Origin::Lava,
+                    _ => record.origin(),
+                };
                 if !wanted(origin) {
                     continue;
                 }
@@ -400,6 +432,38 @@ mod tests {
         );
         assert_eq!(log(typed.as_bytes()).matches("poweroff").count(), 3);
         assert_eq!(log((typed + &given_up).as_bytes()).matches("poweroff").count(), 2);
+    }
+
+    #[test]
+    fn what_gdb_prints_stands_among_lavas_lines_and_is_not_looked_for_on_the_board() {
+        let masks = Masks::new();
+        let normaliser = Normaliser { masks: &masks, context: &Context::new(Some("4711")) };
+        let log = [
+            line("info", "Starting gdb: gdb-multiarch zephyr.elf"),
+            line("target", "(No debugging symbols found in zephyr.elf)"),
+            line("input", "load"),
+            line("target", "(gdb) load"),
+            line("target", "Transfer rate: 1333 KB/sec, 4096 bytes/write."),
+            line("info", "end: 2.1 boot-gdb-retry (duration 00:00:01) [common]"),
+            line("target", "booted"),
+            line("info", "Stopping gdb cleanly"),
+            line("target", "Continuing."),
+        ];
+        let board = Board::of("booted\r\n", &[]);
+        let shown =
+            normalise(&log.concat().into_bytes().into(), Some(&board), &Artifacts::default(), normaliser);
+        insta::assert_snapshot!(shown.text(), @r#"
+        info     | Starting gdb: gdb-multiarch zephyr.elf
+        target   | (No debugging symbols found in zephyr.elf)
+        input    | load
+        target   | (gdb) load
+        target   | Transfer rate: [RATE], 4096 bytes/write.
+        info     | end: 2.1 boot-gdb-retry (duration [DURATION]) [common]
+        info     | Stopping gdb cleanly
+        target   | Continuing.
+        --- what the board printed; LAVA logged the same
+        board    | booted
+        "#);
     }
 
     #[test]

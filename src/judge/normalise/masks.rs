@@ -295,6 +295,27 @@ pub const TABLE: &[Mask] = &[
         pattern: r">> [^\n]*?(overlay-[\d.]+\.tar\.gz) [^\n]* 100% [^\n]*",
         replacement: ">> ${1} 100%",
     },
+    // GDB's first lines (gdb/top.c, print_gdb_version): "GNU gdb (Debian 13.1-3) 13.1",
+    Mask {
+        name: "version-gdb",
+        scopes: &[Board],
+        pattern: r"^GNU gdb \(.*\) \S+$",
+        replacement: "GNU gdb [VERSION]",
+    },
+    // and the year of that version.
+    Mask {
+        name: "year-gdb",
+        scopes: &[Board],
+        pattern: r"^(Copyright \(C\) )\d{4}( Free Software Foundation)",
+        replacement: "${1}[YEAR]${2}",
+    },
+    // What GDB says of its load (gdb/symfile.c, print_transfer_performance): "Transfer rate: 1333 KB/sec, 4096 bytes/write.".
+    Mask {
+        name: "rate-gdb",
+        scopes: &[Board],
+        pattern: r"^(Transfer rate: )\d+ (?:KB/sec|bytes/sec|bits in <1 sec)",
+        replacement: "${1}[RATE]",
+    },
 ];
 
 /// Masks of what only a job that fails has: no run without a mistake is expected to need them.

@@ -7,9 +7,11 @@
 use std::path::{Path, PathBuf};
 
 use super::getopt::{self, NO_LETTER, Option_, Takes};
-use super::usb::Device;
-use super::{Called, Tool};
-use crate::peripheral::{Identity, Mode};
+use super::usb::{Device, Gone};
+use super::{Called, Tool, relay};
+use crate::peripheral::{Answer, Identity, Mode};
+
+mod gdb;
 
 /// The tool.
 pub const TOOL: Tool = Tool { names: &["openocd"], run };
@@ -28,21 +30,61 @@ const OPTIONS: &[Option_] = &[
     (NO_LETTER, "pipe", Takes::Nothing),
 ];
 
+/// A probe, and what is said of it.
+struct Probe {
+    vendor: &'static str,
+    product: &'static str,
+    /// When there is none.
+    absent: &'static str,
+    /// When it is opened.
+    opened: &'static str,
+    /// When nothing answers behind it.
+    silent: &'static str,
+}
+
+const XDS110: Probe = Probe {
+    vendor: "0451",
+    product: "bef3",
+    absent: "Error: XDS110: failed to connect\nInfo : XDS110: disconnected\n",
+    opened: "Info : XDS110: connected\n",
+    silent: "Error: JTAG scan chain interrogation failed: all zeroes\n\
+        Error: Check JTAG interface, timings, target power, etc.",
+};
+
+/// `src/jtag/drivers/stlink_usb.c`.
+const STLINK: Probe = Probe {
+    vendor: "0483",
+    product: "374b",
+    absent: "Error: open failed\n",
+    opened: "Info : STLINK V2J40M27 (API v2) VID:PID 0483:374B\n",
+    silent: "Error: target voltage may be too low for reliable debugging\n\
+        Error: init mode failed (unable to connect to the target)",
+};
+
 /// A board's script of OpenOCD's own.
 struct Script {
     name: &'static str,
-    /// Its probe: what the error without one calls it, vendor and product.
-    probe: (&'static str, &'static str, &'static str),
+    /// What it prints.
+    says: &'static str,
+    probe: Probe,
     target: &'static str,
 }
 
 /// Those that are played.
 const SCRIPTS: &[Script] = &[
-    Script { name: "board/ti_cc13x2_launchpad.cfg", probe: ("XDS110", "0451", "bef3"), target: "cc13x2.cpu" },
     Script {
-        name: "board/ti_cc3220sf_launchpad.cfg",
-        probe: ("XDS110", "0451", "bef3"),
-        target: "cc32xx.cpu",
+        name: "board/ti_cc13x2_launchpad.cfg",
+        says: "cortex_m reset_config vectreset\n\n",
+        probe: XDS110,
+        target: "cc13x2.cpu",
+    },
+    Script { name: "board/ti_cc3220sf_launchpad.cfg", says: "", probe: XDS110, target: "cc32xx.cpu" },
+    Script {
+        name: "board/stm32l4discovery.cfg",
+        says: "Info : The selected transport took over low-level target control. The results might differ compared to plain JTAG/SWD\n\
+            srst_only separate srst_nogate srst_open_drain connect_deassert_srst\n\n",
+        probe: STLINK,
+        target: "stm32l4x.cpu",
     },
 ];
 
@@ -58,7 +100,7 @@ fn run(mut called: Called) -> Result<u8, String> {
     if parsed.has("help") || parsed.has("version") {
         return Ok(0);
     }
-    let mut session = Session { called: &mut called, serial: None, script: None, device: None };
+    let mut session = Session::new(&mut called);
     for (option, value) in &parsed.options {
         let value = value.as_deref().unwrap_or_default();
         let done = match option.as_str() {
@@ -82,9 +124,21 @@ fn run(mut called: Called) -> Result<u8, String> {
             }
         }
     }
-    // It would serve GDB from here on, which nobody here waits for.
-    session.say("Error: this ghost of OpenOCD serves no GDB: `shutdown` is missing\n");
-    Ok(1)
+    // From here on it serves who connects, and has its probe opened where no `init` did.
+    if !session.is_for_gdb {
+        session.say("Error: this ghost of OpenOCD serves GDB on a pipe only: `gdb_port pipe` or `shutdown` is missing\n");
+        return Ok(1);
+    }
+    let opened = if session.device.is_some() { Ok(()) } else { session.init() };
+    let (input, output) =
+        relay::standard().map_err(|error| format!("no standard input and output: {error}"))?;
+    match opened.and_then(|()| gdb::serve(&mut session, input, output)) {
+        Ok(()) => Ok(0),
+        Err(why) => {
+            session.say(&format!("{why}\n"));
+            Ok(1)
+        }
+    }
 }
 
 enum Goes {
@@ -98,18 +152,34 @@ struct Session<'a, 'c> {
     serial: Option<String>,
     script: Option<&'static Script>,
     device: Option<Device>,
+    /// Whether it serves GDB on its standard input and output.
+    is_for_gdb: bool,
+    /// All that it has said.
+    said: String,
+}
+
+impl<'a, 'c> Session<'a, 'c> {
+    fn new(called: &'a mut Called<'c>) -> Self {
+        Self { called, serial: None, script: None, device: None, is_for_gdb: false, said: String::new() }
+    }
 }
 
 impl Session<'_, '_> {
     fn say(&mut self, text: &str) {
         let _ = self.called.err.write_all(text.as_bytes());
+        self.said.push_str(text);
+    }
+
+    /// The name of the core.
+    fn target(&self) -> &'static str {
+        self.script.map_or("target.cpu", |script| script.target)
     }
 
     /// A script: one of OpenOCD's own, or a file.
     fn script(&mut self, name: &str) -> Result<Goes, String> {
         if let Some(script) = SCRIPTS.iter().find(|script| script.name == name) {
             self.script = Some(script);
-            self.say("cortex_m reset_config vectreset\n\n");
+            self.say(script.says);
             return Ok(Goes::On);
         }
         let text = std::fs::read_to_string(name).map_err(|_| {
@@ -138,22 +208,21 @@ impl Session<'_, '_> {
             }
             ["adapter", "serial", serial] => self.serial = Some((*serial).to_owned()),
             ["adapter", "speed", _] | ["transport", "select", "jtag" | "swd"] => {}
-            ["gdb_port" | "tcl_port" | "telnet_port", _] => {}
+            ["gdb_port", port] => self.is_for_gdb = *port == "pipe",
+            ["tcl_port" | "telnet_port", _] => {}
             ["init"] => self.init()?,
             ["targets"] => {
-                let target = self.script.map_or("target.cpu", |script| script.target);
+                let target = self.target();
                 self.say(&format!(
                     "    TargetName         Type       Endian TapName            State       \n\
                     --  ------------------ ---------- ------ ------------------ ------------\n \
                     0* {target:18} cortex_m   little {target:18} running\n\n"
                 ));
             }
-            ["halt"] | ["reset", "halt" | "init"] => {
-                self.ask("reset halt", None)?;
-                self.say("target halted due to debug-request, current mode: Thread \n");
-            }
-            ["reset"] | ["reset", "run"] => self.ask("reset", None)?,
-            ["resume"] => self.ask("run", None)?,
+            ["halt"] => self.halt("halt")?,
+            ["reset", "halt" | "init"] => self.halt("reset halt")?,
+            ["reset"] | ["reset", "run"] => drop(self.ask("reset", None)?),
+            ["resume"] => drop(self.ask("run", None)?),
             ["flash", "write_image", rest @ ..] => {
                 let (erase, rest) = match rest {
                     ["erase", rest @ ..] => (true, rest),
@@ -186,38 +255,71 @@ impl Session<'_, '_> {
 
     /// Opens the probe.
     fn init(&mut self) -> Result<(), String> {
-        let Some(Script { probe: (name, vendor, product), .. }) = self.script else {
+        let Some(Script { probe, .. }) = self.script else {
             return Err("Error: Debug Adapter has to be specified, see \"adapter driver\" command".into());
         };
         let identity = Identity {
             serial: self.serial.clone(),
-            vendor: Some((*vendor).to_owned()),
-            product: Some((*product).to_owned()),
+            vendor: Some(probe.vendor.to_owned()),
+            product: Some(probe.product.to_owned()),
             ..Identity::default()
         };
         let found = Device::open(self.called, &identity, Mode::Always).map_err(|error| error.to_string())?;
-        let Some(device) = found.into_iter().next() else {
-            return Err(format!("Error: {name}: failed to connect\nInfo : {name}: disconnected\n"));
-        };
+        let Some(device) = found.into_iter().next() else { return Err(probe.absent.into()) };
         self.device = Some(device);
-        self.say(&format!("Info : {name}: connected\n"));
+        self.say(probe.opened);
         // A probe that has power of its own answers, and what it is on does not.
-        self.ask("identify", None)
+        self.ask("identify", None).map(drop)
     }
 
-    fn ask(&mut self, command: &str, file: Option<PathBuf>) -> Result<(), String> {
-        let Some(device) = &self.device else {
-            return Err("Error: Command handler execution failed: call `init` first".into());
-        };
-        match device.ask_of(Mode::Debug, command, file) {
-            Err(_gone) => Err("Error: JTAG scan chain interrogation failed: all zeroes\n\
-                Error: Check JTAG interface, timings, target power, etc."
-                .into()),
-            Ok(answer) => match answer.result {
-                Ok(_) => Ok(()),
-                Err(why) => Err(format!("Error: {}", says(&why))),
-            },
+    /// Has the core stop, by `command`, and says where it is: for GDB in the words of 0.12 (`armv7m_arch_state`), elsewhere still in
+    /// those of 0.11, which is less.
+    fn halt(&mut self, command: &str) -> Result<(), String> {
+        self.ask(command, None)?;
+        if !self.is_for_gdb {
+            self.say("target halted due to debug-request, current mode: Thread \n");
+            return Ok(());
         }
+        let (stack, program) = self.stack_and_program()?;
+        self.say(&format!(
+            "[{}] halted due to debug-request, current mode: Thread \n\
+             xPSR: 0x01000000 pc: {program:#010x} msp: {stack:#010x}\n",
+            self.target()
+        ));
+        Ok(())
+    }
+
+    /// Where the stack of a core that is halted is, and where it goes on.
+    fn stack_and_program(&self) -> Result<(u32, u32), String> {
+        let told = self.ask("registers", None)?;
+        let word = |word: &str| u32::from_str_radix(word, 16).ok();
+        let both = told.split_once(' ').and_then(|(stack, program)| Some((word(stack)?, word(program)?)));
+        both.ok_or_else(|| format!("Error: the board says of its registers {told:?}, which are no two words"))
+    }
+
+    /// Has the core take `bytes`, which GDB has sent.
+    fn send(&self, command: &str, bytes: &[u8]) -> Result<String, String> {
+        let (device, probe) = self.opened()?;
+        answered(device.send_to(Mode::Debug, command, "gdb", bytes), probe)
+    }
+
+    fn ask(&self, command: &str, file: Option<PathBuf>) -> Result<String, String> {
+        let (device, probe) = self.opened()?;
+        answered(device.ask_of(Mode::Debug, command, file), probe)
+    }
+
+    /// The probe that `init` has opened.
+    fn opened(&self) -> Result<(&Device, &'static Probe), String> {
+        let both = self.device.as_ref().zip(self.script.map(|script| &script.probe));
+        both.ok_or_else(|| "Error: Command handler execution failed: call `init` first".into())
+    }
+}
+
+/// What the core has answered, in OpenOCD's words.
+fn answered(answer: Result<Answer, Gone>, probe: &Probe) -> Result<String, String> {
+    match answer {
+        Err(Gone) => Err(probe.silent.into()),
+        Ok(answer) => answer.result.map_err(|why| format!("Error: {}", says(&why))),
     }
 }
 
