@@ -10,6 +10,7 @@ use crate::controller::Controller;
 use crate::fault::Fault;
 use crate::firmware::mcc::Mcc;
 use crate::peripheral::{Cable, Peripheral};
+use crate::vland::SwitchPort;
 
 /// What every board has, whatever its firmware. `F` is the settings of its
 /// firmware, in the key `firmware`.
@@ -47,6 +48,9 @@ pub struct BoardFile<F> {
     /// The controller that starts its firmware.
     #[serde(default)]
     pub mcc: Option<Mcc>,
+    /// Ports of the lab's switches that its network cables are in, as the lab's VLANd knows them.
+    #[serde(default)]
+    pub switch_ports: Vec<SwitchPort>,
     /// What is wrong with it, on purpose.
     #[serde(default)]
     pub faults: Vec<Fault>,
@@ -110,6 +114,7 @@ pub struct Board {
     pub peripherals: Vec<Peripheral>,
     pub cable: Cable,
     pub mcc: Option<Mcc>,
+    pub switch_ports: Vec<SwitchPort>,
     pub faults: Vec<Fault>,
 }
 
@@ -155,6 +160,7 @@ pub fn parse<F: DeserializeOwned>(name: &str, text: &str) -> Result<(Board, F), 
         peripherals,
         cable,
         mcc,
+        switch_ports,
         faults,
     } = file;
     if beside.len() >= uarts {
@@ -173,6 +179,7 @@ pub fn parse<F: DeserializeOwned>(name: &str, text: &str) -> Result<(Board, F), 
         peripherals,
         cable,
         mcc,
+        switch_ports,
         faults,
     };
     Ok((board, firmware))

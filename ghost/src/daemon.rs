@@ -28,6 +28,7 @@ use crate::net::Lease;
 use crate::patience::{SLOW_START, after_failed_accept};
 use crate::peripheral::{Action, Attached, Bus, Change, Data, Identity};
 use crate::ssh;
+use crate::vland::{self, Vland};
 
 /// Longest request on the control socket, in bytes.
 const REQUEST_LIMIT: u64 = 1 << 20;
@@ -94,6 +95,9 @@ pub enum DaemonError {
     /// A port could not be had.
     #[error("console of {board} on port {port}: {error}")]
     Port { board: String, port: u16, error: io::Error },
+    /// The port of the lab's VLANd could not be had.
+    #[error("VLANd on port {port}: {error}")]
+    Vland { port: u16, error: io::Error },
 }
 
 /// A power command on its way to a board.
@@ -233,6 +237,7 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
 
     let (changes, _) = broadcast::channel(CHANGES);
     let mut handles = BTreeMap::new();
+    let mut cables = Vec::new();
     for entry in &lab.boards {
         let path = settings.lab.join("boards").join(format!("{}.yaml", entry.name));
         let text = fs::read_to_string(&path).map_err(at(&path))?;
@@ -284,6 +289,7 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
                 None => consoles.push(console),
             }
         }
+        cables.push((entry.name.clone(), board.switch_ports.clone(), ledger.clone()));
         let (orders, inbox) = mpsc::channel(8);
         let lease = Lease::new(&entry.name, settings.server);
         let (port, firmware): (_, Arc<dyn Firmware>) = (board.port, Arc::from(firmware));
@@ -339,7 +345,16 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
         _ => {}
     }
     let listener = UnixListener::bind(&settings.socket).map_err(at(&settings.socket))?;
-    let handles = Arc::new(Boards { handles, changes });
+    let handles = Arc::new(Boards { handles, changes, vland: Vland::new(cables) });
+    if !handles.vland.is_idle() {
+        let port = vland::PORT;
+        let listener = TcpListener::bind(("127.0.0.1", port))
+            .await
+            .map_err(|error| DaemonError::Vland { port, error })?;
+        let boards = Arc::clone(&handles);
+        let named_in = move |device: &str| boards.named_in(device).map(|(name, _)| name.to_owned());
+        tokio::spawn(handles.vland.clone().listen(listener, named_in));
+    }
     tracing::info!(boards = lab.boards.len(), "ready");
     loop {
         match listener.accept().await {
@@ -361,6 +376,8 @@ struct Boards {
     handles: BTreeMap<String, Handle>,
     /// What comes and goes on USB, of all of them.
     changes: broadcast::Sender<Change>,
+    /// What has the ports of the lab's switches.
+    vland: Vland,
 }
 
 async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
@@ -419,6 +436,7 @@ async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
             Ok(handle) => {
                 handle.renew().await;
                 handle.engine.renew().await;
+                boards.vland.renew(&board);
                 handle.switched.store(false, Ordering::Relaxed);
                 renew(handle, &board).err().map(|error| format!("could not renew {board}: {error}"))
             }

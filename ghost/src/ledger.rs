@@ -117,6 +117,31 @@ impl Protocol {
     }
 }
 
+/// What became of a VLAN.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VlanChange {
+    /// It was made, with this number on the wire.
+    Created { tag: u16 },
+    /// A port of a switch is in it from now on, and in no other.
+    Port { switch: String, port: u32 },
+    /// The board's job has asked for its end.
+    GivenUp,
+    /// It is there no more, and the board's job has asked for that.
+    Deleted,
+}
+
+impl std::fmt::Display for VlanChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Created { tag } => write!(f, "created, with tag {tag}"),
+            Self::Port { switch, port } => write!(f, "has port {port} of switch {switch}"),
+            Self::GivenUp => write!(f, "given up"),
+            Self::Deleted => write!(f, "deleted"),
+        }
+    }
+}
+
 /// Something that happened to a board.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -215,6 +240,12 @@ pub enum Event {
     Switch { recovery: bool },
     /// The board's USB cable was plugged in, or pulled.
     Cable { plugged: bool },
+    /// The lab's VLANd has done something that the board's job asked for, or that a port of the board's was part of.
+    Vlan {
+        /// What the VLAN is called there.
+        vlan: String,
+        change: VlanChange,
+    },
     /// Something went wrong with the board, on purpose.
     Fault {
         /// Which of its board's faults, from 1.

@@ -30,3 +30,4 @@ pub mod ssh;
 pub mod terminal;
 pub mod tools;
 pub mod trial;
+pub mod vland;

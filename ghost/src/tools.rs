@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::control::{self, Request};
 
-mod caller;
+pub(crate) mod caller;
 pub mod dfu_util;
 pub mod docker;
 pub mod fastboot;

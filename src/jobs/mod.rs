@@ -74,6 +74,18 @@ impl From<Error> for Stop {
     }
 }
 
+/// How many jobs LAVA makes of a definition by its roles.
+fn group_size(definition: &str) -> usize {
+    let count = || {
+        let definition: serde_yaml::Value = serde_yaml::from_str(definition).ok()?;
+        let roles = definition.get("protocols")?.get("lava-multinode")?.get("roles")?.as_mapping()?.clone();
+        let counts = roles.values().filter_map(|role| role.get("count")?.as_u64());
+        usize::try_from(counts.sum::<u64>()).ok()
+    };
+    // Boundless numbers are LAVA's to refuse.
+    count().unwrap_or_default().min(1000)
+}
+
 /// One of the jobs that LAVA made of a submission.
 pub struct Ran {
     /// Its id.
@@ -107,8 +119,10 @@ impl Watch<'_> {
         timeout: Duration,
         on_state: &mut (dyn FnMut(&str, JobState) + Send),
     ) -> Result<(Vec<Ran>, End)> {
-        // Before the submission, so that no event is missed: one for each job that may come.
-        let hearings: Vec<Hearing> = devices.iter().map(|_| Hearing::new(self.events, devices)).collect();
+        // Before the submission, so that no event is missed: one for each job that may come. A job on another one's device has
+        // none of its own, so it is the roles that count.
+        let jobs = group_size(definition).max(devices.len());
+        let hearings: Vec<Hearing> = (0..jobs).map(|_| Hearing::new(self.events, devices)).collect();
         let ids = match self.api.submit(definition).await? {
             Submission::Accepted(ids) if ids.is_empty() => {
                 return Ok((Vec::new(), End::Refused("LAVA accepted the job without an id".into())));

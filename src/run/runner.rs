@@ -436,8 +436,10 @@ impl One {
         let names: Vec<String> = jobs
             .iter()
             .enumerate()
-            .map(|(at, (role, ..))| {
-                let name = roles.get(*role).and_then(|role| role.name.as_deref()).unwrap_or("job");
+            .map(|(at, (role, _, member, _))| {
+                let name = roles.get(*role).and_then(|role| role.name.as_deref());
+                // A role on another one's device has no board, and so is none of the scenario's.
+                let name = name.or(member.as_ref().map(|member| member.role.as_str())).unwrap_or("job");
                 let number = jobs[..at].iter().filter(|(other, ..)| other == role).count() + 1;
                 let alone = jobs.iter().filter(|(other, ..)| other == role).count() == 1;
                 if alone { name.to_owned() } else { format!("{name} {number}") }

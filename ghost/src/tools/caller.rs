@@ -1,11 +1,15 @@
-//! Whose job a tool was called for that names no board: that of the `lava-run` which called it.
+//! Whose job a tool was called for that names no board: that of the `lava-run` which called it. And who is at the other
+//! end of a connection that one has opened itself.
 //!
 //! `lava-run` calls itself `lava-run [job: N]` (`setproctitle` in `lava/dispatcher/lava-run`), and its worker has put the job's device
 //! beside the job (`create_environ` in `lava_dispatcher/worker.py`). There the commands of the board have its name.
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+
+use procfs::process::{FDTarget, Process};
 
 use super::Called;
 use crate::control::Request;
@@ -24,13 +28,28 @@ pub(super) fn board(called: &Called) -> io::Result<Option<String>> {
     called.note(&Request::Called {
         tool: called.name.to_owned(),
         args: called.args.to_vec(),
-        device: device(),
+        device: device(std::process::id()),
     })
 }
 
-/// The text of the device whose job has called this process; none where no job has.
-fn device() -> Option<String> {
-    let mut process = std::process::id();
+/// The text of the device whose job has opened the connection from `client` to `server`, both of this machine; none where no
+/// job has. The client is to have it open as long as this looks.
+pub(crate) fn device_at(client: SocketAddr, server: SocketAddr) -> Option<String> {
+    let sockets = procfs::net::tcp().ok()?;
+    let ends = |entry: &&procfs::net::TcpNetEntry| {
+        (entry.local_address, entry.remote_address) == (client, server) && entry.inode != 0
+    };
+    let inode = sockets.iter().find(ends)?.inode;
+    let has = |process: &Process| {
+        let mut open = process.fd().into_iter().flatten().flatten();
+        open.any(|file| file.target == FDTarget::Socket(inode))
+    };
+    let process = procfs::process::all_processes().ok()?.flatten().find(has)?;
+    device(u32::try_from(process.pid()).ok()?)
+}
+
+/// The text of the device whose job is, or has called, `process`; none where no job has.
+fn device(mut process: u32) -> Option<String> {
     for _ in 0..ANCESTORS {
         let folder = PathBuf::from(format!("/proc/{process}"));
         if let Some(job) = fs::read(folder.join("cmdline")).ok().and_then(|title| job(&title)) {

@@ -133,6 +133,9 @@ impl Writer<'_> {
             Event::Cable { plugged } => {
                 add(format!("usb cable {}", if *plugged { "plugged" } else { "pulled" }));
             }
+            Event::Vlan { vlan, change } => {
+                add(self.line(&format!("vlan {vlan} {change}")));
+            }
             Event::Fault { number, detail } => add(format!("FAULT {number} {}", self.line(detail))),
             Event::Violation { what, detail } => {
                 add(format!("VIOLATION {}: {}", self.line(what), self.line(detail)));

@@ -570,12 +570,17 @@ fn names_a_member(before: &str, after: &str) -> bool {
     if (tab(before) || begins(before)) && (after.starts_with('\t') || after.starts_with("\\t")) {
         return true;
     }
+    if begins_a_vlan(before, after) {
+        return true;
+    }
     let value = after.strip_prefix(':').and_then(|rest| rest.split_once('=')).map(|(name, _)| name);
     let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
     if value.is_some_and(is_name) && !before.ends_with(|c: char| c.is_alphanumeric() || c == '.') {
         return true;
     }
-    let is_key = before.ends_with(['\'', '"']) && (after.starts_with("': {") || after.starts_with("\": {"));
+    // The last one where what was said is quoted once more (`collate` in lava_dispatcher/protocols/multinode.py).
+    let ends_a_key = ["': {", "\": {", "\\\": {"].iter().any(|end| after.starts_with(end));
+    let is_key = before.ends_with(['\'', '"']) && ends_a_key;
     let word = before.trim_end_matches(['"', '\'', ' ', ':', '=']);
     is_key || (word.len() < before.len() && KEYS.iter().any(|key| word.ends_with(key)))
 }
@@ -592,7 +597,8 @@ fn replace_word(text: &str, value: &str, placeholder: &str, masks: &Masks) -> St
             && !after.starts_with(|c: char| c.is_ascii_alphanumeric())
             // 1.1234 and 1234.5 are other numbers; the end of a sentence is none.
             && !is_fraction(before, after);
-        if start >= done && is_word && (!is_number || names_a_job(before, after)) {
+        let is_meant = is_word && (!is_number || names_a_job(before, after));
+        if start >= done && (is_meant || (is_number && begins_a_vlan(before, after))) {
             replaced.push_str(&text[done..start]);
             replaced.push_str(placeholder);
             done = start + value.len();
@@ -608,6 +614,19 @@ fn is_fraction(before: &str, after: &str) -> bool {
     let mut last = before.chars().rev();
     let mut next = after.chars();
     (last.next() == Some('.') && digit(last.next())) || (next.next() == Some('.') && digit(next.next()))
+}
+
+/// Whether a number is a job's id at the beginning of a VLAN's name, such as `3quiet` (`configure` in
+/// lava_dispatcher/protocols/vland.py), in LAVA's log, in what VLANd says or in the ledger.
+fn begins_a_vlan(before: &str, after: &str) -> bool {
+    const WORDS: [&str; 4] = ["vlan ", "\"name\": \"", "of the name \"", "of the name \\\""];
+    // `Deploying vlan quiet : 3quiet`
+    let is_told = before
+        .strip_suffix(" : ")
+        .and_then(|text| text.rsplit_once("vlan "))
+        .is_some_and(|(_, name)| !name.contains(' '));
+    after.starts_with(|c: char| c.is_ascii_alphabetic())
+        && (is_told || WORDS.iter().any(|word| before.ends_with(word)))
 }
 
 /// Whether what stands around a number says that it is a job's id:
@@ -738,10 +757,19 @@ mod tests {
                 r#"{"client_name": "[JOB_ID of client 1]", "poll_delay": 3}"#,
             ),
             (
+                r#"{"Retrieving replaceable values from": "{\"4\": {\"ipaddr\": \"192.0.2.7\"}}"}"#,
+                r#"{"Retrieving replaceable values from": "{\"[JOB_ID of client 1]\": {\"ipaddr\": \"192.0.2.7\"}}"}"#,
+            ),
+            (
                 "LAVA_GROUP=\"\n3\\tserver\\n4\\tclient\\n\"\n",
                 "LAVA_GROUP=\"\n[JOB_ID]\\tserver\\n[JOB_ID of client 1]\\tclient\\n\"\n",
             ),
             ("LAVA_HOSTNAME='3'", "LAVA_HOSTNAME='[JOB_ID]'"),
+            ("Waiting for vlan quiet : 4quiet", "Waiting for vlan quiet : [JOB_ID of client 1]quiet"),
+            (r#"{"name": "3quiet", "tag": -1}"#, r#"{"name": "[JOB_ID]quiet", "tag": -1}"#),
+            ("vlan 3quiet has port 9", "vlan [JOB_ID]quiet has port 9"),
+            ("a VLAN of the name \"3quiet\"", "a VLAN of the name \"[JOB_ID]quiet\""),
+            ("vlan 34quiet deleted, 3quiet", "vlan 34quiet deleted, 3quiet"),
             (r#"{"level": "3", "case": "4"}"#, r#"{"level": "3", "case": "4"}"#),
             ("start: 4 finalize, 14:a=b", "start: 4 finalize, 14:a=b"),
         ] {
