@@ -438,6 +438,15 @@ mod tests {
     }
 
     #[test]
+    fn that_the_coordinator_had_to_be_asked_again_is_left_out() {
+        let told = [
+            line("exception", "socket error '104' on response"),
+            line("exception", "socket error '32' on send"),
+        ];
+        assert_eq!(log(told.concat().as_bytes()), "exception | socket error '32' on send");
+    }
+
+    #[test]
     fn what_gdb_prints_stands_among_lavas_lines_and_is_not_looked_for_on_the_board() {
         let masks = Masks::new();
         let normaliser = Normaliser { masks: &masks, context: &Context::new(Some("4711")) };
