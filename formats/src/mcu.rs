@@ -26,16 +26,24 @@ pub enum Error {
     Reset(u32),
 }
 
+/// Where the stack begins, and where the program does, as its vector table has it.
+///
+/// # Errors
+/// [`Error::Short`].
+pub fn vectors(program: &[u8]) -> Result<(u32, u32), Error> {
+    let word = |at: usize| {
+        let field = program.get(at..at + 4).and_then(|field| field.try_into().ok());
+        field.map(u32::from_le_bytes).ok_or(Error::Short(program.len()))
+    };
+    Ok((word(0)?, word(4)?))
+}
+
 /// Checks the vector table of a program that lies at the begin of `flash`.
 ///
 /// # Errors
 /// See [`Error`].
 pub fn check(program: &[u8], flash: Range<u32>, ram: Range<u32>) -> Result<(), Error> {
-    let word = |at: usize| {
-        let field = program.get(at..at + 4).and_then(|field| field.try_into().ok());
-        field.map(u32::from_le_bytes).ok_or(Error::Short(program.len()))
-    };
-    let (stack, reset) = (word(0)?, word(4)?);
+    let (stack, reset) = vectors(program)?;
     // A stack grows downwards: its first address may be one past RAM.
     if !(ram.start..=ram.end).contains(&stack) || stack == ram.start || !stack.is_multiple_of(4) {
         return Err(Error::Stack(stack));
@@ -84,8 +92,7 @@ pub fn write(flash: u32, ram_end: u32, text: &str, size: usize) -> Vec<u8> {
 /// # Errors
 /// When the program is too short for a vector table, or too large for the file.
 pub fn elf(program: &[u8], flash: u32) -> Result<Vec<u8>, String> {
-    let entry = program.get(4..8).and_then(|word| word.try_into().ok()).map(u32::from_le_bytes);
-    let entry = entry.ok_or_else(|| Error::Short(program.len()).to_string())?;
+    let (_stack, entry) = vectors(program).map_err(|error| error.to_string())?;
     let mut file = Vec::new();
     let mut writer = Writer::new(object::Endianness::Little, false, &mut file);
     let (address, size) = (u64::from(flash), program.len() as u64);

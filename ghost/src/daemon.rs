@@ -145,8 +145,9 @@ impl Handle {
     async fn listened_to(&self, action: PowerAction) {
         // A boot ROM that waits for a program says nothing either. Where it has refused one, LAVA before 2023.02
         // takes the board for one that does not wait, and begins a connection to look for its boot loader.
+        let refused = self.bus.take_refusal();
         let silent = self.bus.is_in_recovery() || !self.firmware.needs_a_listener(&self.name);
-        if !self.bus.has_refused() && silent {
+        if silent && !refused {
             return;
         }
         let begins = action != PowerAction::Off

@@ -417,9 +417,9 @@ impl Bus {
         self.lock().refused = refused;
     }
 
-    /// Whether its boot ROM has refused a program since this was asked last, and taken none.
+    /// Whether its boot ROM has refused a program, and taken none since; from then on that is forgotten.
     #[must_use]
-    pub fn has_refused(&self) -> bool {
+    pub fn take_refusal(&self) -> bool {
         std::mem::take(&mut self.lock().refused)
     }
 

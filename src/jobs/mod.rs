@@ -24,6 +24,7 @@ use crate::jobs::collector::Collector;
 use crate::jobs::evidence::Evidence;
 use crate::lava::api::{Api, Job, Submission};
 use crate::lava::events::{Events, LavaEvent, Listener, Subject};
+use crate::lava::group;
 use crate::lava::words::{DeviceHealth, JobState};
 
 /// How often a job is asked about while the event stream is there. Events tell of
@@ -74,18 +75,6 @@ impl From<Error> for Stop {
     }
 }
 
-/// How many jobs LAVA makes of a definition by its roles.
-fn group_size(definition: &str) -> usize {
-    let count = || {
-        let definition: serde_yaml::Value = serde_yaml::from_str(definition).ok()?;
-        let roles = definition.get("protocols")?.get("lava-multinode")?.get("roles")?.as_mapping()?.clone();
-        let counts = roles.values().filter_map(|role| role.get("count")?.as_u64());
-        usize::try_from(counts.sum::<u64>()).ok()
-    };
-    // Boundless numbers are LAVA's to refuse.
-    count().unwrap_or_default().min(1000)
-}
-
 /// One of the jobs that LAVA made of a submission.
 pub struct Ran {
     /// Its id.
@@ -121,7 +110,7 @@ impl Watch<'_> {
     ) -> Result<(Vec<Ran>, End)> {
         // Before the submission, so that no event is missed: one for each job that may come. A job on another one's device has
         // none of its own, so it is the roles that count.
-        let jobs = group_size(definition).max(devices.len());
+        let jobs = group::size(definition).max(devices.len());
         let hearings: Vec<Hearing> = (0..jobs).map(|_| Hearing::new(self.events, devices)).collect();
         let ids = match self.api.submit(definition).await? {
             Submission::Accepted(ids) if ids.is_empty() => {

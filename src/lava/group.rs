@@ -25,10 +25,27 @@ impl Member {
     /// What the `details` of a job say, if it is one of a group.
     #[must_use]
     pub fn of(details: &Value) -> Option<Self> {
-        let definition = details.get("definition")?.as_str()?;
-        let definition: serde_yaml::Value = serde_yaml::from_str(definition).ok()?;
-        serde_yaml::from_value(definition.get("protocols")?.get("lava-multinode")?.clone()).ok()
+        serde_yaml::from_value(multinode(details.get("definition")?.as_str()?)?).ok()
     }
+}
+
+/// What a job's definition says of its group.
+fn multinode(definition: &str) -> Option<serde_yaml::Value> {
+    let definition: serde_yaml::Value = serde_yaml::from_str(definition).ok()?;
+    definition.get("protocols")?.get("lava-multinode").cloned()
+}
+
+/// How many jobs LAVA makes of a definition by its roles; 0 where it has none.
+#[must_use]
+pub fn size(definition: &str) -> usize {
+    let count = || {
+        let group = multinode(definition)?;
+        let counts =
+            group.get("roles")?.as_mapping()?.values().filter_map(|role| role.get("count")?.as_u64());
+        usize::try_from(counts.sum::<u64>()).ok()
+    };
+    // Boundless numbers are LAVA's to refuse.
+    count().unwrap_or_default().min(1000)
 }
 
 impl Api {
@@ -81,5 +98,13 @@ mod tests {
         assert_eq!(Member::of(&json!({ "definition": definition })), Some(member));
         assert_eq!(Member::of(&json!({ "definition": "actions: []" })), None);
         assert_eq!(Member::of(&json!({ "definition": "[" })), None);
+    }
+
+    #[test]
+    fn a_group_has_as_many_jobs_as_its_roles_say() {
+        let group = |roles: &str| size(&format!("protocols: {{lava-multinode: {{roles: {roles}}}}}"));
+        assert_eq!(group("{host: {device_type: ssh, count: 1}, guest: {connection: ssh, count: 2}}"), 3);
+        assert_eq!(group("{host: {count: 1000000}}"), 1000);
+        assert_eq!((group("{host: 1}"), size("actions: []"), size("[")), (0, 0, 0));
     }
 }

@@ -260,12 +260,11 @@ impl Mcu {
             ("bank", "") => Answer::okay(format!("{:x} {:x}", self.flash.base, self.flash.kib * 1024)),
             ("registers", "") => {
                 // Where the vector table has the core begin, and a ghost's program stays.
-                let program = self.flashed(machine).await;
-                let word = |at: usize| {
-                    let word = program.get(at..at + 4).and_then(|word| word.try_into().ok());
-                    word.map_or(u32::MAX, u32::from_le_bytes)
-                };
-                Answer::okay(format!("{:x} {:x}", word(0) & !3, word(4) & !1))
+                let mut program = self.flashed(machine).await;
+                // What was not written reads as that.
+                program.resize(program.len().max(8), 0xff);
+                let (stack, reset) = mcu::vectors(&program).unwrap_or((u32::MAX, u32::MAX));
+                Answer::okay(format!("{:x} {:x}", stack & !3, reset & !1))
             }
             ("read", area) => match (within(self.flash, area), within(self.ram, area)) {
                 (Some(area), _) => {

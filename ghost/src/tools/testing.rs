@@ -106,15 +106,16 @@ impl Bench {
 
     /// Has the board reset; done when its power command has come back.
     pub fn reset(&self) -> tokio::task::JoinHandle<std::io::Result<StdStream>> {
+        self.ask(Request::Power { board: "b".into(), action: PowerAction::Reset })
+    }
+
+    fn ask(&self, request: Request) -> tokio::task::JoinHandle<std::io::Result<StdStream>> {
         let socket = self.socket();
-        let request = Request::Power { board: "b".into(), action: PowerAction::Reset };
         tokio::task::spawn_blocking(move || control::ask(&socket, &request))
     }
 
     async fn power(&self, action: PowerAction) {
-        let socket = self.socket();
-        let request = Request::Power { board: "b".into(), action };
-        tokio::task::spawn_blocking(move || control::ask(&socket, &request)).await.unwrap().unwrap();
+        self.ask(Request::Power { board: "b".into(), action }).await.unwrap().unwrap();
     }
 
     pub async fn power_off(&self) {
@@ -123,9 +124,7 @@ impl Bench {
 
     /// Sets the switch that has the boot ROM wait for a program, resets the board, and returns when it waits.
     pub async fn recovery(&self) {
-        let socket = self.socket();
-        let request = Request::Switch { board: "b".into(), recovery: true };
-        tokio::task::spawn_blocking(move || control::ask(&socket, &request)).await.unwrap().unwrap();
+        self.ask(Request::Switch { board: "b".into(), recovery: true }).await.unwrap().unwrap();
         self.power(PowerAction::Reset).await;
         loop {
             let socket = self.socket();

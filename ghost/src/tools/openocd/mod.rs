@@ -78,7 +78,6 @@ const SCRIPTS: &[Script] = &[
         probe: XDS110,
         target: "cc13x2.cpu",
     },
-    Script { name: "board/ti_cc3220sf_launchpad.cfg", says: "", probe: XDS110, target: "cc32xx.cpu" },
     Script {
         name: "board/stm32l4discovery.cfg",
         says: "Info : The selected transport took over low-level target control. The results might differ compared to plain JTAG/SWD\n\
