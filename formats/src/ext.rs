@@ -1,12 +1,30 @@
 //! File systems of the kinds ext2, ext3 and ext4, read whole.
 
+pub use ext4_view::Ext4Read as Device;
 use ext4_view::{Ext4, Ext4Error, FileType, Path, PathBuf};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::tree::{Node, NodeKind, Tree};
+use crate::{array_at, le32};
 
-/// Where the magic number is (`s_magic` of the superblock, which lies behind 1024 bytes), and what it is.
-const MAGIC_AT: usize = 1024 + 56;
+/// Where the superblock is, and how long it is, in bytes (`struct ext4_super_block` in the kernel's `fs/ext4/ext4.h`).
+const SUPERBLOCK_AT: usize = 1024;
+const SUPERBLOCK: usize = 1024;
+/// Where in it the magic number is (`s_magic`), and what that is.
+const MAGIC_AT: usize = 56;
 const MAGIC: [u8; 2] = [0x53, 0xef];
+/// Where in it the features are that change nothing for a kernel that does not know them (`s_feature_compat`), and which of them is
+/// the journal.
+const COMPATIBLE_AT: usize = 92;
+const HAS_JOURNAL: u32 = 0x0004;
+/// Where in it the features are that a kernel has to know to mount it (`s_feature_incompat`).
+const INCOMPATIBLE_AT: usize = 96;
+/// Where in it the UUID is (`s_uuid`).
+const UUID_AT: usize = 104;
+/// The features of those that ext2 may have: types in directory entries, and groups of descriptors
+/// (`EXT2_FEATURE_INCOMPAT_SUPP` in `fs/ext2/ext2.h`; ext4 asks for the same of what is mounted as ext2).
+const EXT2_INCOMPATIBLE: u32 = 0x0002 | 0x0010;
 
 /// Folder of a file system's own, which no archive of it has.
 const OWN: &str = "lost+found";
@@ -18,7 +36,37 @@ const LONGEST: usize = 4096;
 /// Whether `bytes` begin as such a file system does.
 #[must_use]
 pub fn is_ext(bytes: &[u8]) -> bool {
-    bytes.get(MAGIC_AT..MAGIC_AT + MAGIC.len()) == Some(&MAGIC)
+    bytes.get(SUPERBLOCK_AT..).is_some_and(has_magic)
+}
+
+fn has_magic(superblock: &[u8]) -> bool {
+    superblock.get(MAGIC_AT..MAGIC_AT + MAGIC.len()) == Some(&MAGIC)
+}
+
+/// What a kernel looks at before it mounts such a file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Superblock {
+    /// As udev's links in `/dev/disk/by-uuid` have it.
+    pub uuid: String,
+    /// Whether it has no feature that ext2 does not know, so that it can be mounted as one.
+    pub is_ext2: bool,
+    pub has_journal: bool,
+}
+
+/// The superblock of the file system on `device`; `None` where there is none.
+pub fn superblock(device: &mut dyn Device) -> Option<Superblock> {
+    let mut bytes = [0; SUPERBLOCK];
+    device.read(SUPERBLOCK_AT as u64, &mut bytes).ok()?;
+    if !has_magic(&bytes) {
+        return None;
+    }
+    let incompatible = le32(&bytes, INCOMPATIBLE_AT)?;
+    let uuid = Uuid::from_bytes(array_at(&bytes, UUID_AT)?);
+    Some(Superblock {
+        uuid: uuid.to_string(),
+        is_ext2: incompatible & !EXT2_INCOMPATIBLE == 0,
+        has_journal: le32(&bytes, COMPATIBLE_AT)? & HAS_JOURNAL != 0,
+    })
 }
 
 /// Why there is no tree.
@@ -36,12 +84,12 @@ pub enum Unreadable {
     Endless,
 }
 
-/// All that is in the file system, sorted by path; of its files no more than `limit` bytes.
+/// All that is in the file system on `device`, sorted by path; of its files no more than `limit` bytes.
 ///
 /// # Errors
 /// When it is none, or broken.
-pub fn read(bytes: Vec<u8>, limit: usize) -> Result<Tree, Unreadable> {
-    let system = Ext4::load(Box::new(bytes))?;
+pub fn read(device: impl Device + 'static, limit: usize) -> Result<Tree, Unreadable> {
+    let system = Ext4::load(Box::new(device))?;
     let mut tree = Tree::default();
     let mut left = limit;
     let mut folders = vec![PathBuf::new(b"/")];
@@ -108,6 +156,23 @@ mod tests {
         let file = tree.get("lava/hostname").unwrap();
         assert_eq!((file.mode, file.uid, &file.kind), (0o600, 0, &NodeKind::File(b"ghost\n".to_vec())));
         assert_eq!(tree.get("bin/sh").unwrap().kind, NodeKind::Symlink("busybox".into()));
+    }
+
+    #[test]
+    fn a_superblock_says_who_it_is_and_whether_ext2_can_mount_it() {
+        let mut bytes = small();
+        bytes[SUPERBLOCK_AT + UUID_AT..][..16].copy_from_slice(&[0xab; 16]);
+        let found = superblock(&mut bytes).unwrap();
+        let uuid = "abababab-abab-abab-abab-abababababab".into();
+        assert_eq!(found, Superblock { uuid, is_ext2: true, has_journal: false });
+        bytes[SUPERBLOCK_AT + COMPATIBLE_AT] |= 0x04;
+        // Extents, of ext4.
+        bytes[SUPERBLOCK_AT + INCOMPATIBLE_AT] |= 0x40;
+        let found = superblock(&mut bytes).unwrap();
+        assert!(!found.is_ext2 && found.has_journal);
+        for none in [vec![0; 4096], vec![0; 1030]] {
+            assert_eq!(superblock(&mut none.clone()), None);
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256, Sha512};
 pub mod android;
 pub mod compress;
 pub mod cpio;
+pub mod disk;
 pub mod ext;
 pub mod fdt;
 pub mod fit;
