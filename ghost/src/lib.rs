@@ -15,6 +15,7 @@ pub mod control;
 pub mod controller;
 pub mod daemon;
 pub mod daplink;
+pub mod disk;
 pub mod engine;
 pub mod fault;
 pub mod firmware;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::board::Board;
 use crate::console::Console;
+use crate::disk::Disk;
 use crate::fault::{Faults, Moment};
 use crate::ledger::{Event, Ledger, Stage};
 use crate::memory::Memory;
@@ -36,6 +37,8 @@ pub struct Machine {
     /// Its serial ports; the first is the boot loader's. They outlive a reset.
     pub consoles: Vec<Console>,
     pub memory: Memory,
+    /// The disks that its kernel finds, where firmware knows of any.
+    pub disks: Vec<Disk>,
     pub net: Net,
     pub ledger: Ledger,
     /// Its USB side, which outlives a reset.
@@ -66,6 +69,7 @@ impl Machine {
             board,
             consoles,
             memory,
+            disks: Vec::new(),
             net,
             ledger,
             bus,
@@ -80,6 +84,7 @@ impl Machine {
     /// Puts the machine where a reset puts it: RAM and network forgotten, input dropped.
     pub fn reset(&mut self, invocation: Option<Invocation>) {
         self.memory = Memory::new(self.board.memory.base, self.board.memory.mib);
+        self.disks = Vec::new();
         self.net = Net::new(self.lease, self.ledger.clone(), self.faults.clone());
         self.invocation = invocation;
         for console in &mut self.consoles {

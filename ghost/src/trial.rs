@@ -144,6 +144,7 @@ async fn userland(folder: &Path) -> Result<String, String> {
         prefix: String::new(),
         clock: Clock::default(),
         container: None,
+        disks: Vec::new(),
     };
     let end = sandbox::run(userland, tree, None, &mut console).await;
     // Each side waits until the other has ended the connection.

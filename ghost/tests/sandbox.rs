@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -16,6 +17,7 @@ use meta_lava_formats::tree::{Node, NodeKind, Tree};
 use meta_lava_formats::{compress, cpio, tar};
 use meta_lava_ghost::board;
 use meta_lava_ghost::console::Console;
+use meta_lava_ghost::disk::{Bus, Disk, Format};
 use meta_lava_ghost::fault::Faults;
 use meta_lava_ghost::firmware::BootImage;
 use meta_lava_ghost::ledger::{Entry, Event, Ledger, Protocol};
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
             a_drop_while_the_tree_is_on_its_way_leaves_nothing,
             the_worker_is_out_of_sight,
             root_may_not_reach_out,
+            a_disk_is_mounted_as_the_kernel_would_and_nothing_else_is,
             two_boards_do_not_see_each_other,
             a_malicious_tree_stays_inside,
             modes_owners_and_duplicates_are_kept,
@@ -137,6 +140,7 @@ fn userland() -> Userland {
         prefix: "[    1.000000] ".into(),
         clock: Clock::default(),
         container: None,
+        disks: Vec::new(),
     }
 }
 
@@ -483,6 +487,61 @@ async fn root_may_not_reach_out() {
     assert_eq!(board.sh("grep -E 'NoNewPrivs|CapBnd|CapEff' /proc/self/status").await.replace('\t', " "), {
         "CapEff: 00000000004004fb\nCapBnd: 00000000004004fb\nNoNewPrivs: 1"
     });
+    board.cut().await;
+}
+
+/// A disk with a small file system, and another without any.
+fn disks() -> Vec<Disk> {
+    let packed: &[u8] = include_bytes!("../../formats/src/ext/small.ext2.gz");
+    let with = compress::decompress(packed, 1 << 20).unwrap().into_owned();
+    let image = |bytes: &[u8]| {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        file
+    };
+    vec![
+        Disk::read(image(&with), Format::Raw, Bus::Virtio, 0).unwrap(),
+        Disk::read(image(&[0; 4096]), Format::Raw, Bus::Scsi, 0).unwrap(),
+    ]
+}
+
+async fn a_disk_is_mounted_as_the_kernel_would_and_nothing_else_is() {
+    let userland = Userland { disks: disks(), ..userland() };
+    let uuid = userland.disks[0].device().superblock.unwrap().uuid;
+    let mut board = Board::start(userland, tree(SHELL)).await;
+    board.expect(PROMPT).await;
+    assert_eq!(board.sh("ls -l /dev/vda /dev/sda | cut -c 1-10").await, "brw-------\nbrw-------");
+    assert_eq!(board.sh("head -c 1 /dev/vda").await, "head: /dev/vda: Permission denied");
+    assert_eq!(
+        board.sh(&format!("mkdir /lava && mount /dev/disk/by-uuid/{uuid} -t ext2 /lava")).await,
+        "[    0.008731] EXT4-fs (vda): mounting ext2 file system using the ext4 subsystem\n\
+         [    0.017462] EXT4-fs (vda): mounted filesystem without journal. Quota mode: none."
+    );
+    assert_eq!(board.sh("stat -c '%a %u %n' /lava/*/*; cat /lava/lava/hostname").await, {
+        "777 0 /lava/bin/sh\n600 0 /lava/lava/hostname\nghost"
+    });
+    assert_eq!(board.sh("echo mine > /lava/new && umount /lava && ls /lava").await, "");
+    // A path from the working folder, and what was written before.
+    let again = "cd / && mount -r -t ext4 /dev/vda lava && cat lava/new";
+    assert_eq!(board.sh(again).await, {
+        "[    0.026193] EXT4-fs (vda): mounted filesystem without journal. Quota mode: none.\nmine"
+    });
+    assert_eq!(board.sh("echo x > /lava/new").await, "sh: can't create /lava/new: Read-only file system");
+    for (command, said) in [
+        ("mount -t ext2 /dev/sda /tmp", "Invalid argument"),
+        ("mount -t ext2 /dev/vda /missing", "No such file or directory"),
+        ("mount -t ext2 /dev/disk/by-uuid/0 /tmp", "No such file or directory"),
+        ("mount -t ext2 /dev/vda /init", "Not a directory"),
+        ("mount -t vfat /dev/vda /tmp", "No such device"),
+        ("mount -t tmpfs none /tmp", "permission denied (are you root?)"),
+        ("mount -o bind /dev/vda /tmp", "permission denied (are you root?)"),
+        ("mount -o remount,rw /proc", "permission denied (are you root?)"),
+        ("umount /proc", "Operation not permitted"),
+        ("umount -l /", "Operation not permitted"),
+    ] {
+        let printed = board.sh(&format!("{command}; echo $?")).await;
+        assert!(printed.contains(said) && !printed.ends_with("\n0"), "{command}: {printed}");
+    }
     board.cut().await;
 }
 

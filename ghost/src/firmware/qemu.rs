@@ -8,13 +8,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use meta_lava_formats::disk::QCOW2_MAGIC;
 use meta_lava_formats::{compress, fdt, kernel, uimage};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt as _;
 
 use super::{BootImage, Firmware, FirmwareKind, Next};
+use crate::disk::{Bus, Disk, Format};
 use crate::ledger::{Event, Protocol};
+use crate::linux;
 use crate::machine::{Invocation, Machine};
 use crate::net::FILE_LIMIT;
 
@@ -63,6 +66,8 @@ pub struct CommandLine {
     /// Other files that it opens: the option and the file.
     files: Vec<(String, String)>,
     drives: Vec<Drive>,
+    /// `-device`s that show a drive: driver, and the drive's id.
+    devices: Vec<(String, String)>,
     /// Whether the serial port is on standard input and output.
     console: bool,
     no_graphics: bool,
@@ -74,6 +79,18 @@ struct Drive {
     option: String,
     file: String,
     format: Option<String>,
+    /// `if=`: what it is on; without one it is what the machine has.
+    interface: Option<String>,
+    id: Option<String>,
+    is_cdrom: bool,
+}
+
+impl Drive {
+    /// A drive of an option that says no more of it; `interface` is what the option is about.
+    fn of(option: String, file: &str, interface: Option<&str>) -> Self {
+        let interface = interface.map(str::to_owned);
+        Self { option, file: file.to_owned(), format: None, interface, id: None, is_cdrom: false }
+    }
 }
 
 /// Options with a value.
@@ -213,7 +230,7 @@ pub fn parse(args: &[String]) -> Result<CommandLine, String> {
     while let Some(arg) = args.next() {
         let Some(name) = arg.strip_prefix('-').filter(|name| !name.is_empty()) else {
             // A file without an option is the first disk.
-            line.drives.push(Drive { option: arg.clone(), file: arg.clone(), format: None });
+            line.drives.push(Drive::of(arg.clone(), arg, None));
             continue;
         };
         let name = name.strip_prefix('-').unwrap_or(name);
@@ -267,14 +284,24 @@ impl CommandLine {
             "dtb" => self.dtb = Some(value.to_owned()),
             "bios" | "shim" | "option-rom" => self.files.push((arg.to_owned(), value.to_owned())),
             "hda" | "hdb" | "hdc" | "hdd" | "cdrom" | "fda" | "fdb" | "sd" | "pflash" | "mtdblock" => {
-                let (option, file) = (format!("{arg} {value}"), value.to_owned());
-                self.drives.push(Drive { option, file, format: None });
+                let interface = if name.starts_with("hd") { None } else { Some(name) };
+                self.drives.push(Drive::of(format!("{arg} {value}"), value, interface));
             }
             "drive" => {
                 // A drive without a file is an empty slot.
                 if let Some(file) = field("file") {
-                    let option = format!("{arg} {value}");
-                    self.drives.push(Drive { option, file, format: field("format") });
+                    self.drives.push(Drive {
+                        format: field("format"),
+                        interface: field("if"),
+                        id: field("id"),
+                        is_cdrom: field("media").as_deref() == Some("cdrom"),
+                        ..Drive::of(format!("{arg} {value}"), &file, None)
+                    });
+                }
+            }
+            "device" => {
+                if let (Some(driver), Some(drive)) = (first.or_else(|| field("driver")), field("drive")) {
+                    self.devices.push((driver, drive));
                 }
             }
             "serial" | "chardev" => {
@@ -458,7 +485,7 @@ impl Start<'_> {
             self.read(option, path).await.map_err(|_| missing())?;
         }
         for drive in &line.drives {
-            self.open(drive).await?;
+            self.open(&line, drive).await?;
         }
         let Some(path) = &line.kernel else {
             self.print_lines(&[
@@ -586,37 +613,81 @@ impl Start<'_> {
         read
     }
 
-    /// Opens a disk; it is hashed, but not kept.
-    async fn open(&mut self, drive: &Drive) -> Result<(), Refusal> {
-        let Drive { option, file, format } = drive;
-        match hash(&self.path(file)).await {
-            Ok((size, sha256, magic)) => {
-                self.machine.ledger.take(Event::File {
-                    protocol: Protocol::Local,
-                    path: file.clone(),
-                    size,
-                    sha256,
-                    load: option.split(' ').next().unwrap_or_default().to_owned(),
-                    parts: Vec::new(),
-                });
-                match format.as_deref() {
-                    Some("qcow2") if magic != *b"QFI\xfb" => {
-                        Err(Refusal::new("bad-disk", format!("{option}: Image is not in qcow2 format")))
-                    }
-                    None | Some("raw" | "qcow2") => Ok(()),
-                    Some(format) => {
-                        Err(Refusal::new("bad-disk", format!("{option}: Unknown driver '{format}'")))
-                    }
-                }
-            }
+    /// Opens a disk, and shows the machine what is on it.
+    async fn open(&mut self, line: &CommandLine, drive: &Drive) -> Result<(), Refusal> {
+        let Drive { option, file, format, .. } = drive;
+        let path = self.path(file);
+        let (size, sha256, magic) = match hash(&path).await {
+            Ok(found) => found,
             Err(error) => {
                 self.machine.ledger.take(failed(file, &error));
-                Err(Refusal::new(
+                return Err(Refusal::new(
                     "missing-file",
                     format!("{option}: Could not open '{file}': No such file or directory"),
-                ))
+                ));
             }
+        };
+        self.machine.ledger.take(Event::File {
+            protocol: Protocol::Local,
+            path: file.clone(),
+            size,
+            sha256: sha256.clone(),
+            load: option.split(' ').next().unwrap_or_default().to_owned(),
+            parts: Vec::new(),
+        });
+        let bad = |text: &str| Refusal::new("bad-disk", format!("{option}: {text}"));
+        let format = match format.as_deref() {
+            Some("qcow2") if magic != QCOW2_MAGIC => return Err(bad("Image is not in qcow2 format")),
+            Some("qcow2") => Format::Qcow2,
+            None if magic == QCOW2_MAGIC => Format::Qcow2,
+            None | Some("raw") => Format::Raw,
+            Some(format) => return Err(bad(&format!("Unknown driver '{format}'"))),
+        };
+        let Some(bus) = self.bus(line, drive)? else { return Ok(()) };
+        let number = self.machine.disks.iter().filter(|disk| disk.bus() == bus).count();
+        let number = u8::try_from(number).unwrap_or(u8::MAX);
+        let disk =
+            tokio::task::spawn_blocking(move || Disk::read(std::fs::File::open(path)?, format, bus, number));
+        let disk = disk.await.map_err(io::Error::other).and_then(|disk| disk);
+        let disk = disk.map_err(|error| bad(&format!("Could not open '{file}': {error}")))?;
+        if let Some(tree) = disk.content() {
+            linux::note_disk(&self.machine.ledger, sha256, &tree);
         }
+        self.machine.disks.push(disk);
+        Ok(())
+    }
+
+    /// What a drive is on; nothing where no kernel sees a disk there.
+    fn bus(&self, line: &CommandLine, drive: &Drive) -> Result<Option<Bus>, Refusal> {
+        // `mc->block_default_type`, which is IDE where a machine does not say otherwise.
+        let is_virt = self.family != Family::X86 && line.machine.as_deref() == Some("virt");
+        let own = if is_virt { "virtio" } else { "ide" };
+        let interface = drive.interface.as_deref().unwrap_or(own);
+        let disk = |bus| if drive.is_cdrom { None } else { Some(bus) };
+        Ok(match interface {
+            "virtio" => disk(Bus::Virtio),
+            // `drive_check_orphaned` in blockdev.c.
+            "ide" | "scsi" if is_virt => {
+                let unit = self.machine.disks.iter().filter(|disk| disk.bus() == Bus::Scsi).count();
+                return Err(Refusal::new(
+                    "bad-disk",
+                    format!(
+                        "{}: machine type does not support if={interface},bus=0,unit={unit}",
+                        drive.option
+                    ),
+                ));
+            }
+            "ide" | "scsi" => disk(Bus::Scsi),
+            "none" => {
+                let shown = line.devices.iter().find(|(_, id)| Some(id) == drive.id.as_ref());
+                match shown.map(|(driver, _)| driver.as_str()) {
+                    Some(driver) if driver.starts_with("virtio-blk") => disk(Bus::Virtio),
+                    Some("ide-hd" | "scsi-hd" | "usb-storage") => disk(Bus::Scsi),
+                    _ => None,
+                }
+            }
+            _ => None,
+        })
     }
 }
 

@@ -12,7 +12,8 @@ use meta_lava_formats::{fdt, kernel, sha256};
 use self::cmdline::{Cmdline, Ip};
 use self::gateway::Gateway;
 use self::kernel_log::KernelLog;
-use self::sandbox::{End, Init, Loaded, NamedBy, NotRun, Userland};
+use self::sandbox::{Device, End, Init, Loaded, NamedBy, NotRun, Userland};
+use crate::disk::Disk;
 use crate::firmware::BootImage;
 use crate::ledger::{Event, Ledger, Stage};
 use crate::machine::Machine;
@@ -107,6 +108,11 @@ pub(crate) fn note_archive(ledger: &Ledger, sha256: String, tree: &Tree) {
     root::note(ledger, "archive", sha256, tree);
 }
 
+/// Notes what is on a disk, as a root file system of its own.
+pub(crate) fn note_disk(ledger: &Ledger, sha256: String, tree: &Tree) {
+    root::note(ledger, root::DISK, sha256, tree);
+}
+
 /// Notes a folder of the worker's that a container sees as `/NAME`, as a root file system of that.
 pub(crate) fn note_folder(ledger: &Ledger, folder: &Path, target: &str) {
     match root::folder(folder, target.trim_start_matches('/')) {
@@ -185,6 +191,9 @@ impl System<'_> {
         for line in &board.kernel.lines {
             self.log.line_of_board(line);
         }
+        for line in self.machine.disks.iter().flat_map(Disk::kernel_says) {
+            self.log.line(&line);
+        }
         self.flush().await;
     }
 
@@ -239,6 +248,15 @@ impl System<'_> {
             _ => {
                 let device = self.cmdline.get("root").unwrap_or("(null)");
                 let device = device.strip_prefix("/dev/").unwrap_or(device);
+                let disk = self.machine.disks.iter().find(|disk| disk.name() == device);
+                if let Some(disk) = disk
+                    && let Some(tree) = disk.content()
+                {
+                    // Without `rw` it is read-only, until an init that this kernel has not tells otherwise.
+                    let Device { major, minor, .. } = disk.device();
+                    self.log.line(&format!("VFS: Mounted root (ext4 filesystem) on device {major}:{minor}."));
+                    return Ok(Root { tree: Tree::clone(&tree), inits: self.inits(None) });
+                }
                 self.log.line(&format!(
                     "VFS: Cannot open root device \"{device}\" or unknown-block(0,0): error -6"
                 ));
@@ -316,6 +334,7 @@ impl System<'_> {
             prefix,
             clock: self.log.clock(),
             container: None,
+            disks: self.machine.disks.clone(),
         };
         let gateway = match self.machine.net.server() {
             IpAddr::V4(address) => {

@@ -14,6 +14,9 @@ use crate::ledger::{Event, Ledger};
 /// No archive of a root file system, or of a part of one, unpacks to more, in bytes.
 pub(crate) const UNPACKED_LIMIT: usize = 1 << 30;
 
+/// What the ledger calls what is on a disk.
+pub(super) const DISK: &str = "disk";
+
 /// Why a ramdisk can't be unpacked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BadRamdisk {
@@ -74,11 +77,18 @@ pub(super) fn folder(folder: &Path, name: &str) -> io::Result<Tree> {
     Ok(tree)
 }
 
-/// Notes a root file system: its listing, and the contents of LAVA's overlay.
+/// A file of a disk's that is larger is no script of LAVA's, in bytes.
+const SCRIPT: usize = 64 << 10;
+
+/// Notes a root file system: its listing, and the contents of LAVA's overlay. On a disk that can be at its top.
 pub(super) fn note(ledger: &Ledger, root: &str, source: String, tree: &Tree) {
     ledger.take(Event::Tree { root: root.to_owned(), source, entries: tree.listing() });
+    let is_disk = root == DISK;
     ledger.keep(tree.nodes.iter().filter_map(|node| match &node.kind {
-        NodeKind::File(content) if node.path.starts_with("lava-") && node.path.contains('/') => {
+        NodeKind::File(content)
+            if (node.path.starts_with("lava-") && node.path.contains('/'))
+                || (is_disk && content.len() <= SCRIPT) =>
+        {
             Some(content.as_slice())
         }
         _ => None,

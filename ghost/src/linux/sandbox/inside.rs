@@ -32,11 +32,13 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::stat::{Mode, umask};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod, umask};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{self, ForkResult, Pid};
 
-use super::spec::{self, Header, HeaderKind, Init, NamedBy, Spec, Status};
+use super::mounting::{self, Mounts};
+use super::spec::{self, Disk, Header, HeaderKind, Init, NamedBy, Spec, Status};
 use super::{contained, kexec, network};
 
 /// What a board's root may do, of all that a root may (`capabilities(7)`). What
@@ -151,7 +153,8 @@ fn supervise() -> Result<Status, Refusal> {
         Mode::empty(),
     )
     .while_("the new PID namespace")?;
-    fill_root(&spec, &root, child.first_id, &mut input)?;
+    let proc = mounting::proc()?;
+    let file_system = fill_root(&spec, &root, child.first_id, &mut input)?;
     drop(input);
 
     // Only a process of the new PID namespace can mount its /proc.
@@ -171,7 +174,8 @@ fn supervise() -> Result<Status, Refusal> {
         report(io::stderr().as_fd(), &Status::Begun(child.pid.as_raw()));
     }
     unistd::write(&child.go, b"!").while_("PID 1")?;
-    let status = wait(child.pid, &children)?;
+    let mounts = Mounts::of(child.go.as_fd(), file_system, proc, &spec.disks);
+    let status = wait(child.pid, &children, mounts)?;
     // PID 1 looks at its other end to see whether this process lives.
     drop(child.go);
     let is_kexec = status == Status::Ended(libc::SIGHUP) && spec.container.is_none() && kexec::is_started();
@@ -194,7 +198,7 @@ fn finish(result: Result<(), Refusal>) -> ! {
 /// PID 1, before it is one.
 struct Child {
     pid: Pid,
-    /// What a byte is written to when all is ready; open as long as this process lives.
+    /// What a byte is written to when all is ready; open as long as this process lives. Its filter of mounts comes back by it.
     go: OwnedFd,
     /// The user and group id that is 0 in there.
     first_id: u32,
@@ -212,7 +216,8 @@ fn start_init(spec: &Spec, root: &OwnedFd) -> Result<Child, Refusal> {
         if flags & libc::CLONE_NEWUSER != 0 && spec.container.is_some() {
             continue;
         }
-        let (ready, go) = unistd::pipe2(OFlag::O_CLOEXEC).while_("a pipe")?;
+        let (ready, go) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
+            .while_("a socket")?;
         // SAFETY: like fork(2), in a process of one thread: no stack of its own, no shared memory.
         let pid = unsafe { libc::syscall(libc::SYS_clone, flags | libc::SIGCHLD, 0, 0, 0, 0) };
         let pid = match pid {
@@ -250,19 +255,28 @@ fn wait_until_let_go() {
 }
 
 /// Waits for PID 1 to end, and makes it when the daemon lets go.
-fn wait(init: Pid, children: &SignalFd) -> Result<Status, Refusal> {
+fn wait(init: Pid, children: &SignalFd, mut mounts: Option<Mounts>) -> Result<Status, Refusal> {
     let stdin = io::stdin();
     loop {
         // Nothing more is sent: all that can come is the end.
-        let mut fds = [
+        let mut fds = vec![
             PollFd::new(stdin.as_fd(), PollFlags::empty()),
             PollFd::new(children.as_fd(), PollFlags::POLLIN),
         ];
+        fds.extend(mounts.iter().map(|mounts| PollFd::new(mounts.as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error).while_("waiting for PID 1"),
         }
         let let_go = fds[0].any().unwrap_or(true);
+        let asked = fds.get(2).and_then(PollFd::revents).unwrap_or(PollFlags::empty());
+        if asked.contains(PollFlags::POLLIN)
+            && let Some(mounts) = &mut mounts
+        {
+            mounts.answer();
+        } else if !asked.is_empty() {
+            mounts = None;
+        }
         if let_go {
             let _ = kill(init, Signal::SIGKILL);
         }
@@ -316,8 +330,8 @@ fn enter_root(root: &OwnedFd) -> Result<(), Refusal> {
 }
 
 /// Puts the root together, and moves into it. The working directory is its
-/// file system.
-fn fill_root(spec: &Spec, root: &OwnedFd, first_id: u32, input: &mut impl Read) -> Result<(), Refusal> {
+/// file system. Returns the folder that the root and the contents of the disks are in.
+fn fill_root(spec: &Spec, root: &OwnedFd, first_id: u32, input: &mut impl Read) -> Result<OwnedFd, Refusal> {
     let none = None::<&str>;
     let (outside, staging) = (directory("/").while_("/")?, directory(".").while_("the new root")?);
     let ids = Ids { first: first_id };
@@ -330,6 +344,14 @@ fn fill_root(spec: &Spec, root: &OwnedFd, first_id: u32, input: &mut impl Read) 
         real_directory(Path::new(path), mode, ids).while_(path)?;
     }
     let places = spec.container.as_ref().map(contained::make_places).transpose()?.unwrap_or_default();
+    for disk in spec.disks.iter().filter(|disk| disk.superblock.is_some()) {
+        unistd::fchdir(&staging).while_("the disks")?;
+        let content = mounting::folder_of(disk);
+        fs::DirBuilder::new().mode(0o755).create(&content).while_(&content)?;
+        enter_root(&directory(&content).while_(&content)?)?;
+        ids.own(Path::new("/"), 0, 0).while_(&content)?;
+        unpack(input, ids)?;
+    }
     enter_root(&outside)?;
     if let Some(container) = &spec.container {
         contained::mount(container, &places)?;
@@ -350,7 +372,8 @@ fn fill_root(spec: &Spec, root: &OwnedFd, first_id: u32, input: &mut impl Read) 
         Err(error) => return Err(error).while_("pivot_root"),
     }
     enter_root(root)?;
-    unistd::chdir("/").while_("/")
+    unistd::chdir("/").while_("/")?;
+    Ok(staging)
 }
 
 /// Who owns what in the sandbox.
@@ -513,6 +536,7 @@ fn make_dev(spec: &Spec, dev: &Path, ids: Ids) -> Result<(), Refusal> {
     if spec.container.is_none() {
         kexec::make(dev, first)?;
     }
+    make_disks(&spec.disks, dev, ids)?;
     for (name, target) in [
         ("ptmx", "pts/ptmx"),
         ("fd", "/proc/self/fd"),
@@ -522,6 +546,28 @@ fn make_dev(spec: &Spec, dev: &Path, ids: Ids) -> Result<(), Refusal> {
     ] {
         let link = dev.join(name);
         symlink(target, &link).and_then(|()| ids.own(&link, 0, 0)).while_(name)?;
+    }
+    Ok(())
+}
+
+/// Makes the devices of disks, which nobody can open, and udev's links to those with a file system.
+fn make_disks(disks: &[Disk], dev: &Path, ids: Ids) -> Result<(), Refusal> {
+    for disk in disks {
+        let path = dev.join(&disk.name);
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        mknod(&path, SFlag::S_IFBLK, mode, makedev(disk.major, disk.minor)).while_(path.display())?;
+        ids.own(&path, 0, 0).while_(path.display())?;
+        let Some(superblock) = &disk.superblock else { continue };
+        let links = dev.join("disk/by-uuid");
+        for folder in [&dev.join("disk"), &links] {
+            real_directory(folder, 0o755, ids).while_(folder.display())?;
+        }
+        let link = links.join(&superblock.uuid);
+        // Of two with one UUID, as of copies, udev has one link, too.
+        let _ = fs::remove_file(&link);
+        symlink(Path::new("../..").join(&disk.name), &link)
+            .and_then(|()| ids.own(&link, 0, 0))
+            .while_(link.display())?;
     }
     Ok(())
 }
@@ -598,6 +644,9 @@ fn prepare_init(spec: &Spec, root: &OwnedFd, parent: OwnedFd) -> Result<(), Refu
         }
     }
     restrict(spec.container.is_some())?;
+    if !spec.disks.is_empty() {
+        mounting::ask(parent.as_fd())?;
+    }
     // After the capabilities: a change of them would undo it.
     prctl::set_pdeathsig(Signal::SIGKILL).while_("the parent's death")?;
     let mut fds = [PollFd::new(parent.as_fd(), PollFlags::empty())];

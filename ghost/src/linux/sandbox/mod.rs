@@ -22,6 +22,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use meta_lava_formats::tree::{NodeKind, Tree};
@@ -36,6 +37,7 @@ use tokio::net::unix::{OwnedWriteHalf, pipe};
 use super::gateway::Gateway;
 pub use super::kernel_log::Clock;
 use crate::console::Console;
+use crate::disk::Disk;
 use crate::pty::{self, Pty};
 
 mod contained;
@@ -43,7 +45,9 @@ mod enter;
 mod inside;
 mod kexec;
 mod kmsg;
+mod mounting;
 mod network;
+mod rights;
 mod spec;
 mod typing;
 
@@ -51,7 +55,7 @@ pub(crate) use contained::PATH;
 pub use enter::{ARGUMENT as ENTER, Entered, enter, entering, main as enter_main};
 pub use kexec::Loaded;
 use kmsg::Kmsg;
-pub use spec::{Container, Init, Mount, NamedBy, NotRun, Program};
+pub use spec::{Container, Disk as Device, Init, Mount, NamedBy, NotRun, Program};
 use spec::{Header, Spec, Status};
 use typing::{Terminal, Typing};
 
@@ -84,6 +88,8 @@ pub struct Userland {
     pub clock: Clock,
     /// What is different where it is a container's and no board's.
     pub container: Option<Container>,
+    /// A board's disks.
+    pub disks: Vec<Disk>,
 }
 
 impl Userland {
@@ -97,6 +103,7 @@ impl Userland {
             prefix: String::new(),
             clock: Clock::default(),
             container: Some(container),
+            disks: Vec::new(),
         }
     }
 }
@@ -273,6 +280,7 @@ impl Guest {
         tell: &mut (dyn FnMut(Told) + Send),
     ) -> End {
         let server = gateway.as_ref().map(Gateway::server);
+        let contents: Vec<Arc<Tree>> = userland.disks.iter().filter_map(Disk::content).collect();
         let spec = spec(userland, &tree, &self.terminal, server);
         let process = self.process.child.id();
         let (Some(input), Some(status)) = (self.process.input.take(), &mut self.process.status) else {
@@ -281,7 +289,7 @@ impl Guest {
         let (said, input) = input.into_split();
         let network = serve_network(gateway, said.as_ref());
         tokio::pin!(network);
-        let feeding = feed(input, spec, tree);
+        let feeding = feed(input, spec, tree, contents);
         tokio::pin!(feeding);
         let mut fed = None;
         let mut status = BufReader::new(status).lines();
@@ -328,9 +336,9 @@ impl Guest {
 
 /// What the process needs to know.
 fn spec(userland: Userland, tree: &Tree, terminal: &str, server: Option<SocketAddrV4>) -> Spec {
-    let content: u64 = tree
-        .nodes
-        .iter()
+    let contents: Vec<Arc<Tree>> = userland.disks.iter().filter_map(Disk::content).collect();
+    let nodes = || contents.iter().flat_map(|tree| &tree.nodes).chain(&tree.nodes);
+    let content: u64 = nodes()
         .map(|node| match &node.kind {
             NodeKind::File(content) => (content.len() as u64).next_multiple_of(PAGE),
             _ => PAGE,
@@ -351,8 +359,9 @@ fn spec(userland: Userland, tree: &Tree, terminal: &str, server: Option<SocketAd
         inits: userland.inits,
         prefix: userland.prefix,
         bytes: content + SPARE_BYTES,
-        inodes: tree.nodes.len() as u64 + SPARE_INODES,
+        inodes: nodes().count() as u64 + SPARE_INODES,
         container: userland.container,
+        disks: userland.disks.iter().map(Disk::device).collect(),
     }
 }
 
@@ -372,10 +381,20 @@ fn ports(cmdline: &str) -> Vec<String> {
 }
 
 /// Sends all that the process needs to start, and returns the pipe.
-async fn feed(mut to: OwnedWriteHalf, spec: Spec, tree: Tree) -> io::Result<OwnedWriteHalf> {
+async fn feed(
+    mut to: OwnedWriteHalf,
+    spec: Spec,
+    tree: Tree,
+    disks: Vec<Arc<Tree>>,
+) -> io::Result<OwnedWriteHalf> {
     let mut piece = Vec::with_capacity(2 * PIECE);
     spec::put(&mut piece, &spec)?;
-    for node in tree.nodes {
+    let disks = disks.iter().flat_map(|tree| tree.nodes.iter().cloned().map(Some).chain([None]));
+    for node in tree.nodes.into_iter().map(Some).chain([None]).chain(disks) {
+        let Some(node) = node else {
+            spec::put_end(&mut piece);
+            continue;
+        };
         let Some((header, content)) = Header::of(node) else { continue };
         spec::put(&mut piece, &header)?;
         if content.len() < PIECE {
@@ -390,7 +409,6 @@ async fn feed(mut to: OwnedWriteHalf, spec: Spec, tree: Tree) -> io::Result<Owne
             piece.clear();
         }
     }
-    spec::put_end(&mut piece);
     to.write_all(&piece).await?;
     Ok(to)
 }

@@ -5,27 +5,22 @@
 //! socket (`SCM_RIGHTS`, unix(7)) and answers for the server. So nothing but that server can be
 //! reached, it takes no privilege of the container's, and every byte passes the daemon.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 
-use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::libc;
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
-    socket,
-};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socket};
 use nix::sys::stat::Mode;
 use nix::sys::wait::waitpid;
 use nix::unistd::{self, ForkResult};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
-/// Longest reason for there being no server, in bytes.
-const REASON: usize = 256;
+use super::rights;
 
 /// Goes into a network whose loopback interface is up, in a process of one thread that may not set up its own: that of a container,
 /// whose root is the worker's, and that has not the worker's `CAP_NET_ADMIN`. The network belongs to a user namespace below,
@@ -83,19 +78,10 @@ pub(super) fn set_up(server: Option<SocketAddrV4>, daemon: BorrowedFd<'_>) {
     set("lo:0", libc::SIOCSIFNETMASK, |request| request.ifr_ifru.ifru_netmask = address(host));
     // Whether that went well shows here.
     let listener = TcpListener::bind(server);
-    let fds = listener.as_ref().map(|listener| [listener.as_raw_fd()]);
-    let (text, rights) = match &fds {
-        Ok(fds) => ("listening".to_owned(), vec![ControlMessage::ScmRights(fds)]),
-        Err(error) => (error.to_string(), Vec::new()),
-    };
-    // Where nobody is at the other end any more, this process is about to be killed.
-    let _ = sendmsg::<()>(
-        daemon.as_raw_fd(),
-        &[IoSlice::new(text.as_bytes())],
-        &rights,
-        MsgFlags::MSG_NOSIGNAL,
-        None,
-    );
+    match &listener {
+        Ok(listener) => rights::send(daemon, "listening", Some(listener.as_fd())),
+        Err(error) => rights::send(daemon, &error.to_string(), None),
+    }
 }
 
 /// Changes one thing of an interface (netdevice(7)). Errors show where the interface is used.
@@ -129,29 +115,10 @@ fn address(ip: Ipv4Addr) -> libc::sockaddr {
 /// # Errors
 /// When the sandbox has no network, with its reason, or when it has ended.
 pub(super) async fn listener(sandbox: &UnixStream) -> io::Result<tokio::net::TcpListener> {
-    let fd = sandbox.async_io(Interest::READABLE, || receive(sandbox.as_raw_fd())).await?;
+    let fd = sandbox
+        .async_io(Interest::READABLE, || rights::receive(sandbox.as_fd(), MsgFlags::MSG_DONTWAIT))
+        .await?;
     let listener = TcpListener::from(fd);
     listener.set_nonblocking(true)?;
     tokio::net::TcpListener::from_std(listener)
-}
-
-fn receive(from: RawFd) -> io::Result<OwnedFd> {
-    let mut text = [0; REASON];
-    let mut space = cmsg_space!(RawFd);
-    let mut into = [IoSliceMut::new(&mut text)];
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
-    let message = recvmsg::<()>(from, &mut into, Some(&mut space), flags)?;
-    let size = message.bytes;
-    for control in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(fds) = control
-            && let Some(fd) = fds.first()
-        {
-            // SAFETY: the kernel just made it for this process.
-            return Ok(unsafe { OwnedFd::from_raw_fd(*fd) });
-        }
-    }
-    Err(match size {
-        0 => io::ErrorKind::UnexpectedEof.into(),
-        _ => io::Error::other(String::from_utf8_lossy(&text[..size]).into_owned()),
-    })
 }

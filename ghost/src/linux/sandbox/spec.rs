@@ -1,14 +1,15 @@
 //! What the daemon and the sandbox's own process say to each other.
 //!
 //! On the way there: a [`Spec`], then the tree node by node ([`Header`], and the
-//! content of a file behind it), then an empty frame, and then nothing: the end
-//! of that pipe is the end of the sandbox. On the way back by the same pipe: the socket
+//! content of a file behind it), then an empty frame, then the trees of the disks
+//! in the same way, and then nothing: the end of that pipe is the end of the sandbox. On the way back by the same pipe: the socket
 //! that listens in the server's place, if there is one. By standard error: a [`Status`] a line.
 
 use std::io::{self, Read};
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
 
+use meta_lava_formats::ext::Superblock;
 use meta_lava_formats::tree::{Node, NodeKind};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,20 @@ pub struct Spec {
     pub inodes: u64,
     /// What is in its place where it is a container, and no board.
     pub container: Option<Container>,
+    /// A board's disks. What is on them follows the tree of the root, one after the other.
+    pub disks: Vec<Disk>,
+}
+
+/// A disk, as the userland sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Its name in `/dev`.
+    pub name: String,
+    /// Numbers of its device.
+    pub major: u64,
+    pub minor: u64,
+    /// Where there is a file system on it, what a kernel sees of that.
+    pub superblock: Option<Superblock>,
 }
 
 /// What a container has that a board has not. Its root is the worker's own root, as in a container of

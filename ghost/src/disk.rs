@@ -1,0 +1,158 @@
+//! Disks of a machine, as its kernel finds them: for now those of QEMU, which are images on the worker.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use meta_lava_formats::disk;
+pub use meta_lava_formats::disk::Format;
+use meta_lava_formats::ext::{self, Superblock};
+use meta_lava_formats::tree::Tree;
+
+use crate::linux::UNPACKED_LIMIT;
+use crate::linux::sandbox::Device;
+
+/// What a disk is on, which is what its name in `/dev` follows from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bus {
+    /// IDE, SATA, SCSI and USB: `sda`.
+    Scsi,
+    /// `vda`.
+    Virtio,
+}
+
+/// A disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    bus: Bus,
+    /// Which one of its bus it is, from 0.
+    number: u8,
+    /// Its size in bytes.
+    bytes: u64,
+    file_system: Option<(Superblock, Arc<Tree>)>,
+}
+
+impl Disk {
+    /// The disk in an image, with all that is on it: a file system of the kinds ext2 to ext4, or for the kernel nothing.
+    ///
+    /// # Errors
+    /// When the image can't be read, or the file system is broken.
+    pub fn read(image: File, format: Format, bus: Bus, number: u8) -> io::Result<Self> {
+        let mut disk = disk::Disk::open(image, format)?;
+        let bytes = disk.size();
+        let file_system = match ext::superblock(&mut disk) {
+            None => None,
+            Some(superblock) => {
+                let tree = ext::read(disk, UNPACKED_LIMIT).map_err(io::Error::other)?;
+                Some((superblock, Arc::new(tree)))
+            }
+        };
+        Ok(Self { bus, number, bytes, file_system })
+    }
+
+    /// Its name in `/dev`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let bus = match self.bus {
+            Bus::Scsi => "sd",
+            Bus::Virtio => "vd",
+        };
+        format!("{bus}{}", char::from(b'a' + self.number.min(25)))
+    }
+
+    /// What it is on.
+    #[must_use]
+    pub fn bus(&self) -> Bus {
+        self.bus
+    }
+
+    /// What is on it, where that is a file system.
+    #[must_use]
+    pub fn content(&self) -> Option<Arc<Tree>> {
+        self.file_system.as_ref().map(|(_, tree)| Arc::clone(tree))
+    }
+
+    /// What the userland sees of it.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        // `SCSI_DISK0_MAJOR`, and what a kernel gives the first driver that leaves it the choice; 16 numbers for each disk.
+        let major = match self.bus {
+            Bus::Scsi => 8,
+            Bus::Virtio => 254,
+        };
+        let superblock = self.file_system.as_ref().map(|(superblock, _)| superblock.clone());
+        Device { name: self.name(), major, minor: 16 * u64::from(self.number), superblock }
+    }
+
+    /// What the kernel says when it finds it (`drivers/block/virtio_blk.c`, `drivers/scsi/sd.c`).
+    #[must_use]
+    pub fn kernel_says(&self) -> Vec<String> {
+        let (name, number, blocks) = (self.name(), self.number, self.bytes / 512);
+        let size = format!("({}/{})", rounded(self.bytes, 1000, "B"), rounded(self.bytes, 1024, "iB"));
+        match self.bus {
+            Bus::Virtio => {
+                vec![format!("virtio_blk virtio{number}: [{name}] {blocks} 512-byte logical blocks {size}")]
+            }
+            Bus::Scsi => vec![
+                format!("sd {number}:0:0:0: [{name}] {blocks} 512-byte logical blocks: {size}"),
+                format!("sd {number}:0:0:0: [{name}] Attached SCSI disk"),
+            ],
+        }
+    }
+}
+
+/// A size in three digits (`string_get_size` in `lib/string_helpers.c`).
+fn rounded(bytes: u64, step: u64, unit: &str) -> String {
+    let (mut size, mut prefixes) = (bytes as f64, ["", "k", "M", "G", "T"].iter());
+    let mut prefix = prefixes.next().copied().unwrap_or_default();
+    while size >= step as f64
+        && let Some(next) = prefixes.next()
+    {
+        (size, prefix) = (size / step as f64, next);
+    }
+    let prefix = if step == 1024 { prefix.to_uppercase() } else { prefix.to_owned() };
+    let digits = match size {
+        _ if prefix.is_empty() => 0,
+        ..10.0 => 2,
+        ..100.0 => 1,
+        _ => 0,
+    };
+    // Without a prefix there is no `iB`.
+    let unit = if prefix.is_empty() { "B" } else { unit };
+    format!("{size:.digits$} {prefix}{unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_rounded_as_the_kernel_rounds_it() {
+        let both = |bytes| (rounded(bytes, 1000, "B"), rounded(bytes, 1024, "iB"));
+        assert_eq!(both(512 << 20), ("537 MB".into(), "512 MiB".into()));
+        assert_eq!(both(16 << 20), ("16.8 MB".into(), "16.0 MiB".into()));
+        assert_eq!(both(64 << 10), ("65.5 kB".into(), "64.0 KiB".into()));
+        assert_eq!(both(512), ("512 B".into(), "512 B".into()));
+        assert_eq!(both(5 << 30), ("5.37 GB".into(), "5.00 GiB".into()));
+    }
+
+    #[test]
+    fn disks_are_named_by_their_bus_in_its_order() {
+        let image = || {
+            let file = tempfile::tempfile().unwrap();
+            file.set_len(1 << 20).unwrap();
+            file
+        };
+        let disk = |bus, number| Disk::read(image(), Format::Raw, bus, number).unwrap();
+        assert_eq!(disk(Bus::Virtio, 1).name(), "vdb");
+        assert_eq!(
+            disk(Bus::Scsi, 0).kernel_says(),
+            [
+                "sd 0:0:0:0: [sda] 2048 512-byte logical blocks: (1.05 MB/1.00 MiB)",
+                "sd 0:0:0:0: [sda] Attached SCSI disk"
+            ]
+        );
+        assert_eq!(disk(Bus::Virtio, 1).device().minor, 16);
+        assert!(disk(Bus::Scsi, 0).content().is_none());
+    }
+}
