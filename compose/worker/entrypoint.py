@@ -46,7 +46,7 @@ def main():
 
     if ganesha() >= (5,):
         jobs_that_can_be_exported()
-    boards_on_usb()
+    stand_ins()
     for folder in (FILES, Path(WORKER_LOG).parent, Path("/var/lib/ghost/boards")):
         folder.mkdir(parents=True, exist_ok=True)
     labs_key()
@@ -123,13 +123,14 @@ def source(module):
     return ""
 
 
-def boards_on_usb():
-    """Puts what tells LAVA of boards on USB in front of Debian's pyudev, see pyudev.py."""
+def stand_ins():
+    """Puts our modules in front of Debian's of the same name: each says why."""
     folder = Path(f"/usr/local/lib/python3.{sys.version_info.minor}/dist-packages")
     folder.mkdir(parents=True, exist_ok=True)
-    link = folder / "pyudev.py"
-    link.unlink(missing_ok=True)
-    link.symlink_to(HERE / "worker/pyudev.py")
+    for name in ("guestfs.py", "pyudev.py"):
+        link = folder / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(HERE / "worker" / name)
 
 
 def labs_key():

@@ -13,21 +13,21 @@ if ! command -v lava-run > /dev/null; then
     dispatcher="lava-dispatcher${version:+=$version}"
     # What the package asks for and ghosts need not have: the kernel's headers
     # and BPF tools (sharing USB devices with containers), systemd,
-    # and what libguestfs would put into its appliance. `import guestfs`
-    # works; launching an appliance says that qemu is missing.
+    # and what libguestfs would put into its appliance, see guestfs.py.
     sh $here/common/apt-lean.sh absent systemd-sysv kmod \
         linux-headers-generic linux-tools-common python3-bpfcc \
         acl attr binutils btrfs-progs cryptsetup-bin db-util debootstrap dosfstools \
         exfatprogs extlinux f2fs-tools gawk gdisk grub2-common icoutils isc-dhcp-client \
         kpartx ldmtool less lsscsi lvm2 lzop mdadm mtools netpbm ntfs-3g osinfo-db parted \
-        pciutils qemu-system-x86 qemu-utils scrub sleuthkit squashfs-tools supermin \
+        pciutils qemu-system-x86 scrub sleuthkit squashfs-tools supermin \
         syslinux uuid-runtime zerofree curl
 fi
-# git, gdb-multiarch, nbd-server, ...: whatever a deploy or boot method of the
-# dispatcher looks up before it starts.
+# git, gdb-multiarch, nbd-server, qemu-img, ...: whatever a deploy or boot method of the
+# dispatcher looks up before it starts, and what it changes disks' images by.
 apt-get install --yes $dispatcher \
     tftpd-hpa rpcbind nfs-ganesha nfs-ganesha-vfs lighttpd telnet \
-    u-boot-tools bzip2 cpio file gdb-multiarch git nbd-server openssh-client unzip xz-utils zstd iproute2 procps
+    u-boot-tools bzip2 cpio e2fsprogs fdisk file gdb-multiarch git libarchive-tools nbd-server openssh-client \
+    qemu-utils unzip xz-utils zstd iproute2 procps
 sh $here/common/apt-lean.sh clean
 
 # LAVA reads this file to learn where to put what a board fetches by TFTP.

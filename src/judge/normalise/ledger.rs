@@ -204,7 +204,8 @@ impl Writer<'_> {
             .iter()
             // A root file system can start something; modules may have more files, but can't.
             .map(|(path, tree)| ((tree.iter().any(starts), same(tree)), *path, *tree))
-            .filter(|((_, same), ..)| *same > 0)
+            // What has little in common with it is told whole.
+            .filter(|((_, same), _, tree)| *same > 0 && tree.len() - same <= found.len())
             // Of equally good ones the first.
             .rev()
             .max_by_key(|(good, ..)| *good);

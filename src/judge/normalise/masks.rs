@@ -59,6 +59,21 @@ pub const TABLE: &[Mask] = &[
         pattern: r"\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d (?:[A-Z]{3,4} )?\d{4}",
         replacement: "[DATE]",
     },
+    // boot/qemu.py: "ls -la /lava-12/bin/lava-test-runner", when the file was made.
+    Mask {
+        name: "date-ls",
+        scopes: &[Board],
+        pattern: r"\b[A-Z][a-z]{2} [ \d]\d (?:\d\d:\d\d| \d{4}) (/lava-)",
+        replacement: "[DATE] ${1}",
+    },
+    // A file system made for this job; boot/qemu.py: "mount /dev/disk/by-uuid/61d489c2-… -t ext2 /lava-12", deploy/apply_overlay.py:
+    // "success": "61d489c2-…".
+    Mask {
+        name: "file-system-uuid",
+        scopes: &[Lava, Board],
+        pattern: r#"(/dev/disk/by-uuid/|"success": ")[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"#,
+        replacement: "${1}[UUID]",
+    },
     // The results' metadata: …/job-output/2024/11/23/12/metadata/….yaml
     Mask {
         name: "date-output",
