@@ -261,18 +261,18 @@ fn errno(error: io::Error) -> Errno {
 /// The text at an address in a process's memory, up to its zero. A null pointer is an empty text, as mount(2) takes it.
 fn text(memory: &File, address: u64) -> Result<Vec<u8>, Errno> {
     let mut text = Vec::new();
+    if address == 0 {
+        return Ok(text);
+    }
     let mut at = address;
-    while address != 0 {
-        if text.len() >= LONGEST {
-            return Err(Errno::ENAMETOOLONG);
-        }
+    while text.len() < LONGEST {
         let mut piece = [0; 256];
         // Less comes where the next page is not there.
         let read = memory.read_at(&mut piece, at).map_err(|_| Errno::EFAULT)?;
         let piece = &piece[..read];
         if let Some(end) = piece.iter().position(|byte| *byte == 0) {
             text.extend_from_slice(&piece[..end]);
-            break;
+            return Ok(text);
         }
         if piece.is_empty() {
             return Err(Errno::EFAULT);
@@ -280,7 +280,7 @@ fn text(memory: &File, address: u64) -> Result<Vec<u8>, Errno> {
         text.extend_from_slice(piece);
         at += piece.len() as u64;
     }
-    Ok(text)
+    Err(Errno::ENAMETOOLONG)
 }
 
 #[cfg(test)]
