@@ -18,6 +18,7 @@ pub mod imx;
 pub mod kernel;
 pub mod mbr;
 pub mod mcu;
+pub mod sparse;
 pub mod tar;
 pub mod tree;
 pub mod uimage;

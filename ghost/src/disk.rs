@@ -1,4 +1,4 @@
-//! Disks of a machine, as its kernel finds them: for now those of QEMU, which are images on the worker.
+//! Disks of a machine, as its kernel finds them: images that QEMU is given, and partitions of what is flashed.
 
 use std::fs::File;
 use std::io;
@@ -19,6 +19,8 @@ pub enum Bus {
     Scsi,
     /// `vda`.
     Virtio,
+    /// A partition of an eMMC: `mmcblk0p1`.
+    Mmc,
 }
 
 /// A disk.
@@ -27,6 +29,8 @@ pub struct Disk {
     bus: Bus,
     /// Which one of its bus it is, from 0.
     number: u8,
+    /// What a partition table calls it.
+    label: Option<String>,
     /// Its size in bytes.
     bytes: u64,
     file_system: Option<(Superblock, Arc<Tree>)>,
@@ -47,17 +51,33 @@ impl Disk {
                 Some((superblock, Arc::new(tree)))
             }
         };
-        Ok(Self { bus, number, bytes, file_system })
+        Ok(Self { bus, number, label: None, bytes, file_system })
+    }
+
+    /// The same, as a partition that has a name in its table.
+    #[must_use]
+    pub fn labelled(self, label: &str) -> Self {
+        Self { label: Some(label.to_owned()), ..self }
     }
 
     /// Its name in `/dev`.
     #[must_use]
     pub fn name(&self) -> String {
-        let bus = match self.bus {
-            Bus::Scsi => "sd",
-            Bus::Virtio => "vd",
-        };
-        format!("{bus}{}", char::from(b'a' + self.number.min(25)))
+        let letter = char::from(b'a' + self.number.min(25));
+        match self.bus {
+            Bus::Scsi => format!("sd{letter}"),
+            Bus::Virtio => format!("vd{letter}"),
+            Bus::Mmc => format!("mmcblk0p{}", u16::from(self.number) + 1),
+        }
+    }
+
+    /// Whether it is what `root=` names: a device, or the name of a partition (`name_to_dev_t` in `init/do_mounts.c`).
+    #[must_use]
+    pub fn is_root(&self, root: &str) -> bool {
+        match root.strip_prefix("PARTLABEL=") {
+            Some(label) => self.label.as_deref() == Some(label),
+            None => root.strip_prefix("/dev/") == Some(&self.name()),
+        }
     }
 
     /// What it is on.
@@ -75,13 +95,16 @@ impl Disk {
     /// What the userland sees of it.
     #[must_use]
     pub fn device(&self) -> Device {
-        // `SCSI_DISK0_MAJOR`, and what a kernel gives the first driver that leaves it the choice; 16 numbers for each disk.
-        let major = match self.bus {
-            Bus::Scsi => 8,
-            Bus::Virtio => 254,
+        let number = u64::from(self.number);
+        // `SCSI_DISK0_MAJOR`, `MMC_BLOCK_MAJOR`, and what a kernel gives the first driver that leaves it the choice; 16 numbers for
+        // each disk.
+        let (major, minor) = match self.bus {
+            Bus::Scsi => (8, 16 * number),
+            Bus::Virtio => (254, 16 * number),
+            Bus::Mmc => (179, number + 1),
         };
         let superblock = self.file_system.as_ref().map(|(superblock, _)| superblock.clone());
-        Device { name: self.name(), major, minor: 16 * u64::from(self.number), superblock }
+        Device { name: self.name(), major, minor, superblock }
     }
 
     /// What the kernel says when it finds it (`drivers/block/virtio_blk.c`, `drivers/scsi/sd.c`).
@@ -97,6 +120,8 @@ impl Disk {
                 format!("sd {number}:0:0:0: [{name}] {blocks} 512-byte logical blocks: {size}"),
                 format!("sd {number}:0:0:0: [{name}] Attached SCSI disk"),
             ],
+            // A partition is told of with its disk, which is none of a machine's here.
+            Bus::Mmc => Vec::new(),
         }
     }
 }
@@ -154,5 +179,9 @@ mod tests {
         );
         assert_eq!(disk(Bus::Virtio, 1).device().minor, 16);
         assert!(disk(Bus::Scsi, 0).content().is_none());
+        let partition = disk(Bus::Mmc, 4).labelled("rootfs");
+        let is_root = ["/dev/mmcblk0p5", "PARTLABEL=rootfs", "PARTLABEL=boot", "mmcblk0p5", "/dev/mmcblk0p4"]
+            .map(|root| partition.is_root(root));
+        assert_eq!(is_root, [true, true, false, false, false]);
     }
 }

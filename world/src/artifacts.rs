@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use meta_lava_formats::fdt::{Fdt, Node};
 use meta_lava_formats::kernel::{self, ghost_banner};
 use meta_lava_formats::tree::{Tree, normal_path};
-use meta_lava_formats::{android, compress, cpio, fit, imx, mbr, mcu, tar, uimage};
+use meta_lava_formats::{android, compress, cpio, fit, imx, mbr, mcu, sparse, tar, uimage};
 use serde::Deserialize;
 
 use crate::image::{self, Image};
@@ -135,6 +135,9 @@ pub enum Artifact {
         script: String,
         /// Its size.
         kib: usize,
+        /// Whether it is an Android sparse image of that.
+        #[serde(default)]
+        sparse: bool,
     },
     /// A ramdisk that goes on with the root on a network block device, see [`crate::userland::nbd`].
     Nbd {
@@ -469,14 +472,15 @@ impl Builder<'_> {
                 let built = self.archive(name, *pack, *compress)?;
                 built.wrap(uimage.as_deref(), uimage::ImageType::RAMDISK, *compress, 0)
             }
-            Artifact::Ext { script, kib } => {
+            Artifact::Ext { script, kib, sparse } => {
                 let name = self.root(false)?;
                 let tree = self.trees.get(name).context("no such tree")?;
-                Ok(Built {
-                    bytes: file_system(script, &tar::write(tree)?, *kib)?,
-                    tree: Some(name),
-                    ..Built::default()
-                })
+                let plain = file_system(script, &tar::write(tree)?, *kib)?;
+                let (bytes, unpacked) = match sparse {
+                    false => (plain, None),
+                    true => (sparse::write(&plain)?, Some(Content::of(&plain))),
+                };
+                Ok(Built { bytes, unpacked, tree: Some(name), ..Built::default() })
             }
             Artifact::Nbd { compress, uimage } => {
                 let name = self.root(false)?;

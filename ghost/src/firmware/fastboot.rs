@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use meta_lava_formats::{android, compress, fdt};
+use meta_lava_formats::{android, compress, ext, fdt, sha256, sparse};
 use serde::Deserialize;
 
 use super::arch::Arch;
 use super::{BootImage, Firmware, FirmwareKind, Next, flash};
+use crate::disk::{Bus, Disk, Format};
+use crate::linux;
 use crate::machine::{Machine, Reason};
 use crate::peripheral::{Answer, Call, Data, Mode};
 
@@ -77,6 +79,22 @@ const KERNEL_LIMIT: usize = 256 << 20;
 #[async_trait]
 impl Firmware for Fastboot {
     async fn run(&self, machine: &mut Machine) -> Next {
+        let next = self.start(machine).await;
+        if matches!(next, Next::Boot(_)) {
+            machine.disks = self.disks(machine).await;
+        }
+        next
+    }
+}
+
+/// What comes of a command.
+enum Then {
+    Next(Answer),
+    End(Answer, Next),
+}
+
+impl Fastboot {
+    async fn start(&self, machine: &mut Machine) -> Next {
         let text: String = self.lines.iter().map(|line| format!("{line}\n")).collect();
         machine.console().print(&text).await;
         let asked = machine.reason.take() == Some(Reason::Bootloader);
@@ -98,15 +116,7 @@ impl Firmware for Fastboot {
         }
         self.serve(machine).await
     }
-}
 
-/// What comes of a command.
-enum Then {
-    Next(Answer),
-    End(Answer, Next),
-}
-
-impl Fastboot {
     async fn serve(&self, machine: &mut Machine) -> Next {
         machine.console().print("fastboot: processing commands\n").await;
         let mut gadget = machine.bus.enter(Mode::Fastboot);
@@ -221,15 +231,57 @@ impl Fastboot {
         let Some(kib) = self.partitions.get(partition) else {
             return Err("partition table doesn't exist".into());
         };
-        if BOOT_PARTITIONS.contains(&partition) && !data.bytes.starts_with(android::MAGIC) {
-            return Err("image is not a boot image".into());
-        }
-        if data.bytes.len() as u64 > kib * 1024 {
-            return Err("size too large".into());
-        }
+        let bytes = data.bytes.clone();
+        let bytes = if sparse::is_sparse(&bytes) {
+            let room = usize::try_from(kib * 1024).unwrap_or(usize::MAX);
+            let expanded = tokio::task::spawn_blocking(move || sparse::expand(&bytes, room)).await;
+            match expanded.unwrap_or(Err(sparse::Error::Truncated)) {
+                Ok(bytes) => bytes,
+                Err(sparse::Error::TooLarge(_)) => return Err("size too large".into()),
+                // LK has a text for each kind of mistake.
+                Err(_) => return Err("Bogus size sparse and chunk header".into()),
+            }
+        } else {
+            if BOOT_PARTITIONS.contains(&partition) && !bytes.starts_with(android::MAGIC) {
+                return Err("image is not a boot image".into());
+            }
+            if bytes.len() as u64 > kib * 1024 {
+                return Err("size too large".into());
+            }
+            bytes
+        };
+        let (ledger, sha256) = (machine.ledger.clone(), sha256(&data.bytes));
+        let (folder, board, partition) =
+            (self.flash.clone(), machine.board.name.clone(), partition.to_owned());
+        storage(move || {
+            flash::write(&folder, &board, &partition, &bytes)?;
+            if ext::is_ext(&bytes)
+                && let Ok(tree) = ext::read(bytes, linux::UNPACKED_LIMIT)
+            {
+                linux::note_disk(&ledger, sha256, &tree);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// What a kernel finds on the partitions that were flashed. One whose file system is broken has nothing on it.
+    async fn disks(&self, machine: &Machine) -> Vec<Disk> {
         let (folder, board) = (self.flash.clone(), machine.board.name.clone());
-        let (partition, bytes) = (partition.to_owned(), data.bytes.clone());
-        storage(move || flash::write(&folder, &board, &partition, &bytes)).await
+        let partitions: Vec<String> = self.partitions.keys().cloned().collect();
+        let read = storage(move || {
+            let mut disks = Vec::new();
+            for (number, partition) in partitions.iter().enumerate() {
+                if let Some(file) = flash::open(&folder, &board, partition)?
+                    && let Ok(number) = u8::try_from(number)
+                    && let Ok(disk) = Disk::read(file, Format::Raw, Bus::Mmc, number)
+                {
+                    disks.push(disk.labelled(partition));
+                }
+            }
+            Ok(disks)
+        });
+        read.await.unwrap_or_default()
     }
 
     /// What is in the partition `boot`.
@@ -297,6 +349,7 @@ mod tests {
 
     use super::super::testing::Bench;
     use super::*;
+    use crate::ledger::Event;
 
     fn board(folder: &Path, enter: &str) -> String {
         format!(
@@ -309,7 +362,7 @@ firmware:
   kind: fastboot
   enter: {enter}
   product: msm8916
-  partitions: {{boot: 1024, rootfs: 4, cache: 4}}
+  partitions: {{boot: 1024, rootfs: 4, cache: 4, system: 64}}
   cmdline: androidboot.emmc=true
   flash: {folder:?}
 "
@@ -375,6 +428,26 @@ firmware:
         bench.expect("processing commands").await;
         assert_eq!(ask(&bench, "continue", None).await, Answer::okay(""));
         bench.booted().await;
+    }
+
+    #[tokio::test]
+    async fn a_sparse_image_is_flashed_whole_and_is_a_disk_of_the_next_kernel() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut bench = Bench::start(&board(folder.path(), "always")).await;
+        bench.bus.plug(true);
+        bench.expect("processing commands").await;
+        let packed: &[u8] = include_bytes!("../../../formats/src/ext/small.ext2.gz");
+        let system = compress::decompress(packed, 1 << 20).unwrap();
+        let image = sparse::write(&system).unwrap();
+        assert_eq!(send(&bench, &image, "flash:rootfs").await, Answer::fail("size too large"));
+        let broken = send(&bench, &image[..100], "flash:system").await;
+        assert_eq!(broken, Answer::fail("Bogus size sparse and chunk header"));
+        assert_eq!(send(&bench, &image, "flash:system").await, Answer::okay(""));
+        assert_eq!(flash::read(folder.path(), "bench", "system").unwrap().unwrap(), *system);
+        assert_eq!(send(&bench, &boot_image(), "boot").await, Answer::okay(""));
+        bench.booted().await;
+        let trees = bench.events().into_iter().filter(|event| matches!(event, Event::Tree { .. })).count();
+        assert_eq!(trees, 1, "the ledger has what is in it");
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 //! A part of a board's storage is a file, `FOLDER/BOARD/PART`. Whatever flashes a board
 //! writes one, and a firmware that boots from storage reads it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -60,6 +60,17 @@ pub fn write(folder: &Path, board: &str, part: &str, bytes: &[u8]) -> io::Result
 /// When `board` or `part` is not a plain name, or the file can't be read.
 pub fn read(folder: &Path, board: &str, part: &str) -> io::Result<Option<Vec<u8>>> {
     match fs::read(path(folder, board, part)?) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+/// What was flashed, to be read in place; nothing when that never happened.
+///
+/// # Errors
+/// As for [`read`].
+pub fn open(folder: &Path, board: &str, part: &str) -> io::Result<Option<File>> {
+    match File::open(path(folder, board, part)?) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         result => result.map(Some),
     }

@@ -247,8 +247,8 @@ impl System<'_> {
             Some(tree) if has(&tree, rdinit) => Ok(Root { inits: self.inits(Some(rdinit)), tree }),
             _ => {
                 let device = self.cmdline.get("root").unwrap_or("(null)");
+                let disk = self.machine.disks.iter().find(|disk| disk.is_root(device));
                 let device = device.strip_prefix("/dev/").unwrap_or(device);
-                let disk = self.machine.disks.iter().find(|disk| disk.name() == device);
                 if let Some(disk) = disk
                     && let Some(tree) = disk.content()
                 {
