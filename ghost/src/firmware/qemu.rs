@@ -643,52 +643,54 @@ impl Start<'_> {
             None | Some("raw") => Format::Raw,
             Some(format) => return Err(bad(&format!("Unknown driver '{format}'"))),
         };
-        let Some(bus) = self.bus(line, drive)? else { return Ok(()) };
-        let number = self.machine.disks.iter().filter(|disk| disk.bus() == bus).count();
+        let bus = bus(self.family, line, drive, &self.machine.disks);
+        let shown = bus.as_ref().ok().copied().flatten().unwrap_or(Bus::Scsi);
+        let number = self.machine.disks.iter().filter(|disk| disk.bus() == shown).count();
         let number = u8::try_from(number).unwrap_or(u8::MAX);
-        let disk =
-            tokio::task::spawn_blocking(move || Disk::read(std::fs::File::open(path)?, format, bus, number));
+        let disk = tokio::task::spawn_blocking(move || {
+            Disk::read(std::fs::File::open(path)?, format, shown, number)
+        });
         let disk = disk.await.map_err(io::Error::other).and_then(|disk| disk);
         let disk = disk.map_err(|error| bad(&format!("Could not open '{file}': {error}")))?;
+        // What LAVA wrote there counts, whether or not a kernel comes to see it.
         if let Some(tree) = disk.content() {
             linux::note_disk(&self.machine.ledger, sha256, &tree);
         }
-        self.machine.disks.push(disk);
+        if bus?.is_some() {
+            self.machine.disks.push(disk);
+        }
         Ok(())
     }
+}
 
-    /// What a drive is on; nothing where no kernel sees a disk there.
-    fn bus(&self, line: &CommandLine, drive: &Drive) -> Result<Option<Bus>, Refusal> {
-        // `mc->block_default_type`, which is IDE where a machine does not say otherwise.
-        let is_virt = self.family != Family::X86 && line.machine.as_deref() == Some("virt");
-        let own = if is_virt { "virtio" } else { "ide" };
-        let interface = drive.interface.as_deref().unwrap_or(own);
-        let disk = |bus| if drive.is_cdrom { None } else { Some(bus) };
-        Ok(match interface {
-            "virtio" => disk(Bus::Virtio),
-            // `drive_check_orphaned` in blockdev.c.
-            "ide" | "scsi" if is_virt => {
-                let unit = self.machine.disks.iter().filter(|disk| disk.bus() == Bus::Scsi).count();
-                return Err(Refusal::new(
-                    "bad-disk",
-                    format!(
-                        "{}: machine type does not support if={interface},bus=0,unit={unit}",
-                        drive.option
-                    ),
-                ));
+/// What a drive is on; nothing where no kernel sees a disk there. `disks` are those that there are already.
+fn bus(family: Family, line: &CommandLine, drive: &Drive, disks: &[Disk]) -> Result<Option<Bus>, Refusal> {
+    // `mc->block_default_type`, which is IDE where a machine does not say otherwise.
+    let is_virt = family != Family::X86 && line.machine.as_deref() == Some("virt");
+    let own = if is_virt { "virtio" } else { "ide" };
+    let interface = drive.interface.as_deref().unwrap_or(own);
+    let disk = |bus| if drive.is_cdrom { None } else { Some(bus) };
+    Ok(match interface {
+        "virtio" => disk(Bus::Virtio),
+        // `drive_check_orphaned` in blockdev.c.
+        "ide" | "scsi" if is_virt => {
+            let unit = disks.iter().filter(|disk| disk.bus() == Bus::Scsi).count();
+            return Err(Refusal::new(
+                "bad-disk",
+                format!("{}: machine type does not support if={interface},bus=0,unit={unit}", drive.option),
+            ));
+        }
+        "ide" | "scsi" => disk(Bus::Scsi),
+        "none" => {
+            let shown = line.devices.iter().find(|(_, id)| Some(id) == drive.id.as_ref());
+            match shown.map(|(driver, _)| driver.as_str()) {
+                Some(driver) if driver.starts_with("virtio-blk") => disk(Bus::Virtio),
+                Some("ide-hd" | "scsi-hd" | "usb-storage") => disk(Bus::Scsi),
+                _ => None,
             }
-            "ide" | "scsi" => disk(Bus::Scsi),
-            "none" => {
-                let shown = line.devices.iter().find(|(_, id)| Some(id) == drive.id.as_ref());
-                match shown.map(|(driver, _)| driver.as_str()) {
-                    Some(driver) if driver.starts_with("virtio-blk") => disk(Bus::Virtio),
-                    Some("ide-hd" | "scsi-hd" | "usb-storage") => disk(Bus::Scsi),
-                    _ => None,
-                }
-            }
-            _ => None,
-        })
-    }
+        }
+        _ => None,
+    })
 }
 
 fn failed(path: &str, error: &io::Error) -> Event {
@@ -815,6 +817,50 @@ firmware: {kind: qemu}
         bench.booted().await;
     }
 
+    #[test]
+    fn a_drive_is_a_disk_where_the_machine_shows_it() {
+        let shown = |family, args: &str| {
+            let args: Vec<String> = args.split(' ').map(str::to_owned).collect();
+            let line = parse(&args).unwrap();
+            bus(family, &line, &line.drives[0], &[]).map_err(|refusal| refusal.text)
+        };
+        for (family, args, on) in [
+            (Family::Arm64, "-M virt -drive file=a,if=virtio", Some(Bus::Virtio)),
+            (Family::Arm64, "-M virt -drive file=a", Some(Bus::Virtio)),
+            (Family::Arm64, "-M virt -hda a", Some(Bus::Virtio)),
+            (
+                Family::Arm64,
+                "-M virt -drive file=a,if=none,id=b -device virtio-blk-device,drive=b",
+                Some(Bus::Virtio),
+            ),
+            (Family::Arm64, "-M virt -drive file=a,if=none,id=b -device virtio-blk-device,drive=c", None),
+            (Family::X86, "-drive file=a", Some(Bus::Scsi)),
+            (Family::X86, "-drive file=a,media=cdrom", None),
+            (Family::X86, "-cdrom a", None),
+            (Family::X86, "-pflash a", None),
+        ] {
+            assert_eq!(shown(family, args), Ok(on), "{args}");
+        }
+        assert_eq!(
+            shown(Family::Riscv, "-M virt -drive file=a,if=ide"),
+            Err("-drive file=a,if=ide: machine type does not support if=ide,bus=0,unit=0".into())
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_on_a_disk_is_in_the_ledger() {
+        let dir = downloads();
+        let system: &[u8] = include_bytes!("../../../formats/src/disk/small.qcow2.gz");
+        let system = compress::decompress(system, 1 << 20).unwrap();
+        std::fs::write(dir.path().join("system.img"), system).unwrap();
+        let args = format!("{AARCH64}-kernel Image -drive file=system.img,format=qcow2,if=virtio");
+        let mut bench = Bench::start_as(YAML, invocation("qemu-system-aarch64", &args, dir.path())).await;
+        bench.booted().await;
+        let is_disk = |event: &Event| matches!(event, Event::Tree { root, .. } if root == "disk");
+        assert!(bench.events().iter().any(is_disk));
+        assert_eq!(bench.violations(), [""; 0]);
+    }
+
     #[tokio::test]
     async fn what_qemu_refuses_is_said_and_ends_it() {
         let dir = downloads();
@@ -839,6 +885,12 @@ firmware: {kind: qemu}
                 "qemu-system-x86_64",
                 "-nographic -drive file=disk.img,format=qcow2",
                 "-drive file=disk.img,format=qcow2: Image is not in qcow2 format",
+                "bad-disk",
+            ),
+            (
+                "qemu-system-aarch64",
+                "-M virt -nographic -drive file=disk.img,format=raw,if=ide,id=lavatest",
+                "-drive file=disk.img,format=raw,if=ide,id=lavatest: machine type does not support if=ide,bus=0,unit=0",
                 "bad-disk",
             ),
             ("qemu-system-x86_64", "-nographic -hda none", "Could not open 'none'", "missing-file"),
