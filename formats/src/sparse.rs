@@ -112,7 +112,8 @@ mod tests {
     #[test]
     fn what_is_left_out_is_there_again() {
         assert!(is_sparse(&image()) && !is_sparse(b"") && !is_sparse(b"rubbish"));
-        assert_eq!(expand(&image(), 32).unwrap(), b"the text\0\0\0\0\0\0\0\01234123412341234");
+        let whole = [&b"the text"[..], &[0; 8], b"1234123412341234"].concat();
+        assert_eq!(expand(&image(), 32).unwrap(), whole);
     }
 
     #[test]

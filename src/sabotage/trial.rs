@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::Sabotage;
 use super::lay::Overlay;
+use super::{Place, Sabotage};
 use crate::error::Result;
 use crate::event::Outcome;
 use crate::interrupt::Interrupt;
@@ -233,7 +233,10 @@ pub fn choose(sabotage: &Arc<Sabotage>, scenarios: &[Ready], all: bool) -> Vec<T
 pub fn few(sabotage: &Arc<Sabotage>, scenarios: &[Ready], tried: usize, most: usize) -> Vec<Trial> {
     let noticing: Vec<&Ready> =
         scenarios.iter().filter(|ready| sabotage.must_notice(&ready.scenario)).collect();
-    some(sabotage, &noticing, tried + most, kind_or_name).skip(tried).collect()
+    // What a template says is one thing for each device-type, whatever a job does with it.
+    let is_template = sabotage.change.iter().all(|change| change.place == Place::Template);
+    let kind = if is_template { device_types } else { kind_or_name };
+    some(sabotage, &noticing, tried + most, kind).skip(tried).collect()
 }
 
 /// At most `most` of `scenarios`, by their places: first one of each kind, the quick ones
@@ -279,6 +282,11 @@ type Kind = fn(&Scenario) -> String;
 /// something of its own.
 fn kind_or_name(scenario: &Scenario) -> String {
     if scenario.device_types() == [scenario.name.as_str()] { kind(scenario) } else { scenario.name.clone() }
+}
+
+/// The device-types of its boards.
+fn device_types(scenario: &Scenario) -> String {
+    scenario.device_types().join(" ")
 }
 
 /// What makes LAVA go other ways: the boot method, and where the root comes from.

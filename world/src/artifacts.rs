@@ -480,7 +480,7 @@ impl Builder<'_> {
                     false => (plain, None),
                     true => (sparse::write(&plain)?, Some(Content::of(&plain))),
                 };
-                Ok(Built { bytes, unpacked, tree: Some(name), ..Built::default() })
+                Ok(Built { bytes, unpacked, tree: Some(name) })
             }
             Artifact::Nbd { compress, uimage } => {
                 let name = self.root(false)?;
