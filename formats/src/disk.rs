@@ -20,18 +20,18 @@ pub enum Format {
     Qcow2,
 }
 
-/// A disk, to be read.
-pub struct Disk {
-    image: Image,
+/// The image of a disk, to be read.
+pub struct DiskImage {
+    kept: Kept,
     size: u64,
 }
 
-enum Image {
+enum Kept {
     Raw(File),
     Qcow2(Box<FormatAccess<imago::file::File>>),
 }
 
-impl Disk {
+impl DiskImage {
     /// Opens the image in `file`. One that stands on another image is not opened, since what it
     /// names may be any file of this machine's.
     ///
@@ -39,12 +39,12 @@ impl Disk {
     /// When it is not of that format, or broken.
     pub fn open(file: File, format: Format) -> io::Result<Self> {
         match format {
-            Format::Raw => Ok(Self { size: file.metadata()?.len(), image: Image::Raw(file) }),
+            Format::Raw => Ok(Self { size: file.metadata()?.len(), kept: Kept::Raw(file) }),
             Format::Qcow2 => {
                 let image = Qcow2::<imago::file::File>::builder(imago::file::File::try_from(file)?)
                     .open(DenyImplicitOpenGate::default())?;
                 let image = Box::new(FormatAccess::new(image));
-                Ok(Self { size: image.size(), image: Image::Qcow2(image) })
+                Ok(Self { size: image.size(), kept: Kept::Qcow2(image) })
             }
         }
     }
@@ -56,11 +56,11 @@ impl Disk {
     }
 }
 
-impl Device for Disk {
+impl Device for DiskImage {
     fn read(&mut self, at: u64, into: &mut [u8]) -> Result<(), Box<dyn Error + Send + Sync>> {
-        match &mut self.image {
-            Image::Raw(file) => Ok(file.read_exact_at(into, at)?),
-            Image::Qcow2(image) => Ok(image.read(into, at)?),
+        match &mut self.kept {
+            Kept::Raw(file) => Ok(file.read_exact_at(into, at)?),
+            Kept::Qcow2(image) => Ok(image.read(into, at)?),
         }
     }
 }
@@ -88,7 +88,7 @@ mod tests {
     fn a_disk_is_the_same_in_either_kind_of_image() {
         let raw = decompress(include_bytes!("ext/small.ext2.gz"), 1 << 20).unwrap();
         for (bytes, format) in [(raw.as_ref(), Format::Raw), (qcow2().as_slice(), Format::Qcow2)] {
-            let mut disk = Disk::open(file(bytes), format).unwrap();
+            let mut disk = DiskImage::open(file(bytes), format).unwrap();
             assert_eq!(disk.size(), raw.len() as u64);
             assert_eq!(ext::superblock(&mut disk), ext::superblock(&mut raw.to_vec()));
             assert_eq!(ext::read(disk, 1 << 20).unwrap(), ext::read(raw.to_vec(), 1 << 20).unwrap());
@@ -98,8 +98,8 @@ mod tests {
     #[test]
     fn what_is_no_qcow2_or_ends_early_is_an_error() {
         assert!(qcow2().starts_with(&QCOW2_MAGIC));
-        assert!(Disk::open(file(b"rubbish"), Format::Qcow2).is_err());
-        let mut disk = Disk::open(file(b"short"), Format::Raw).unwrap();
+        assert!(DiskImage::open(file(b"rubbish"), Format::Qcow2).is_err());
+        let mut disk = DiskImage::open(file(b"short"), Format::Raw).unwrap();
         assert!(disk.read(0, &mut [0; 16]).is_err());
     }
 
@@ -113,7 +113,7 @@ mod tests {
             for (at, byte) in changes {
                 bytes[at] = byte;
             }
-            if let Ok(mut disk) = Disk::open(file(&bytes), Format::Qcow2) {
+            if let Ok(mut disk) = DiskImage::open(file(&bytes), Format::Qcow2) {
                 let _ = ext::superblock(&mut disk);
             }
         }

@@ -4,13 +4,13 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use meta_lava_formats::disk;
+use meta_lava_formats::disk::DiskImage;
 pub use meta_lava_formats::disk::Format;
 use meta_lava_formats::ext::{self, Superblock};
 use meta_lava_formats::tree::Tree;
 
 use crate::linux::UNPACKED_LIMIT;
-use crate::linux::sandbox::Device;
+use crate::linux::sandbox::BlockDevice;
 
 /// What a disk is on, which is what its name in `/dev` follows from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,20 +37,19 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// The disk in an image, with all that is on it: a file system of the kinds ext2 to ext4, or for the kernel nothing.
+    /// The disk in an image, with all that is on it: a file system of the kinds ext2 to ext4, or for the kernel nothing. A file
+    /// system that is broken is nothing, too.
     ///
     /// # Errors
-    /// When the image can't be read, or the file system is broken.
+    /// When the image can't be read.
     pub fn read(image: File, format: Format, bus: Bus, number: u8) -> io::Result<Self> {
-        let mut disk = disk::Disk::open(image, format)?;
-        let bytes = disk.size();
-        let file_system = match ext::superblock(&mut disk) {
-            None => None,
-            Some(superblock) => {
-                let tree = ext::read(disk, UNPACKED_LIMIT).map_err(io::Error::other)?;
-                Some((superblock, Arc::new(tree)))
-            }
-        };
+        let mut image = DiskImage::open(image, format)?;
+        let bytes = image.size();
+        let file_system = ext::superblock(&mut image).and_then(|superblock| {
+            let tree = ext::read(image, UNPACKED_LIMIT);
+            let tree = tree.inspect_err(|error| tracing::warn!(%error, "a disk's file system can't be read"));
+            Some((superblock, Arc::new(tree.ok()?)))
+        });
         Ok(Self { bus, number, label: None, bytes, file_system })
     }
 
@@ -94,7 +93,7 @@ impl Disk {
 
     /// What the userland sees of it.
     #[must_use]
-    pub fn device(&self) -> Device {
+    pub fn device(&self) -> BlockDevice {
         let number = u64::from(self.number);
         // `SCSI_DISK0_MAJOR`, `MMC_BLOCK_MAJOR`, and what a kernel gives the first driver that leaves it the choice; 16 numbers for
         // each disk.
@@ -104,7 +103,7 @@ impl Disk {
             Bus::Mmc => (179, number + 1),
         };
         let superblock = self.file_system.as_ref().map(|(superblock, _)| superblock.clone());
-        Device { name: self.name(), major, minor, superblock }
+        BlockDevice { name: self.name(), major, minor, superblock }
     }
 
     /// What the kernel says when it finds it (`drivers/block/virtio_blk.c`, `drivers/scsi/sd.c`).
@@ -149,6 +148,8 @@ fn rounded(bytes: u64, step: u64, unit: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]
@@ -179,6 +180,9 @@ mod tests {
         );
         assert_eq!(disk(Bus::Virtio, 1).device().minor, 16);
         assert!(disk(Bus::Scsi, 0).content().is_none());
+        let mut broken = image();
+        broken.write_all(&[&[0; 1024 + 56][..], &[0x53, 0xef], &[0xff; 512]].concat()).unwrap();
+        assert!(Disk::read(broken, Format::Raw, Bus::Scsi, 0).unwrap().content().is_none());
         let partition = disk(Bus::Mmc, 4).labelled("rootfs");
         let is_root = ["/dev/mmcblk0p5", "PARTLABEL=rootfs", "PARTLABEL=boot", "mmcblk0p5", "/dev/mmcblk0p4"]
             .map(|root| partition.is_root(root));

@@ -233,7 +233,7 @@ impl Fastboot {
         };
         let bytes = data.bytes.clone();
         let bytes = if sparse::is_sparse(&bytes) {
-            let room = usize::try_from(kib * 1024).unwrap_or(usize::MAX);
+            let room = usize::try_from(kib * 1024).unwrap_or(usize::MAX).min(linux::UNPACKED_LIMIT);
             let expanded = tokio::task::spawn_blocking(move || sparse::expand(&bytes, room)).await;
             match expanded.unwrap_or(Err(sparse::Error::Truncated)) {
                 Ok(bytes) => bytes,

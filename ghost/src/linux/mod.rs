@@ -12,7 +12,7 @@ use meta_lava_formats::{fdt, kernel, sha256};
 use self::cmdline::{Cmdline, Ip};
 use self::gateway::Gateway;
 use self::kernel_log::KernelLog;
-use self::sandbox::{Device, End, Init, Loaded, NamedBy, NotRun, Userland};
+use self::sandbox::{BlockDevice, End, Init, Loaded, NamedBy, NotRun, Userland};
 use crate::disk::Disk;
 use crate::firmware::BootImage;
 use crate::ledger::{Event, Ledger, Stage};
@@ -253,7 +253,7 @@ impl System<'_> {
                     && let Some(tree) = disk.content()
                 {
                     // Without `rw` it is read-only, until an init that this kernel has not tells otherwise.
-                    let Device { major, minor, .. } = disk.device();
+                    let BlockDevice { major, minor, .. } = disk.device();
                     self.log.line(&format!("VFS: Mounted root (ext4 filesystem) on device {major}:{minor}."));
                     return Ok(Root { tree: Tree::clone(&tree), inits: self.inits(None) });
                 }

@@ -38,7 +38,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{self, ForkResult, Pid};
 
 use super::mounting::{self, Mounts};
-use super::spec::{self, Disk, Header, HeaderKind, Init, NamedBy, Spec, Status};
+use super::spec::{self, BlockDevice, Header, HeaderKind, Init, NamedBy, Spec, Status};
 use super::{contained, kexec, network};
 
 /// What a board's root may do, of all that a root may (`capabilities(7)`). What
@@ -551,7 +551,7 @@ fn make_dev(spec: &Spec, dev: &Path, ids: Ids) -> Result<(), Refusal> {
 }
 
 /// Makes the devices of disks, which nobody can open, and udev's links to those with a file system.
-fn make_disks(disks: &[Disk], dev: &Path, ids: Ids) -> Result<(), Refusal> {
+fn make_disks(disks: &[BlockDevice], dev: &Path, ids: Ids) -> Result<(), Refusal> {
     for disk in disks {
         let path = dev.join(&disk.name);
         let mode = Mode::S_IRUSR | Mode::S_IWUSR;

@@ -55,7 +55,7 @@ pub(crate) use contained::PATH;
 pub use enter::{ARGUMENT as ENTER, Entered, enter, entering, main as enter_main};
 pub use kexec::Loaded;
 use kmsg::Kmsg;
-pub use spec::{Container, Disk as Device, Init, Mount, NamedBy, NotRun, Program};
+pub use spec::{BlockDevice, Container, Init, Mount, NamedBy, NotRun, Program};
 use spec::{Header, Spec, Status};
 use typing::{Terminal, Typing};
 

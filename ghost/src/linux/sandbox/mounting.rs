@@ -26,7 +26,7 @@ use nix::unistd;
 
 use super::inside::{Refusal, While as _};
 use super::rights;
-use super::spec::Disk;
+use super::spec::BlockDevice;
 
 /// What seccomp calls this machine's system calls (`include/uapi/linux/audit.h`).
 #[cfg(target_arch = "x86_64")]
@@ -98,12 +98,12 @@ pub(super) struct Mounts {
     contents: OwnedFd,
     /// `/proc` of the PID namespace of this process, in which the kernel names those that ask.
     proc: OwnedFd,
-    disks: Vec<Disk>,
+    disks: Vec<BlockDevice>,
     mounted: Vec<PathBuf>,
 }
 
 /// Where a disk's content is unpacked, in the file system that the root is a folder of.
-pub(super) fn folder_of(disk: &Disk) -> String {
+pub(super) fn folder_of(disk: &BlockDevice) -> String {
     format!("disk-{}", disk.name)
 }
 
@@ -114,7 +114,12 @@ pub(super) fn proc() -> Result<OwnedFd, Refusal> {
 
 impl Mounts {
     /// Waits for the filter of PID 1, at the other end of `init`; nothing where there are no disks, or PID 1 ended before.
-    pub(super) fn of(init: BorrowedFd<'_>, contents: OwnedFd, proc: OwnedFd, disks: &[Disk]) -> Option<Self> {
+    pub(super) fn of(
+        init: BorrowedFd<'_>,
+        contents: OwnedFd,
+        proc: OwnedFd,
+        disks: &[BlockDevice],
+    ) -> Option<Self> {
         if disks.is_empty() {
             return None;
         }
@@ -195,7 +200,7 @@ impl Mounts {
             Err(error) if is_of_a_disk => return Err(errno(error)),
             Err(_) => return Err(Errno::EPERM),
         };
-        let is_at = |disk: &&Disk| device == Path::new("/dev").join(&disk.name);
+        let is_at = |disk: &&BlockDevice| device == Path::new("/dev").join(&disk.name);
         let Some(disk) = self.disks.iter().find(is_at).filter(|_| !flags.intersects(others)) else {
             return Err(Errno::EPERM);
         };

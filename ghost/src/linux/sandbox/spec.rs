@@ -42,12 +42,12 @@ pub struct Spec {
     /// What is in its place where it is a container, and no board.
     pub container: Option<Container>,
     /// A board's disks. What is on them follows the tree of the root, one after the other.
-    pub disks: Vec<Disk>,
+    pub disks: Vec<BlockDevice>,
 }
 
 /// A disk, as the userland sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Disk {
+pub struct BlockDevice {
     /// Its name in `/dev`.
     pub name: String,
     /// Numbers of its device.
