@@ -5,8 +5,8 @@ virtual machine for each of them: a kernel, QEMU and KVM, or a minute of a proce
 python3-guestfs would be, in front of it on Python's path. The images are real ones, made and written by Debian's mke2fs, debugfs and
 qemu-img; LAVA's newer releases do the same by themselves where they can.
 
-It has what LAVA uses of libguestfs 1.48 to 1.56 and no more; anything else is an AttributeError. What the library would refuse is a
-RuntimeError, as there.
+It has what LAVA uses of libguestfs 1.48 to 1.56 to write into an image, and no more: what a deploy of an installer's needs (`mount_ro`,
+`copy_out`) is an AttributeError, as is anything else. What the library would refuse is a RuntimeError, as there.
 """
 import json
 import os
@@ -17,7 +17,7 @@ import tarfile
 import tempfile
 
 # What debugfs says where tar would just go on: a folder is there already, or a file that is to be replaced is not there.
-HARMLESS = re.compile(r"^(debugfs \d|mkdir: Ext2 directory already exists|rm: File not found)")
+HARMLESS = re.compile(r"^(debugfs \d|(ext2fs_)?mkdir: Ext2 directory already exists|rm: File not found)")
 
 
 def _run(what, *command):
@@ -65,9 +65,6 @@ class GuestFS:
     def add_drive(self, filename):
         self.add_drive_opts(filename)
 
-    def add_drive_ro(self, filename):
-        self.add_drive_opts(filename, readonly=True)
-
     def launch(self):
         self._folder = tempfile.mkdtemp()
         for drive in self._drives:
@@ -110,10 +107,14 @@ class GuestFS:
 
     def mke2fs(self, device, label=None):
         drive, path = self._find("mke2fs", device)
+        if path != drive.raw:
+            raise RuntimeError(f"not played: mke2fs of a partition, {device}")
         _run("mke2fs", "mke2fs", "-q", "-F", *(["-L", label] if label else []), path)
 
     def blkid(self, device):
-        drive, _ = self._find("blkid", device)
+        drive, path = self._find("blkid", device)
+        if path != drive.raw:
+            raise RuntimeError(f"not played: blkid of a partition, {device}")
         said = _run("blkid", "blkid", "-p", "-o", "export", drive.raw)
         return dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
 
@@ -124,14 +125,12 @@ class GuestFS:
             raise RuntimeError(f"not played: mount at {mountpoint}")
         drive, path = self._find("mount", mountable)
         done = subprocess.run(["dumpe2fs", "-h", path], capture_output=True, check=False)
-        if done.returncode != 0 and not self._is_iso(path):
+        if done.returncode != 0:
             raise RuntimeError(
                 f"mount: mount exited with status 32: mount: /sysroot: wrong fs type, bad option, bad superblock on {mountable}, "
                 "missing codepage or helper program, or other error."
             )
         self._mounted = (mountable, drive, path)
-
-    mount_ro = mount
 
     def umount(self, pathordevice):
         if self._mounted is None or pathordevice not in ("/", self._mounted[0]):
@@ -151,12 +150,6 @@ class GuestFS:
     def __del__(self):
         self.shutdown()
 
-    @staticmethod
-    def _is_iso(path):
-        with open(path, "rb") as image:
-            image.seek(0x8001)
-            return image.read(5) == b"CD001"
-
     def _root(self, what):
         if self._mounted is None:
             raise RuntimeError(f"{what}: you must call 'mount' first to mount the root filesystem")
@@ -165,7 +158,7 @@ class GuestFS:
     def _debugfs(self, what, commands):
         """Runs commands that change the file system."""
         path = self._root(what)
-        if self._mounted[1].readonly or self._is_iso(path.split("?")[0]):
+        if self._mounted[1].readonly:
             raise RuntimeError(f"{what}: Read-only file system")
         said = subprocess.run(
             ["debugfs", "-w", "-f", "-", path], input="\n".join(commands) + "\n", capture_output=True, text=True, check=False
@@ -220,18 +213,6 @@ class GuestFS:
                     raise RuntimeError(f"not played: {path} is neither file, folder nor symbolic link")
                 commands += self._attributes(path, kind, member.mode, member.uid, member.gid)
             self._debugfs("tar_in", commands)
-
-    def copy_out(self, remotepath, localdir):
-        path = self._root("copy_out")
-        if self._is_iso(path):
-            with tempfile.TemporaryDirectory() as folder:
-                _run("copy_out", "bsdtar", "-x", "-f", path, "-C", folder, remotepath.lstrip("/"))
-                shutil.move(os.path.join(folder, remotepath.lstrip("/")), localdir)
-            return
-        target = os.path.join(localdir, os.path.basename(remotepath))
-        subprocess.run(["debugfs", "-R", f'dump "{remotepath}" "{target}"', path], capture_output=True, check=False)
-        if not os.path.exists(target):
-            raise RuntimeError(f"copy_out: {remotepath}: No such file or directory")
 
     def df(self):
         """As `df` prints it."""
