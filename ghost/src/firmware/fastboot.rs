@@ -384,6 +384,14 @@ firmware:
         .unwrap()
     }
 
+    /// A board that waits in fastboot.
+    async fn in_fastboot(folder: &Path) -> Bench {
+        let mut bench = Bench::start(&board(folder, "always")).await;
+        bench.bus.plug(true);
+        bench.expect("processing commands").await;
+        bench
+    }
+
     async fn ask(bench: &Bench, command: &str, data: Option<&[u8]>) -> Answer {
         let data = data.map(|bytes| Data { path: "/tmp/file".into(), bytes: bytes.to_vec() });
         bench.bus.call(Mode::Fastboot, command.into(), data).await.expect("somebody answers")
@@ -398,9 +406,7 @@ firmware:
     #[tokio::test]
     async fn what_is_sent_is_booted_with_its_own_and_the_loaders_command_line() {
         let folder = tempfile::tempdir().unwrap();
-        let mut bench = Bench::start(&board(folder.path(), "always")).await;
-        bench.bus.plug(true);
-        bench.expect("processing commands").await;
+        let mut bench = in_fastboot(folder.path()).await;
         assert_eq!(send(&bench, &boot_image(), "boot").await, Answer::okay(""));
         let image = bench.booted().await;
         assert_eq!(image.cmdline, "androidboot.emmc=true quiet");
@@ -433,9 +439,7 @@ firmware:
     #[tokio::test]
     async fn a_sparse_image_is_flashed_whole_and_is_a_disk_of_the_next_kernel() {
         let folder = tempfile::tempdir().unwrap();
-        let mut bench = Bench::start(&board(folder.path(), "always")).await;
-        bench.bus.plug(true);
-        bench.expect("processing commands").await;
+        let mut bench = in_fastboot(folder.path()).await;
         let packed: &[u8] = include_bytes!("../../../formats/src/ext/small.ext2.gz");
         let system = compress::decompress(packed, 1 << 20).unwrap();
         let image = sparse::write(&system).unwrap();
@@ -467,9 +471,7 @@ firmware:
     #[tokio::test]
     async fn what_the_board_can_not_take_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let mut bench = Bench::start(&board(folder.path(), "always")).await;
-        bench.bus.plug(true);
-        bench.expect("processing commands").await;
+        let bench = in_fastboot(folder.path()).await;
         assert_eq!(ask(&bench, "flash:boot", None).await, Answer::fail("no data"));
         let refused = [
             (&b"x"[..], "flash:nowhere", "partition table doesn't exist"),
@@ -497,9 +499,7 @@ firmware:
     #[tokio::test]
     async fn variables_say_what_the_tool_asks_for() {
         let folder = tempfile::tempdir().unwrap();
-        let mut bench = Bench::start(&board(folder.path(), "always")).await;
-        bench.bus.plug(true);
-        bench.expect("processing commands").await;
+        let bench = in_fastboot(folder.path()).await;
         for (name, value) in [
             ("product", "msm8916"),
             ("serialno", "bench"),

@@ -153,7 +153,8 @@ fn supervise() -> Result<Status, Refusal> {
         Mode::empty(),
     )
     .while_("the new PID namespace")?;
-    let proc = mounting::proc()?;
+    // Only a board with disks has something to mount.
+    let proc = (!spec.disks.is_empty()).then(mounting::proc).transpose()?;
     let file_system = fill_root(&spec, &root, child.first_id, &mut input)?;
     drop(input);
 
@@ -174,7 +175,7 @@ fn supervise() -> Result<Status, Refusal> {
         report(io::stderr().as_fd(), &Status::Begun(child.pid.as_raw()));
     }
     unistd::write(&child.go, b"!").while_("PID 1")?;
-    let mounts = Mounts::of(child.go.as_fd(), file_system, proc, &spec.disks);
+    let mounts = proc.and_then(|proc| Mounts::of(child.go.as_fd(), file_system, proc, &spec.disks));
     let status = wait(child.pid, &children, mounts)?;
     // PID 1 looks at its other end to see whether this process lives.
     drop(child.go);

@@ -281,7 +281,7 @@ impl Guest {
     ) -> End {
         let server = gateway.as_ref().map(Gateway::server);
         let contents: Vec<Arc<Tree>> = userland.disks.iter().filter_map(Disk::content).collect();
-        let spec = spec(userland, &tree, &self.terminal, server);
+        let spec = spec(userland, &tree, &contents, &self.terminal, server);
         let process = self.process.child.id();
         let (Some(input), Some(status)) = (self.process.input.take(), &mut self.process.status) else {
             return End::Refused("no pipe to the sandbox".into());
@@ -335,8 +335,13 @@ impl Guest {
 }
 
 /// What the process needs to know.
-fn spec(userland: Userland, tree: &Tree, terminal: &str, server: Option<SocketAddrV4>) -> Spec {
-    let contents: Vec<Arc<Tree>> = userland.disks.iter().filter_map(Disk::content).collect();
+fn spec(
+    userland: Userland,
+    tree: &Tree,
+    contents: &[Arc<Tree>],
+    terminal: &str,
+    server: Option<SocketAddrV4>,
+) -> Spec {
     let nodes = || contents.iter().flat_map(|tree| &tree.nodes).chain(&tree.nodes);
     let content: u64 = nodes()
         .map(|node| match &node.kind {

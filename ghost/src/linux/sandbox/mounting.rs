@@ -113,16 +113,13 @@ pub(super) fn proc() -> Result<OwnedFd, Refusal> {
 }
 
 impl Mounts {
-    /// Waits for the filter of PID 1, at the other end of `init`; nothing where there are no disks, or PID 1 ended before.
+    /// Waits for the filter of PID 1, at the other end of `init`; nothing where PID 1 ended before.
     pub(super) fn of(
         init: BorrowedFd<'_>,
         contents: OwnedFd,
         proc: OwnedFd,
         disks: &[BlockDevice],
     ) -> Option<Self> {
-        if disks.is_empty() {
-            return None;
-        }
         let listener = rights::receive(init, MsgFlags::empty()).ok()?;
         Some(Self { listener, contents, proc, disks: disks.to_vec(), mounted: Vec::new() })
     }
@@ -193,17 +190,18 @@ impl Mounts {
     fn mount(&mut self, source: &Path, target: &Path, kind: &str, flags: u64) -> Result<(), Errno> {
         let flags = MsFlags::from_bits_truncate(flags);
         let others = MsFlags::MS_BIND | MsFlags::MS_MOVE | MsFlags::MS_REMOUNT | MsFlags::MS_SHARED;
-        let is_of_a_disk = KINDS.contains(&kind) && !flags.intersects(others);
+        if flags.intersects(others) {
+            return Err(Errno::EPERM);
+        }
+        let is_known = KINDS.contains(&kind);
         // This process's root is the sandbox's.
         let device = match fs::canonicalize(source) {
             Ok(device) => device,
-            Err(error) if is_of_a_disk => return Err(errno(error)),
+            Err(error) if is_known => return Err(errno(error)),
             Err(_) => return Err(Errno::EPERM),
         };
         let is_at = |disk: &&BlockDevice| device == Path::new("/dev").join(&disk.name);
-        let Some(disk) = self.disks.iter().find(is_at).filter(|_| !flags.intersects(others)) else {
-            return Err(Errno::EPERM);
-        };
+        let disk = self.disks.iter().find(is_at).ok_or(Errno::EPERM)?;
         let say = |level: u8, text: &str| {
             // As to /dev/kmsg.
             let _ = writeln!(io::stdout(), "<{level}>EXT4-fs ({}): {text}", disk.name);
@@ -212,7 +210,7 @@ impl Mounts {
         if !target.is_dir() {
             return Err(Errno::ENOTDIR);
         }
-        if !is_of_a_disk {
+        if !is_known {
             return Err(Errno::ENODEV);
         }
         let Some(superblock) = &disk.superblock else {
