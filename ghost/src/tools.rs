@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::control::{self, Request};
 
+mod argparse;
 pub(crate) mod caller;
 pub mod dfu_util;
 pub mod docker;

@@ -21,16 +21,16 @@ pub struct Found {
 
 /// Calls a tool with the words of `line`.
 pub fn called(tool: &Tool, line: &str, socket: &Path) -> Found {
-    called_with(tool, &words(line), socket)
+    called_as(tool, tool.names[0], &words(line), socket)
 }
 
 fn words(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
 }
 
-fn called_with(tool: &Tool, args: &[String], socket: &Path) -> Found {
+fn called_as(tool: &Tool, name: &str, args: &[String], socket: &Path) -> Found {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let code = tool.call_with(tool.names[0], args, socket, &mut out, &mut err).unwrap();
+    let code = tool.call_with(name, args, socket, &mut out, &mut err).unwrap();
     Found { code, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
 }
 
@@ -86,8 +86,13 @@ impl Bench {
     }
 
     pub async fn call_with(&self, tool: &'static Tool, args: Vec<String>) -> Found {
+        self.call_as(tool, tool.names[0], args).await
+    }
+
+    /// The same by one of the tool's other names.
+    pub async fn call_as(&self, tool: &'static Tool, name: &'static str, args: Vec<String>) -> Found {
         let socket = self.socket();
-        tokio::task::spawn_blocking(move || called_with(tool, &args, &socket)).await.unwrap()
+        tokio::task::spawn_blocking(move || called_as(tool, name, &args, &socket)).await.unwrap()
     }
 
     /// Ends the connection to the board's serial port, and returns when the board knows.

@@ -1,41 +1,39 @@
-//! `pyocd-flashtool`: writes a board's flash by its CMSIS-DAP probe.
+//! `pyocd-flashtool`: the program of pyOCD's early versions, and what Debian 12 has.
 //!
 //! Options, messages and exit codes are those of pyOCD 0.13.1 as Debian 12 has it
 //! (`pyocd/tools/flash_tool.py`, `pyocd/core/helpers.py`, `pyocd/flash/flash_builder.py`). The real one also takes
 //! a part of a probe's id; here it must be the whole.
 
-use std::path::PathBuf;
-
-use super::getopt::number;
-use super::usb::Device;
-use super::{Called, Tool};
-use crate::peripheral::{Answer, Identity, Mode};
-
-/// The tool.
-pub const TOOL: Tool = Tool { names: &["pyocd-flashtool"], run };
+use super::super::Called;
+use super::super::argparse::{self, Option_, Parsed, checked, choice, flag, value};
+use super::super::usb::Device;
+use super::{Failed, TARGETS, address, ask, progress};
+use crate::peripheral::{Identity, Mode};
 
 const VERSION: &str = "0.13.1\n";
 
-/// The targets that are played (`pyocd/target/__init__.py`), and where the flash of each begins.
-const TARGETS: &[(&str, u32)] =
-    &[("k64f", 0), ("nrf51", 0), ("nrf52", 0), ("nrf52840", 0), ("stm32l475xg", 0x0800_0000)];
-
 const LEVELS: &[&str] = &["debug", "info", "warning", "error", "critical"];
 
-/// What the command line says.
-#[derive(Debug, Default)]
-struct Line {
-    board: Option<String>,
-    level: Option<String>,
-    target: Option<String>,
-    address: Option<u32>,
-    chip_erase: bool,
-    sector_erase: bool,
-    file: Option<String>,
-    format: Option<String>,
+const OPTIONS: &[Option_] = &[
+    value(&["-b", "--board"]),
+    checked(&["-d", "--debug"], |it| choice(it, LEVELS)),
+    checked(&["-t", "--target"], |it| choice(it, &targets())),
+    checked(&["-f", "--frequency"], |it| {
+        it.parse::<u32>().map(drop).map_err(|_| format!("invalid int value: '{it}'"))
+    }),
+    checked(&["-a", "--address"], |it| address(it).map(drop)),
+    flag(&["-ce", "--chip_erase"]),
+    flag(&["-se", "--sector_erase"]),
+    flag(&["-u", "--unlock"]),
+    flag(&["-hp", "--hide_progress"]),
+    flag(&["-fp", "--fast_program"]),
+];
+
+fn targets() -> Vec<&'static str> {
+    TARGETS.iter().map(|target| target.name).collect()
 }
 
-fn run(mut called: Called) -> Result<u8, String> {
+pub(super) fn run(mut called: Called) -> Result<u8, String> {
     if called.args.iter().any(|arg| arg == "--version") {
         let _ = called.out.write_all(VERSION.as_bytes());
         return Ok(0);
@@ -60,73 +58,26 @@ fn run(mut called: Called) -> Result<u8, String> {
     }
 }
 
-/// As Python's argparse does it, with its messages.
-fn parse(args: &[String]) -> Result<Line, String> {
-    let mut line = Line::default();
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        // `--board=X` is `--board X`.
-        let (name, given) = match arg.split_once('=') {
-            Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
-            _ => (arg.as_str(), None),
-        };
-        let mut value = |shown: &str| {
-            let next = given.clone().or_else(|| args.next().cloned());
-            next.ok_or_else(|| format!("argument {shown}: expected one argument"))
-        };
-        match name {
-            "-b" | "--board" => line.board = Some(value("-b/--board")?),
-            "-d" | "--debug" => {
-                let level = value("-d/--debug")?;
-                line.level = Some(choice("-d/--debug", level, LEVELS)?);
-            }
-            "-t" | "--target" => {
-                let names: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
-                let target = value("-t/--target")?;
-                line.target = Some(choice("-t/--target", target, &names)?);
-            }
-            "-f" | "--frequency" => {
-                let text = value("-f/--frequency")?;
-                text.parse::<u32>()
-                    .map_err(|_| format!("argument -f/--frequency: invalid int value: '{text}'"))?;
-            }
-            "-a" | "--address" => {
-                let text = value("-a/--address")?;
-                line.address =
-                    Some(number(&text).and_then(|number| u32::try_from(number).ok()).ok_or_else(|| {
-                        format!("argument -a/--address: invalid int_base_0 value: '{text}'")
-                    })?);
-            }
-            "-ce" | "--chip_erase" => line.chip_erase = true,
-            "-se" | "--sector_erase" => line.sector_erase = true,
-            "-u" | "--unlock" | "-hp" | "--hide_progress" | "-fp" | "--fast_program" => {}
-            option if option.starts_with('-') => return Err(format!("unrecognized arguments: {arg}")),
-            file if line.file.is_none() => line.file = Some(file.to_owned()),
-            format if line.format.is_none() => {
-                line.format = Some(choice("format", format.to_owned(), &["bin", "hex", "elf"])?);
-            }
-            _ => return Err(format!("unrecognized arguments: {arg}")),
-        }
-        if line.chip_erase && line.sector_erase {
-            return Err("argument -se/--sector_erase: not allowed with argument -ce/--chip_erase".into());
-        }
+fn parse(args: &[String]) -> Result<Parsed, String> {
+    let line = argparse::parse(args, OPTIONS, 2)?;
+    if line.has("--chip_erase") && line.has("--sector_erase") {
+        return Err("argument -se/--sector_erase: not allowed with argument -ce/--chip_erase".into());
+    }
+    if let Some(format) = line.words.get(1) {
+        choice(format, &["bin", "hex", "elf"]).map_err(|why| format!("argument format: {why}"))?;
+    }
+    if !line.extra.is_empty() {
+        return Err(format!("unrecognized arguments: {}", line.extra.join(" ")));
     }
     Ok(line)
 }
 
-fn choice(shown: &str, value: String, choices: &[&str]) -> Result<String, String> {
-    if choices.contains(&value.as_str()) {
-        return Ok(value);
-    }
-    let choices: Vec<String> = choices.iter().map(|choice| format!("'{choice}'")).collect();
-    Err(format!("argument {shown}: invalid choice: '{value}' (choose from {})", choices.join(", ")))
-}
-
-fn program(called: &mut Called, line: &Line) -> Result<(), String> {
-    let identity = line.board.as_deref().map(Identity::serial).unwrap_or_default();
+fn program(called: &mut Called, line: &Parsed) -> Result<(), String> {
+    let board = line.value("--board");
+    let identity = board.map(Identity::serial).unwrap_or_default();
     let found = Device::open(called, &identity, Mode::Always).map_err(|error| error.to_string())?;
     let Some(device) = found.into_iter().next() else {
-        let why = match &line.board {
+        let why = match board {
             Some(board) => format!(
                 "A debug probe matching unique ID '{board}' is not connected, or no connected probe matches"
             ),
@@ -134,15 +85,15 @@ fn program(called: &mut Called, line: &Line) -> Result<(), String> {
         };
         return Err(format!("{why}\nError: There is no debug probe connected."));
     };
-    let ask = |command: &str, file: Option<PathBuf>| match device.ask_of(Mode::Debug, command, file) {
-        // Its probe has power of its own, and the chip has none.
-        Err(_gone) => Err("pyocd.core.exceptions.TransferError: No ACK received".to_owned()),
-        Ok(Answer { result: Err(why), .. }) => Err(format!("pyocd.core.exceptions.FlashFailure: {why}")),
-        Ok(_) => Ok(()),
+    let ask = |command: &str, file| {
+        ask(&device, command, file).map_err(|failed| match failed {
+            Failed::NoAck => "pyocd.core.exceptions.TransferError: No ACK received".to_owned(),
+            Failed::Flash(why) => format!("pyocd.core.exceptions.FlashFailure: {why}"),
+        })
     };
     ask("reset halt", None)?;
-    let Some(file) = &line.file else {
-        if line.chip_erase {
+    let Some(file) = line.words.first() else {
+        if line.has("--chip_erase") {
             let _ = called.out.write_all(b"Erasing chip...\n");
             ask("erase", None)?;
             let _ = called.out.write_all(b"Done\n");
@@ -151,7 +102,7 @@ fn program(called: &mut Called, line: &Line) -> Result<(), String> {
         }
         return ask("run", None);
     };
-    let format = line.format.clone().unwrap_or_else(|| {
+    let format = line.words.get(1).cloned().unwrap_or_else(|| {
         let name = file.rsplit('/').next().unwrap_or_default();
         name.rsplit_once('.').map(|(_, end)| end.to_owned()).unwrap_or_default()
     });
@@ -165,15 +116,15 @@ fn program(called: &mut Called, line: &Line) -> Result<(), String> {
     let size = std::fs::metadata(&path)
         .map(|found| found.len())
         .map_err(|_| format!("FileNotFoundError: [Errno 2] No such file or directory: '{file}'"))?;
-    let target = line.target.as_deref().unwrap_or_default();
-    let begin = TARGETS.iter().find(|(name, _)| *name == target).map_or(0, |(_, begin)| *begin);
-    let address = line.address.unwrap_or(begin);
-    if line.chip_erase {
+    let target = line.value("--target").unwrap_or_default();
+    let begin = TARGETS.iter().find(|known| known.name == target).map_or(0, |known| known.base);
+    let address = line.value("--address").map_or(Ok(begin), address)?;
+    if line.has("--chip_erase") {
         ask("erase", None)?;
     }
     ask(&format!("write {address:x}"), Some(path))?;
-    let _ = called.out.write_all(format!("[{}----]\n[{:=<40}]\n", "---|".repeat(9), "").as_bytes());
-    if line.level.as_deref().is_none_or(|level| matches!(level, "debug" | "info")) {
+    let _ = called.out.write_all(progress().as_bytes());
+    if line.value("--debug").is_none_or(|level| matches!(level, "debug" | "info")) {
         let pages = size.div_ceil(4096);
         let _ = writeln!(called.err, "INFO:root:Programmed {size} bytes ({pages} pages) at 0.00 kB/s");
     }
@@ -183,15 +134,15 @@ fn program(called: &mut Called, line: &Line) -> Result<(), String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::path::Path;
 
     use meta_lava_formats::mcu;
 
-    use super::super::testing::{Bench, called};
-    use super::*;
+    use super::super::super::testing::{Bench, called};
+    use super::super::TOOL;
 
-    const BOARD: &str = "
+    pub(in super::super) const BOARD: &str = "
 model: nRF52 Nitrogen
 peripherals:
 - {while: always, vendor: 0d28, product: '0204'}
@@ -228,9 +179,9 @@ firmware:
             (
                 format!("-t cortex_m --board b {path}"),
                 2,
-                "invalid choice: 'cortex_m' (choose from 'k64f', 'nrf51', 'nrf52', 'nrf52840', 'stm32l475xg')",
+                "invalid choice: 'cortex_m' (choose from 'k64f', 'kw36z4', 'kw41z4', 'nrf51', 'nrf52', 'nrf52840', 'stm32l475xg')",
             ),
-            (format!("-t nrf52 --uid b {path}"), 2, "error: unrecognized arguments: --uid"),
+            (format!("-t nrf52 --uid=b {path}"), 2, "error: unrecognized arguments: --uid=b"),
             ("-t".into(), 2, "error: argument -t/--target: expected one argument"),
             ("-f fast".into(), 2, "error: argument -f/--frequency: invalid int value: 'fast'"),
         ] {
