@@ -65,6 +65,23 @@ impl Device for DiskImage {
     }
 }
 
+/// A part of a disk: one of its partitions.
+pub struct Section<D> {
+    pub device: D,
+    /// Where it begins, and how long it is, in bytes.
+    pub start: u64,
+    pub size: u64,
+}
+
+impl<D: Device> Device for Section<D> {
+    fn read(&mut self, at: u64, into: &mut [u8]) -> Result<(), Box<dyn Error + Send + Sync>> {
+        match at.checked_add(into.len() as u64) {
+            Some(end) if end <= self.size => self.device.read(self.start.saturating_add(at), into),
+            _ => Err("this is behind its end".into()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -93,6 +110,15 @@ mod tests {
             assert_eq!(ext::superblock(&mut disk), ext::superblock(&mut raw.to_vec()));
             assert_eq!(ext::read(disk, 1 << 20).unwrap(), ext::read(raw.to_vec(), 1 << 20).unwrap());
         }
+    }
+
+    #[test]
+    fn a_section_of_a_disk_ends_where_it_does() {
+        let mut section = Section { device: b"0123456789".to_vec(), start: 4, size: 3 };
+        let mut into = [0; 3];
+        section.read(0, &mut into).unwrap();
+        assert_eq!(&into, b"456");
+        assert!(section.read(1, &mut into).is_err() && section.read(u64::MAX, &mut into).is_err());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! File systems of the kinds ext2, ext3 and ext4, read whole.
+//! File systems of the kinds ext2, ext3 and ext4, read whole; and new ones of the kind ext2.
 
 pub use ext4_view::Ext4Read as Device;
 use ext4_view::{Ext4, Ext4Error, FileType, Path, PathBuf};
@@ -7,6 +7,10 @@ use uuid::Uuid;
 
 use crate::tree::{Node, NodeKind, Tree};
 use crate::{array_at, le32};
+
+mod write;
+
+pub use write::{Unwritable, write};
 
 /// Where the superblock is, and how long it is, in bytes (`struct ext4_super_block` in the kernel's `fs/ext4/ext4.h`).
 const SUPERBLOCK_AT: usize = 1024;
@@ -20,8 +24,10 @@ const COMPATIBLE_AT: usize = 92;
 const HAS_JOURNAL: u32 = 0x0004;
 /// Where in it the features are that a kernel has to know to mount it (`s_feature_incompat`).
 const INCOMPATIBLE_AT: usize = 96;
-/// Where in it the UUID is (`s_uuid`).
+/// Where in it the UUID is (`s_uuid`), and its name (`s_volume_name`).
 const UUID_AT: usize = 104;
+const LABEL_AT: usize = 120;
+const LABEL: usize = 16;
 /// The features of those that ext2 may have: types in directory entries, and groups of descriptors
 /// (`EXT2_FEATURE_INCOMPAT_SUPP` in `fs/ext2/ext2.h`; ext4 asks for the same of what is mounted as ext2).
 const EXT2_INCOMPATIBLE: u32 = 0x0002 | 0x0010;
@@ -48,9 +54,17 @@ fn has_magic(superblock: &[u8]) -> bool {
 pub struct Superblock {
     /// As udev's links in `/dev/disk/by-uuid` have it.
     pub uuid: String,
+    /// As those in `/dev/disk/by-label` have it; empty where it has none.
+    pub label: String,
     /// Whether it has no feature that ext2 does not know, so that it can be mounted as one.
     pub is_ext2: bool,
     pub has_journal: bool,
+}
+
+/// A UUID as everybody writes it.
+#[must_use]
+pub fn uuid_text(uuid: [u8; 16]) -> String {
+    Uuid::from_bytes(uuid).to_string()
 }
 
 /// The superblock of the file system on `device`; `None` where there is none.
@@ -61,9 +75,12 @@ pub fn superblock(device: &mut dyn Device) -> Option<Superblock> {
         return None;
     }
     let incompatible = le32(&bytes, INCOMPATIBLE_AT)?;
-    let uuid = Uuid::from_bytes(array_at(&bytes, UUID_AT)?);
+    let uuid = uuid_text(array_at(&bytes, UUID_AT)?);
+    let label = array_at::<LABEL>(&bytes, LABEL_AT)?;
+    let label = label.split(|byte| *byte == 0).next().unwrap_or_default();
     Some(Superblock {
-        uuid: uuid.to_string(),
+        uuid,
+        label: String::from_utf8_lossy(label).into_owned(),
         is_ext2: incompatible & !EXT2_INCOMPATIBLE == 0,
         has_journal: le32(&bytes, COMPATIBLE_AT)? & HAS_JOURNAL != 0,
     })
@@ -162,9 +179,10 @@ mod tests {
     fn a_superblock_says_who_it_is_and_whether_ext2_can_mount_it() {
         let mut bytes = small();
         bytes[SUPERBLOCK_AT + UUID_AT..][..16].copy_from_slice(&[0xab; 16]);
+        bytes[SUPERBLOCK_AT + LABEL_AT..][..4].copy_from_slice(b"LAVA");
         let found = superblock(&mut bytes).unwrap();
         let uuid = "abababab-abab-abab-abab-abababababab".into();
-        assert_eq!(found, Superblock { uuid, is_ext2: true, has_journal: false });
+        assert_eq!(found, Superblock { uuid, label: "LAVA".into(), is_ext2: true, has_journal: false });
         bytes[SUPERBLOCK_AT + COMPATIBLE_AT] |= 0x04;
         // Extents, of ext4.
         bytes[SUPERBLOCK_AT + INCOMPATIBLE_AT] |= 0x40;
