@@ -2,11 +2,13 @@
 
 use std::fs::File;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use meta_lava_formats::disk::DiskImage;
 pub use meta_lava_formats::disk::Format;
-use meta_lava_formats::ext::{self, Superblock};
+use meta_lava_formats::disk::{DiskImage, Section};
+use meta_lava_formats::ext::{self, Device as _, Superblock};
+use meta_lava_formats::mbr;
 use meta_lava_formats::tree::Tree;
 
 use crate::linux::UNPACKED_LIMIT;
@@ -29,6 +31,10 @@ pub struct Disk {
     bus: Bus,
     /// Which one of its bus it is, from 0.
     number: u8,
+    /// Which partition of that disk it is, from 1; nothing where it is the whole.
+    partition: Option<usize>,
+    /// The raw image that it is kept in, where a kernel may write to it.
+    image: Option<PathBuf>,
     /// What a partition table calls it.
     label: Option<String>,
     /// Its size in bytes.
@@ -43,14 +49,72 @@ impl Disk {
     /// # Errors
     /// When the image can't be read.
     pub fn read(image: File, format: Format, bus: Bus, number: u8) -> io::Result<Self> {
-        let mut image = DiskImage::open(image, format)?;
+        let image = DiskImage::open(image, format)?;
         let bytes = image.size();
-        let file_system = ext::superblock(&mut image).and_then(|superblock| {
-            let tree = ext::read(image, UNPACKED_LIMIT);
+        Ok(Self::of(image, bytes, bus, number))
+    }
+
+    /// The same, and after it its partitions, as far as a master boot record tells of them.
+    ///
+    /// # Errors
+    /// When the image can't be read.
+    pub fn read_all(image: &File, format: Format, bus: Bus, number: u8) -> io::Result<Vec<Self>> {
+        let open = || DiskImage::open(image.try_clone()?, format);
+        let mut disks = vec![Self::read(image.try_clone()?, format, bus, number)?];
+        let mut record = [0; mbr::BLOCK];
+        let partitions =
+            open()?.read(0, &mut record).ok().and_then(|()| mbr::parse(&record)).unwrap_or_default();
+        for (partition, mbr::Partition { start, blocks, .. }) in partitions {
+            let [start, size] = [start, blocks].map(|blocks| u64::from(blocks) * mbr::BLOCK as u64);
+            let section = Section { device: open()?, start, size };
+            disks.push(Self { partition: Some(partition), ..Self::of(section, size, bus, number) });
+        }
+        Ok(disks)
+    }
+
+    fn of(mut device: impl ext::Device + 'static, bytes: u64, bus: Bus, number: u8) -> Self {
+        let file_system = ext::superblock(&mut device).and_then(|superblock| {
+            let tree = ext::read(device, UNPACKED_LIMIT);
             let tree = tree.inspect_err(|error| tracing::warn!(%error, "a disk's file system can't be read"));
             Some((superblock, Arc::new(tree.ok()?)))
         });
-        Ok(Self { bus, number, label: None, bytes, file_system })
+        Self { bus, number, partition: None, image: None, label: None, bytes, file_system }
+    }
+
+    /// The same, kept in a raw image that may be written to.
+    #[must_use]
+    pub fn kept_in(self, image: PathBuf) -> Self {
+        Self { image: Some(image), ..self }
+    }
+
+    /// The raw image that may be written to, of a whole disk.
+    #[must_use]
+    pub fn image(&self) -> Option<&Path> {
+        self.image.as_deref()
+    }
+
+    /// Its size in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether it is a disk and no partition of one.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.partition.is_none() && self.bus != Bus::Mmc
+    }
+
+    /// Whether it is the partition of this number of the first disk of `other`'s.
+    #[must_use]
+    pub fn is_partition(&self, number: usize, other: &Self) -> bool {
+        self.partition == Some(number) && self.bus == other.bus && self.number == other.number
+    }
+
+    /// Whether its file system has this UUID.
+    #[must_use]
+    pub fn has_uuid(&self, uuid: &str) -> bool {
+        self.file_system.as_ref().is_some_and(|(superblock, _)| superblock.uuid == uuid)
     }
 
     /// The same, as a partition that has a name in its table.
@@ -63,9 +127,10 @@ impl Disk {
     #[must_use]
     pub fn name(&self) -> String {
         let letter = char::from(b'a' + self.number.min(25));
+        let partition = self.partition.map(|partition| partition.to_string()).unwrap_or_default();
         match self.bus {
-            Bus::Scsi => format!("sd{letter}"),
-            Bus::Virtio => format!("vd{letter}"),
+            Bus::Scsi => format!("sd{letter}{partition}"),
+            Bus::Virtio => format!("vd{letter}{partition}"),
             Bus::Mmc => format!("mmcblk0p{}", u16::from(self.number) + 1),
         }
     }
@@ -95,11 +160,12 @@ impl Disk {
     #[must_use]
     pub fn device(&self) -> BlockDevice {
         let number = u64::from(self.number);
+        let partition = self.partition.unwrap_or_default() as u64;
         // `SCSI_DISK0_MAJOR`, `MMC_BLOCK_MAJOR`, and what a kernel gives the first driver that leaves it the choice; 16 numbers for
         // each disk.
         let (major, minor) = match self.bus {
-            Bus::Scsi => (8, 16 * number),
-            Bus::Virtio => (254, 16 * number),
+            Bus::Scsi => (8, 16 * number + partition),
+            Bus::Virtio => (254, 16 * number + partition),
             Bus::Mmc => (179, number + 1),
         };
         let superblock = self.file_system.as_ref().map(|(superblock, _)| superblock.clone());
@@ -111,6 +177,10 @@ impl Disk {
     pub fn kernel_says(&self) -> Vec<String> {
         let (name, number, blocks) = (self.name(), self.number, self.bytes / 512);
         let size = format!("({}/{})", rounded(self.bytes, 1000, "B"), rounded(self.bytes, 1024, "iB"));
+        if self.partition.is_some() {
+            // `add_partition` in `block/partitions/core.c` says nothing of each.
+            return Vec::new();
+        }
         match self.bus {
             Bus::Virtio => {
                 vec![format!("virtio_blk virtio{number}: [{name}] {blocks} 512-byte logical blocks {size}")]
@@ -160,6 +230,31 @@ mod tests {
         assert_eq!(both(64 << 10), ("65.5 kB".into(), "64.0 KiB".into()));
         assert_eq!(both(512), ("512 B".into(), "512 B".into()));
         assert_eq!(both(5 << 30), ("5.37 GB".into(), "5.00 GiB".into()));
+    }
+
+    #[test]
+    fn partitions_come_after_their_disk_with_what_is_on_them() {
+        let mut image = tempfile::tempfile().unwrap();
+        image.set_len(4 << 20).unwrap();
+        let mut record = vec![0; mbr::BLOCK];
+        let partition = |start, blocks| mbr::Partition { start, blocks, kind: 0x83 };
+        assert!(mbr::write(&mut record, &[partition(2048, 4096), partition(6144, 1 << 20)]));
+        image.write_all(&record).unwrap();
+        let mut tree = Tree::default();
+        tree.file("hostname", 0o644, "debian\n");
+        ext::write(&tree, 2 << 20, [1; 16], &mut |at, piece| {
+            std::os::unix::fs::FileExt::write_all_at(&image, piece, (1 << 20) + at)
+        })
+        .unwrap();
+        let disks = Disk::read_all(&image, Format::Raw, Bus::Scsi, 1).unwrap();
+        let names: Vec<String> = disks.iter().map(Disk::name).collect();
+        assert_eq!(names, ["sdb", "sdb1", "sdb2"]);
+        assert!(disks[1].is_partition(1, &disks[0]) && disks[0].is_whole() && !disks[1].is_whole());
+        assert_eq!((disks[1].device().major, disks[1].device().minor), (8, 17));
+        assert_eq!(disks[1].content().as_deref(), Some(&tree));
+        assert!(disks[1].has_uuid("01010101-0101-0101-0101-010101010101") && disks[1].is_root("/dev/sdb1"));
+        // It goes over the disk's end.
+        assert!(disks[0].content().is_none() && disks[2].content().is_none());
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use meta_lava_formats::tree::Tree;
+
 use crate::board::Board;
 use crate::console::Console;
 use crate::disk::Disk;
@@ -37,8 +39,10 @@ pub struct Machine {
     /// Its serial ports; the first is the boot loader's. They outlive a reset.
     pub consoles: Vec<Console>,
     pub memory: Memory,
-    /// The disks that its kernel finds, where firmware knows of any.
+    /// The disks that its kernel finds, where firmware knows of any; each with its partitions after it.
     pub disks: Vec<Disk>,
+    /// What is on the disc in its CD drive.
+    pub cd: Option<Arc<Tree>>,
     pub net: Net,
     pub ledger: Ledger,
     /// Its USB side, which outlives a reset.
@@ -70,6 +74,7 @@ impl Machine {
             consoles,
             memory,
             disks: Vec::new(),
+            cd: None,
             net,
             ledger,
             bus,
@@ -85,6 +90,7 @@ impl Machine {
     pub fn reset(&mut self, invocation: Option<Invocation>) {
         self.memory = Memory::new(self.board.memory.base, self.board.memory.mib);
         self.disks = Vec::new();
+        self.cd = None;
         self.net = Net::new(self.lease, self.ledger.clone(), self.faults.clone());
         self.invocation = invocation;
         for console in &mut self.consoles {

@@ -14,6 +14,7 @@ use crate::ssh::Host;
 pub mod arch;
 pub mod barebox;
 mod bds;
+mod bios;
 pub mod depthcharge;
 pub mod edl;
 pub mod fastboot;

@@ -6,14 +6,16 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use meta_lava_formats::disk::QCOW2_MAGIC;
-use meta_lava_formats::{compress, fdt, kernel, uimage};
+use meta_lava_formats::disk::{DiskImage, QCOW2_MAGIC};
+use meta_lava_formats::{compress, fdt, iso, kernel, uimage};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt as _;
 
+use super::bios::{self, Record};
 use super::{BootImage, Firmware, FirmwareKind, Next};
 use crate::disk::{Bus, Disk, Format};
 use crate::ledger::{Event, Protocol};
@@ -488,14 +490,7 @@ impl Start<'_> {
             self.open(&line, drive).await?;
         }
         let Some(path) = &line.kernel else {
-            self.print_lines(&[
-                "Booting from Hard Disk...",
-                "Boot failed: not a bootable disk",
-                "",
-                "No bootable device.",
-            ])
-            .await;
-            return Ok(Next::Hang);
+            return self.boot_from_disk(&line).await;
         };
         let missing =
             |what: &str, path: &str| Refusal::new("missing-file", format!("could not load {what} '{path}'"));
@@ -537,6 +532,39 @@ impl Start<'_> {
         self.print_lines(&["Booting from ROM..."]).await;
         let cmdline = line.append.unwrap_or_default();
         Ok(Next::Boot(BootImage { kernel, cmdline, ramdisk, dtb }))
+    }
+
+    /// What a BIOS does without a kernel on the command line: it starts what the first disk's first block is.
+    async fn boot_from_disk(&mut self, line: &CommandLine) -> Result<Next, Refusal> {
+        let first = self.machine.disks.iter().find(|disk| disk.is_whole()).cloned();
+        let first = first.filter(|_| self.family == Family::X86);
+        let image = first.as_ref().and_then(Disk::image).map(Path::to_owned);
+        let record = match image {
+            Some(image) => tokio::task::spawn_blocking(move || Record::read(&image)).await.ok(),
+            None => None,
+        };
+        let record = record.and_then(Result::ok).unwrap_or(Record::None);
+        let mut says = vec!["Booting from Hard Disk..."];
+        if record == Record::None {
+            says.extend(bios::NOT_BOOTABLE);
+        }
+        self.print_lines(&says).await;
+        match (record, first) {
+            (Record::Grub(partition), Some(disk)) if line.console => {
+                Ok(bios::boot(self.machine, &disk, partition).await)
+            }
+            (Record::Grub(_), _) => {
+                self.machine.ledger.violation("no-console", "the serial port leads nowhere");
+                Ok(Next::Hang)
+            }
+            (Record::Unknown, _) => {
+                self.machine
+                    .ledger
+                    .violation("no-boot-loader", "the disk has a boot record, and no boot loader in it");
+                Ok(Next::Hang)
+            }
+            (Record::None, _) => Ok(Next::Hang),
+        }
     }
 
     /// Prints what comes before the kernel: of a PC the BIOS, ending in `last`.
@@ -644,20 +672,35 @@ impl Start<'_> {
             Some(format) => return Err(bad(&format!("Unknown driver '{format}'"))),
         };
         let bus = bus(self.family, line, drive, &self.machine.disks);
+        if drive.is_cdrom || drive.interface.as_deref() == Some("cdrom") {
+            bus?;
+            let disc = tokio::task::spawn_blocking(move || {
+                let image = DiskImage::open(std::fs::File::open(path)?, format)?;
+                iso::read(image, linux::UNPACKED_LIMIT).map_err(io::Error::other)
+            });
+            // What is no disc of this kind is one that nobody can read.
+            self.machine.cd = disc.await.ok().and_then(Result::ok).map(Arc::new);
+            return Ok(());
+        }
         let shown = bus.as_ref().ok().copied().flatten().unwrap_or(Bus::Scsi);
-        let number = self.machine.disks.iter().filter(|disk| disk.bus() == shown).count();
-        let number = u8::try_from(number).unwrap_or(u8::MAX);
-        let disk = tokio::task::spawn_blocking(move || {
-            Disk::read(std::fs::File::open(path)?, format, shown, number)
+        let is_same_bus = |disk: &&Disk| disk.is_whole() && disk.bus() == shown;
+        let number = u8::try_from(self.machine.disks.iter().filter(is_same_bus).count()).unwrap_or(u8::MAX);
+        let image = path.clone();
+        let disks = tokio::task::spawn_blocking(move || {
+            Disk::read_all(&std::fs::File::open(path)?, format, shown, number)
         });
-        let disk = disk.await.map_err(io::Error::other).and_then(|disk| disk);
-        let disk = disk.map_err(|error| bad(&format!("Could not open '{file}': {error}")))?;
+        let disks = disks.await.map_err(io::Error::other).and_then(|disks| disks);
+        let disks = disks.map_err(|error| bad(&format!("Could not open '{file}': {error}")))?;
         // What LAVA wrote there counts, whether or not a kernel comes to see it.
-        if let Some(tree) = disk.content() {
-            linux::note_disk(&self.machine.ledger, sha256, &tree);
+        for tree in disks.iter().filter_map(Disk::content) {
+            linux::note_disk(&self.machine.ledger, sha256.clone(), &tree);
         }
         if bus?.is_some() {
-            self.machine.disks.push(disk);
+            let writable = |disk: Disk| if disk.is_whole() { disk.kept_in(image.clone()) } else { disk };
+            self.machine.disks.extend(disks.into_iter().map(|disk| match format {
+                Format::Raw => writable(disk),
+                Format::Qcow2 => disk,
+            }));
         }
         Ok(())
     }
@@ -815,6 +858,73 @@ firmware: {kind: qemu}
         bench.expect("SeaBIOS").await;
         bench.expect("Booting from ROM...\n").await;
         bench.booted().await;
+    }
+
+    /// A disk with one partition, with a kernel and a configuration of GRUB's on it; `loader` says whether GRUB is there, too.
+    fn bootable(path: &Path, commands: Vec<meta_lava_formats::grub::Command>, loader: bool) {
+        use meta_lava_formats::{ext, grub, mbr};
+        use std::os::unix::fs::FileExt as _;
+
+        let file = std::fs::File::create(path).unwrap();
+        file.set_len(8 << 20).unwrap();
+        let mut record = [0; mbr::BLOCK];
+        let partition = mbr::Partition { start: 2048, blocks: 14336, kind: 0x83 };
+        assert!(mbr::write(&mut record, &[partition]));
+        if loader {
+            file.write_all_at(&grub::write(&mut record, 1), 512).unwrap();
+        }
+        file.write_all_at(&record, 0).unwrap();
+        let mut tree = meta_lava_formats::tree::Tree::default();
+        tree.file("boot/grub/grub.cfg", 0o600, grub::Config { timeout: 0, commands }.script("Debian"));
+        tree.file(
+            "boot/vmlinuz",
+            0o644,
+            kernel::write(kernel::Format::X86BzImage, "Linux version 6.1", 4096),
+        );
+        tree.file("boot/initrd.img", 0o644, "cpio");
+        ext::write(&tree, 7 << 20, [1; 16], &mut |at, piece| file.write_all_at(piece, (1 << 20) + at))
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_pc_boots_from_a_disk_as_its_boot_loader_says() {
+        use meta_lava_formats::grub::Command;
+
+        let linux = |path: &str| Command::Linux { path: path.into(), arguments: "root=/dev/sda1 ro".into() };
+        let initrd = || Command::Initrd("/boot/initrd.img".into());
+        let dir = tempfile::tempdir().unwrap();
+        let args = format!("{X86}-drive format=raw,file=hd.img");
+        let echo = Command::Echo("Loading initial ramdisk ...".into());
+        bootable(&dir.path().join("hd.img"), vec![linux("/boot/vmlinuz"), echo, initrd()], true);
+        let mut bench = Bench::start_as(YAML, invocation("qemu-system-x86_64", &args, dir.path())).await;
+        bench.expect("Booting from Hard Disk...\nGRUB loading.\nWelcome to GRUB!\n\n").await;
+        bench.expect("Loading initial ramdisk ...\n").await;
+        let image = bench.booted().await;
+        assert_eq!(image.cmdline, "BOOT_IMAGE=/boot/vmlinuz root=/dev/sda1 ro");
+        assert_eq!(image.ramdisk.as_deref(), Some(&b"cpio"[..]));
+        assert_eq!(bench.violations(), [""; 0]);
+        for (commands, loader, says, violation) in [
+            (vec![linux("/boot/none")], true, "error: file `/boot/none' not found.", "not-booted-from-disk"),
+            (vec![linux("/boot/initrd.img")], true, "error: invalid magic number.", "not-booted-from-disk"),
+            (vec![initrd()], true, "error: you need to load the kernel first.", "not-booted-from-disk"),
+            (vec![linux("/boot/vmlinuz")], false, "Booting from Hard Disk...\n", "no-boot-loader"),
+        ] {
+            bootable(&dir.path().join("hd.img"), commands, loader);
+            let mut bench = Bench::start_as(YAML, invocation("qemu-system-x86_64", &args, dir.path())).await;
+            bench.expect(says).await;
+            assert!(matches!(bench.next().await, Next::Hang), "{says}");
+            assert_eq!(bench.violations(), [violation], "{says}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_disk_without_a_boot_record_is_not_bootable() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("hd.img"), vec![0; 1 << 20]).unwrap();
+        let args = format!("{X86}-drive format=raw,file=hd.img");
+        let mut bench = Bench::start_as(YAML, invocation("qemu-system-x86_64", &args, dir.path())).await;
+        bench.expect("Boot failed: not a bootable disk\n\nNo bootable device.\n").await;
+        assert!(matches!(bench.next().await, Next::Hang));
     }
 
     #[test]

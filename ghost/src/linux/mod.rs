@@ -21,6 +21,7 @@ use crate::memory::Memory;
 
 mod cmdline;
 pub mod gateway;
+mod installer;
 mod kernel_log;
 mod nbd;
 mod root;
@@ -30,6 +31,20 @@ pub(crate) use root::UNPACKED_LIMIT;
 
 /// Where a worker's HTTP server listens.
 const HTTP_PORT: u16 = 80;
+
+/// The script of Debian's ramdisks (initramfs-tools) that mounts the root of this machine: what such a ramdisk does is done for it,
+/// since a sandbox's root can't change its root.
+const LOCAL: &str = "/scripts/local";
+
+/// The exit code of a script whose command failed, as the kernel tells of it.
+const FAILED: i32 = 1 << 8;
+
+/// What a kernel goes on with.
+enum Found {
+    Root(Root),
+    /// A ramdisk that is an installer.
+    Installer,
+}
 
 /// How a kernel ended.
 enum Ended {
@@ -96,11 +111,11 @@ async fn run_kernel(machine: &mut Machine, image: BootImage) -> Ended {
         machine,
     };
     system.greet(&banner).await;
-    let tree = match system.root(ramdisk, ramdisk_sha256).await {
-        Ok(found) => found,
-        Err(panic) => return Ended::Exit(system.panic(&panic).await),
-    };
-    system.userland(tree).await
+    match system.root(ramdisk, ramdisk_sha256).await {
+        Ok(Found::Root(root)) => system.userland(root).await,
+        Ok(Found::Installer) => Ended::Exit(system.install().await),
+        Err(panic) => Ended::Exit(system.panic(&panic).await),
+    }
 }
 
 /// Notes an archive that a board got, by what is in it.
@@ -203,7 +218,7 @@ impl System<'_> {
         &mut self,
         ramdisk: impl Future<Output = Unpacked>,
         sha256: String,
-    ) -> Result<Root, String> {
+    ) -> Result<Found, String> {
         if !sha256.is_empty() {
             self.log.line("Unpacking initramfs...");
             self.flush().await;
@@ -226,7 +241,7 @@ impl System<'_> {
                 Ok(tree) => {
                     self.log.line("VFS: Mounted root (nfs filesystem) on device 0:15.");
                     let tree = self.note("nfsroot", String::new(), tree).await;
-                    Ok(Root { tree, inits: self.inits(None) })
+                    Ok(Found::Root(Root { tree, inits: self.inits(None) }))
                 }
                 Err(error) => {
                     self.log.line(&format!("Root-NFS: {error}"));
@@ -242,9 +257,13 @@ impl System<'_> {
                 if has(&tree, nbd::CLIENT)
                     && let Some(server) = nbd =>
             {
-                self.nbd_root(&server).await
+                self.nbd_root(&server).await.map(Found::Root)
             }
-            Some(tree) if has(&tree, rdinit) => Ok(Root { inits: self.inits(Some(rdinit)), tree }),
+            Some(tree) if has(&tree, installer::PROGRAM) => Ok(Found::Installer),
+            Some(tree) if has(&tree, LOCAL) => self.local_root().await.map(Found::Root),
+            Some(tree) if has(&tree, rdinit) => {
+                Ok(Found::Root(Root { inits: self.inits(Some(rdinit)), tree }))
+            }
             _ => {
                 let device = self.cmdline.get("root").unwrap_or("(null)");
                 let disk = self.machine.disks.iter().find(|disk| disk.is_root(device));
@@ -255,7 +274,7 @@ impl System<'_> {
                     // Without `rw` it is read-only, until an init that this kernel has not tells otherwise.
                     let BlockDevice { major, minor, .. } = disk.device();
                     self.log.line(&format!("VFS: Mounted root (ext4 filesystem) on device {major}:{minor}."));
-                    return Ok(Root { tree: Tree::clone(&tree), inits: self.inits(None) });
+                    return Ok(Found::Root(Root { tree: Tree::clone(&tree), inits: self.inits(None) }));
                 }
                 self.log.line(&format!(
                     "VFS: Cannot open root device \"{device}\" or unknown-block(0,0): error -6"
@@ -266,6 +285,34 @@ impl System<'_> {
                 Err("VFS: Unable to mount root fs on unknown-block(0,0)".into())
             }
         }
+    }
+
+    /// The root that a ramdisk with [`LOCAL`] mounts, by a device's name or by the UUID of what is on it; or what the kernel panics
+    /// with once its script has given up (`local_device_setup` in initramfs-tools' `scripts/local`).
+    async fn local_root(&mut self) -> Result<Root, String> {
+        self.log.line("Run /init as init process");
+        self.flush().await;
+        let device = self.cmdline.get("root").unwrap_or_default();
+        let is_root = |disk: &&Disk| match device.strip_prefix("UUID=") {
+            Some(uuid) => disk.has_uuid(uuid),
+            None => disk.is_root(device),
+        };
+        let disk = self.machine.disks.iter().find(is_root);
+        let Some((name, tree)) = disk.and_then(|disk| Some((disk.name(), disk.content()?))) else {
+            let says = format!(
+                "Gave up waiting for root file system device.\nALERT!  {device} does not exist.  Dropping to a shell!\n"
+            );
+            self.machine.console().print(&says).await;
+            return Err(format!("Attempted to kill init! exitcode=0x{FAILED:08x}"));
+        };
+        self.mounts_ext2(&name);
+        Ok(Root { tree: Tree::clone(&tree), inits: self.inits(None) })
+    }
+
+    /// What the kernel says when a ramdisk mounts a file system.
+    fn mounts_ext2(&mut self, device: &str) {
+        self.log.line(&format!("EXT4-fs ({device}): mounting ext2 file system using the ext4 subsystem"));
+        self.log.line(&format!("EXT4-fs ({device}): mounted filesystem without journal. Quota mode: none."));
     }
 
     /// Notes a tree, where that does not hold other boards up.

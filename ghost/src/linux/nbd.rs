@@ -6,7 +6,7 @@
 
 use meta_lava_formats::ext;
 
-use super::{Root, System, blocking, root};
+use super::{FAILED, Root, System, blocking, root};
 use crate::net::FetchError;
 
 /// The program that makes a ramdisk one that mounts such a root.
@@ -14,9 +14,6 @@ pub(super) const CLIENT: &str = "/usr/sbin/nbd-client";
 
 /// What the client is told to make.
 const DEVICE: &str = "/dev/nbd0";
-
-/// The exit code of a script whose command failed, as the kernel tells of it.
-const FAILED: i32 = 1 << 8;
 
 impl System<'_> {
     /// The root on the export of `server`, or what the kernel panics with once the script has ended.
@@ -43,8 +40,7 @@ impl System<'_> {
         });
         match tree.await {
             Some(Ok(tree)) => {
-                self.log.line("EXT4-fs (nbd0): mounting ext2 file system using the ext4 subsystem");
-                self.log.line("EXT4-fs (nbd0): mounted filesystem without journal. Quota mode: none.");
+                self.mounts_ext2("nbd0");
                 let tree = self.note("nbdroot", String::new(), tree).await;
                 Ok(Root { tree, inits: self.inits(None) })
             }

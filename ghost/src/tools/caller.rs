@@ -28,8 +28,13 @@ pub(super) fn board(called: &Called) -> io::Result<Option<String>> {
     called.note(&Request::Called {
         tool: called.name.to_owned(),
         args: called.args.to_vec(),
-        device: device(std::process::id()),
+        device: own_device(),
     })
+}
+
+/// The text of the device whose job has called this process; none where no job has.
+pub(super) fn own_device() -> Option<String> {
+    device(std::process::id())
 }
 
 /// The text of the device whose job has opened the connection from `client` to `server`, both of this machine; none where no

@@ -4,7 +4,7 @@
 use std::io;
 
 use super::relay::{relay, standard};
-use super::{Called, Tool};
+use super::{Called, Tool, caller};
 use crate::control::{self, Request};
 use crate::firmware::qemu::{self, CommandLine};
 use crate::terminal::Raw;
@@ -32,7 +32,9 @@ fn run(called: Called) -> Result<u8, String> {
         return Ok(0);
     }
     let parsed = qemu::parse(args);
-    let board = board(&parsed, args)?;
+    let board = board(&parsed, args).or_else(|| named_in(&caller::own_device()?));
+    let board = board
+        .ok_or_else(|| "which board is this? Give the device `extra_options: ['-name BOARD']`".to_owned())?;
     let cwd = std::env::current_dir().map_err(|error| format!("{name}: {error}"))?;
     let failed = |error: io::Error| format!("{name}: {error}");
     let (input, output) = standard().map_err(failed)?;
@@ -48,8 +50,8 @@ fn run(called: Called) -> Result<u8, String> {
 
 /// The board that a command line is for. A wrong command line has one too: its
 /// ledger shall know of it.
-fn board(parsed: &Result<CommandLine, String>, args: &[String]) -> Result<String, String> {
-    let named = match parsed {
+fn board(parsed: &Result<CommandLine, String>, args: &[String]) -> Option<String> {
+    match parsed {
         Ok(line) => line.name.clone(),
         Err(_) => {
             let at = args.iter().position(|arg| arg.trim_start_matches('-') == "name");
@@ -58,8 +60,15 @@ fn board(parsed: &Result<CommandLine, String>, args: &[String]) -> Result<String
                 qemu::parse(&only).ok()?.name
             })
         }
-    };
-    named.ok_or_else(|| "which board is this? Give the device `extra_options: ['-name BOARD']`".to_owned())
+    }
+}
+
+/// The board that the text of a device names in the options that it adds: LAVA's installer leaves these out
+/// (`lava_dispatcher/actions/deploy/iso.py`).
+fn named_in(device: &str) -> Option<String> {
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let name = device.split("-name ").nth(1)?.split(|c| !is_of_name(c)).next()?;
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 #[cfg(test)]
@@ -78,15 +87,20 @@ mod tests {
     fn the_board_is_known_even_of_a_wrong_command_line() {
         for line in ["-m 512 -name qemu-01", "-frobnicate -name qemu-01,process=x", "--name guest=qemu-01"] {
             let args = words(line);
-            assert_eq!(board(&qemu::parse(&args), &args).as_deref(), Ok("qemu-01"), "{line}");
+            assert_eq!(board(&qemu::parse(&args), &args).as_deref(), Some("qemu-01"), "{line}");
         }
     }
 
     #[test]
-    fn without_a_name_it_says_what_the_device_needs() {
+    fn without_a_name_it_is_the_one_of_the_device() {
         for line in ["-m 512", "-frobnicate", "-frobnicate -name"] {
             let args = words(line);
-            assert!(board(&qemu::parse(&args), &args).unwrap_err().contains("extra_options"), "{line}");
+            assert_eq!(board(&qemu::parse(&args), &args), None, "{line}");
+        }
+        let device = "parameters:\n  options: [-m 512]\n  extra: ['-name qemu-01', -s]\n";
+        assert_eq!(named_in(device).as_deref(), Some("qemu-01"));
+        for other in ["options: [-m 512]", "extra: ['-name ', x]"] {
+            assert_eq!(named_in(other), None, "{other}");
         }
     }
 

@@ -551,7 +551,7 @@ fn make_dev(spec: &Spec, dev: &Path, ids: Ids) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Makes the devices of disks, which nobody can open, and udev's links to those with a file system.
+/// Makes the devices of disks, which nobody can open, and udev's links to those with a file system, by its UUID and by its name.
 fn make_disks(disks: &[BlockDevice], dev: &Path, ids: Ids) -> Result<(), Refusal> {
     for disk in disks {
         let path = dev.join(&disk.name);
@@ -559,16 +559,25 @@ fn make_disks(disks: &[BlockDevice], dev: &Path, ids: Ids) -> Result<(), Refusal
         mknod(&path, SFlag::S_IFBLK, mode, makedev(disk.major, disk.minor)).while_(path.display())?;
         ids.own(&path, 0, 0).while_(path.display())?;
         let Some(superblock) = &disk.superblock else { continue };
-        let links = dev.join("disk/by-uuid");
-        for folder in [&dev.join("disk"), &links] {
-            real_directory(folder, 0o755, ids).while_(folder.display())?;
+        for (kind, name) in [("by-uuid", &superblock.uuid), ("by-label", &superblock.label)] {
+            // udev writes what no file's name may have in another way, and LAVA has no such names.
+            if name.is_empty()
+                || name.starts_with('.')
+                || name.contains(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c))
+            {
+                continue;
+            }
+            let links = dev.join("disk").join(kind);
+            for folder in [&dev.join("disk"), &links] {
+                real_directory(folder, 0o755, ids).while_(folder.display())?;
+            }
+            let link = links.join(name);
+            // Of two with one UUID, as of copies, udev has one link, too.
+            let _ = fs::remove_file(&link);
+            symlink(Path::new("../..").join(&disk.name), &link)
+                .and_then(|()| ids.own(&link, 0, 0))
+                .while_(link.display())?;
         }
-        let link = links.join(&superblock.uuid);
-        // Of two with one UUID, as of copies, udev has one link, too.
-        let _ = fs::remove_file(&link);
-        symlink(Path::new("../..").join(&disk.name), &link)
-            .and_then(|()| ids.own(&link, 0, 0))
-            .while_(link.display())?;
     }
     Ok(())
 }
