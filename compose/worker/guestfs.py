@@ -5,8 +5,8 @@ virtual machine for each of them: a kernel, QEMU and KVM, or a minute of a proce
 python3-guestfs would be, in front of it on Python's path. The images are real ones, made and written by Debian's mke2fs, debugfs and
 qemu-img; LAVA's newer releases do the same by themselves where they can.
 
-It has what LAVA uses of libguestfs 1.48 to 1.56 to write into an image, and no more: what a deploy of an installer's needs (`mount_ro`,
-`copy_out`) is an AttributeError, as is anything else. What the library would refuse is a RuntimeError, as there.
+It has what LAVA uses of libguestfs 1.48 to 1.56, and no more: anything else is an AttributeError. What the library would refuse is a
+RuntimeError, as there. Discs are read by Debian's bsdtar.
 """
 import json
 import os
@@ -64,6 +64,9 @@ class GuestFS:
 
     def add_drive(self, filename):
         self.add_drive_opts(filename)
+
+    def add_drive_ro(self, filename):
+        self.add_drive_opts(filename, readonly=True)
 
     def launch(self):
         self._folder = tempfile.mkdtemp()
@@ -123,11 +126,20 @@ class GuestFS:
     def mount(self, mountable, mountpoint):
         if mountpoint != "/":
             raise RuntimeError(f"not played: mount at {mountpoint}")
-        drive, path = self._find("mount", mountable)
-        done = subprocess.run(["dumpe2fs", "-h", path], capture_output=True, check=False)
+        self._mount("mount", mountable, ["dumpe2fs", "-h"])
+
+    def mount_ro(self, mountable, mountpoint):
+        if mountpoint != "/":
+            raise RuntimeError(f"not played: mount_ro at {mountpoint}")
+        self._mount("mount_ro", mountable, ["blkid", "-p", "-t", "TYPE=iso9660"])
+
+    def _mount(self, what, mountable, is_one):
+        """Mounts what a program takes for a file system."""
+        drive, path = self._find(what, mountable)
+        done = subprocess.run([*is_one, path], capture_output=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(
-                f"mount: mount exited with status 32: mount: /sysroot: wrong fs type, bad option, bad superblock on {mountable}, "
+                f"{what}: mount exited with status 32: mount: /sysroot: wrong fs type, bad option, bad superblock on {mountable}, "
                 "missing codepage or helper program, or other error."
             )
         self._mounted = (mountable, drive, path)
@@ -183,6 +195,17 @@ class GuestFS:
     def upload(self, filename, remotefilename):
         commands = [f'rm "{remotefilename}"', f'write "{filename}" "{remotefilename}"']
         self._debugfs("upload", commands + self._attributes(remotefilename, 0o100000, 0o644, 0, 0))
+
+    def copy_out(self, remotepath, localdir):
+        """Copies a file of a disc's into a folder."""
+        path = self._root("copy_out")
+        with tempfile.TemporaryDirectory() as folder:
+            command = ["bsdtar", "-x", "-f", path, "-C", folder, remotepath.lstrip("/")]
+            subprocess.run(command, capture_output=True, check=False)
+            content = os.path.join(folder, remotepath.lstrip("/"))
+            if not os.path.isfile(content):
+                raise RuntimeError(f"'{remotepath}' is not a file or directory")
+            shutil.copy2(content, localdir)
 
     def tar_in(self, tarfile_, directory, compress=None):
         """Unpacks an archive as tar does that root calls: each file is its owner's."""

@@ -26,7 +26,7 @@ fi
 # dispatcher looks up before it starts, and what it changes disks' images by.
 apt-get install --yes $dispatcher \
     tftpd-hpa rpcbind nfs-ganesha nfs-ganesha-vfs lighttpd telnet \
-    android-sdk-libsparse-utils u-boot-tools bzip2 cpio e2fsprogs fdisk file gdb-multiarch git nbd-server openssh-client \
+    android-sdk-libsparse-utils u-boot-tools bzip2 cpio e2fsprogs fdisk file gdb-multiarch git libarchive-tools nbd-server openssh-client \
     qemu-utils unzip xz-utils zstd iproute2 procps
 sh $here/common/apt-lean.sh clean
 

@@ -12,6 +12,7 @@ use meta_lava_formats::{android, compress, cpio, fit, imx, mbr, mcu, sparse, tar
 use serde::Deserialize;
 
 use crate::image::{self, Image};
+use crate::installer;
 use crate::manifest::{self, Content, Entry, Manifest};
 use crate::userland::{Busybox, Login, Userland, modules, nbd, rootfs, with_kexec};
 
@@ -139,6 +140,15 @@ pub enum Artifact {
         #[serde(default)]
         sparse: bool,
     },
+    /// A disc that Debian is installed from, see [`crate::installer`].
+    InstallerDisc {
+        /// The script that makes it of an archive.
+        script: String,
+        /// Path of the kernel, the installer's and that which is installed.
+        kernel: String,
+        /// The shell that is installed.
+        bash: String,
+    },
     /// A ramdisk that goes on with the root on a network block device, see [`crate::userland::nbd`].
     Nbd {
         /// How it is compressed.
@@ -219,6 +229,7 @@ impl Artifact {
         let parts = match self {
             Self::Fit(fit) => [Some(&fit.kernel), fit.dtb.as_ref(), fit.ramdisk.as_ref()],
             Self::AndroidBoot(boot) => [Some(&boot.kernel), boot.dtb.as_ref(), boot.ramdisk.as_ref()],
+            Self::InstallerDisc { kernel, .. } => return vec![kernel],
             Self::Disk { partitions, .. } => return partitions.iter().map(String::as_str).collect(),
             Self::Archive { parts, .. } => return parts.values().map(String::as_str).collect(),
             _ => return Vec::new(),
@@ -410,24 +421,18 @@ pub fn build(list: &List, busybox: &Busybox, userland: &Userland, out: &Path) ->
 const OTHER_EACH_TIME: [std::ops::Range<usize>; 3] =
     [1024 + 44..1024 + 52, 1024 + 64..1024 + 68, 1024 + 104..1024 + 120];
 
-/// A file system with what is in a tar archive, by `script` (compose/world/ext2.sh): there is no crate that writes one.
-fn file_system(script: &str, archive: &[u8], kib: usize) -> anyhow::Result<Vec<u8>> {
+/// An image of a file system with what is in a tar archive, by `script` (compose/world/ext2.sh, iso.sh) and what that is told besides.
+fn by_script(script: &str, archive: &[u8], told: &str) -> anyhow::Result<Vec<u8>> {
     let folder = tempfile::tempdir()?;
-    let (from, to) = (folder.path().join("root.tar"), folder.path().join("root.ext2"));
+    let (from, to) = (folder.path().join("root.tar"), folder.path().join("root.image"));
     std::fs::write(&from, archive)?;
     let mut command = Command::new("sh");
-    command.arg(script).arg(&from).arg(kib.to_string()).arg(&to);
+    command.arg(script).arg(&from).arg(told).arg(&to);
     let output = command.output().with_context(|| format!("can't run {script}"))?;
     if !output.status.success() {
         bail!("{script} failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
     }
-    let mut bytes = std::fs::read(&to).with_context(|| format!("{script} made no image"))?;
-    for place in OTHER_EACH_TIME {
-        if let Some(place) = bytes.get_mut(place) {
-            place.fill(0);
-        }
-    }
-    Ok(bytes)
+    std::fs::read(&to).with_context(|| format!("{script} made no image"))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
@@ -475,12 +480,28 @@ impl Builder<'_> {
             Artifact::Ext { script, kib, sparse } => {
                 let name = self.root(false)?;
                 let tree = self.trees.get(name).context("no such tree")?;
-                let plain = file_system(script, &tar::write(tree)?, *kib)?;
+                let mut plain = by_script(script, &tar::write(tree)?, &kib.to_string())?;
+                for place in OTHER_EACH_TIME {
+                    if let Some(place) = plain.get_mut(place) {
+                        place.fill(0);
+                    }
+                }
                 let (bytes, unpacked) = match sparse {
                     false => (plain, None),
                     true => (sparse::write(&plain)?, Some(Content::of(&plain))),
                 };
                 Ok(Built { bytes, unpacked, tree: Some(name) })
+            }
+            Artifact::InstallerDisc { script, kernel, bash } => {
+                let kernel = self.part(kernel)?.bytes;
+                let bash = std::fs::read(bash).with_context(|| format!("can't read {bash}"))?;
+                let (login, root) = (self.root(true)?, self.root(false)?);
+                let tree = |name| self.trees.get(name).context("no such tree");
+                let installed = installer::installed(tree(login)?, self.userland, kernel.clone(), bash)?;
+                let disc = installer::disc(tree(root)?, &installed, kernel)?;
+                self.trees.insert("installed", installed);
+                let bytes = by_script(script, &tar::write(&disc)?, "Debian 12.5.0 amd64 n")?;
+                Ok(Built { bytes, tree: Some("installed"), ..Built::default() })
             }
             Artifact::Nbd { compress, uimage } => {
                 let name = self.root(false)?;
@@ -747,6 +768,7 @@ mod tests {
         for program in [
             "/bin/bash-static",
             "/usr/lib/meta-lava/world/ext2.sh",
+            "/usr/lib/meta-lava/world/iso.sh",
             "/usr/lib/openssh/sftp-server",
             "/usr/sbin/sshd",
         ] {
@@ -815,7 +837,7 @@ mod tests {
     fn the_manifest_says_what_the_archives_hold() {
         let (dir, manifest) = built();
         for (path, entry) in manifest.artifacts.iter().filter(|(_, entry)| entry.tree.is_some()) {
-            if [".ext2", ".simg"].iter().any(|end| path.ends_with(end)) {
+            if [".ext2", ".simg", ".iso"].iter().any(|end| path.ends_with(end)) {
                 // No archive; here its script copies one, of which parts are then blanked.
                 continue;
             }

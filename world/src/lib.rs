@@ -8,6 +8,7 @@ pub mod artifacts;
 pub mod cli;
 pub mod faults;
 mod image;
+mod installer;
 pub mod manifest;
 pub mod serve;
 pub mod userland;

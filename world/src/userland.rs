@@ -96,7 +96,7 @@ pub struct Userland(BTreeMap<&'static str, Vec<u8>>);
 
 impl Userland {
     /// All of them.
-    pub const FILES: [&'static str; 10] = [
+    pub const FILES: [&'static str; 11] = [
         "etc/group",
         "etc/hosts",
         "etc/init.d/rcS",
@@ -104,6 +104,7 @@ impl Userland {
         "etc/issue",
         "etc/os-release",
         "etc/profile",
+        "installed/mount",
         "kexec",
         "login/etc/inittab",
         "login/etc/profile",
@@ -123,7 +124,7 @@ impl Userland {
         Self::FILES.into_iter().map(read).collect::<anyhow::Result<_>>().map(Self)
     }
 
-    fn text(&self, file: &str) -> anyhow::Result<&[u8]> {
+    pub(crate) fn text(&self, file: &str) -> anyhow::Result<&[u8]> {
         self.0.get(file).map(Vec::as_slice).with_context(|| format!("no text {file}"))
     }
 }
