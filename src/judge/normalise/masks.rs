@@ -658,8 +658,7 @@ fn names_a_job(before: &str, after: &str) -> bool {
     WORDS.iter().any(|end| word.ends_with(end))
         // job-output/2024/11/23/12
         || near.rfind("job-output/").is_some_and(|at| near.len() - at == "job-output/2024/11/23/".len())
-        || after.starts_with("/tftp-deploy-")
-        || after.starts_with("/nbd-deploy-")
+        || ["/tftp-deploy-", "/nbd-deploy-", "/deploy-iso-installer-"].iter().any(|folder| after.starts_with(folder))
         || after.strip_prefix('_').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
@@ -812,6 +811,10 @@ mod tests {
                 "/lava-[JOB_ID]/bin/lava-test-runner /lava-[JOB_ID]/0",
             ),
             ("7/tftp-deploy-abcdefgh/dtb/x.dtb", "[JOB_ID]/tftp-deploy-[TMPDIR]/dtb/x.dtb"),
+            (
+                "tftp://172.18.0.4/7/deploy-iso-installer-abcdefgh/preseed/x.cfg",
+                "tftp://[DISPATCHER_IP]/[JOB_ID]/deploy-iso-installer-[TMPDIR]/preseed/x.cfg",
+            ),
             ("Starting test lava.0_x (7_1.4.2.1)", "Starting test lava.0_x ([JOB_ID]_1.4.2.1)"),
             ("job: 7", "job: [JOB_ID]"),
             ("\"job_id\": \"7\"", "\"job_id\": \"[JOB_ID]\""),
