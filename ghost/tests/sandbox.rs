@@ -493,7 +493,9 @@ async fn root_may_not_reach_out() {
 /// A disk with a small file system, and another without any.
 fn disks() -> Vec<Disk> {
     let packed: &[u8] = include_bytes!("../../formats/src/ext/small.ext2.gz");
-    let with = compress::decompress(packed, 1 << 20).unwrap().into_owned();
+    let mut with = compress::decompress(packed, 1 << 20).unwrap().into_owned();
+    // Its name (`s_volume_name`).
+    with[1024 + 120..][..4].copy_from_slice(b"LAVA");
     let image = |bytes: &[u8]| {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
@@ -512,6 +514,7 @@ async fn a_disk_is_mounted_as_the_kernel_would_and_nothing_else_is() {
     board.expect(PROMPT).await;
     assert_eq!(board.sh("ls -l /dev/vda /dev/sda | cut -c 1-10").await, "brw-------\nbrw-------");
     assert_eq!(board.sh("head -c 1 /dev/vda").await, "head: /dev/vda: Permission denied");
+    assert_eq!(board.sh("readlink /dev/disk/by-label/*").await, "../../vda");
     assert_eq!(
         board.sh(&format!("mkdir /lava && mount /dev/disk/by-uuid/{uuid} -t ext2 /lava")).await,
         "[    0.008731] EXT4-fs (vda): mounting ext2 file system using the ext4 subsystem\n\
