@@ -12,6 +12,7 @@ pub mod compress;
 pub mod cpio;
 pub mod disk;
 pub mod ext;
+pub mod fat;
 pub mod fdt;
 pub mod fit;
 pub mod grub;

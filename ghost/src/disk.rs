@@ -1,15 +1,16 @@
 //! Disks of a machine, as its kernel finds them: images that QEMU is given, and partitions of what is flashed.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use meta_lava_formats::disk::Format;
 use meta_lava_formats::disk::{DiskImage, Section};
 use meta_lava_formats::ext::{self, Device as _, Superblock};
+use meta_lava_formats::fat;
 use meta_lava_formats::mbr;
-use meta_lava_formats::tree::Tree;
+use meta_lava_formats::tree::{NodeKind, Tree};
 
 use crate::linux::UNPACKED_LIMIT;
 use crate::linux::sandbox::BlockDevice;
@@ -39,7 +40,16 @@ pub struct Disk {
     label: Option<String>,
     /// Its size in bytes.
     bytes: u64,
-    file_system: Option<(Superblock, Arc<Tree>)>,
+    file_system: Option<FileSystem>,
+}
+
+/// What is on a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum FileSystem {
+    /// One of the kinds ext2 to ext4.
+    Ext(Superblock, Arc<Tree>),
+    /// One that only boot loaders read here.
+    Fat(fat::Volume),
 }
 
 impl Disk {
@@ -76,7 +86,7 @@ impl Disk {
         let file_system = ext::superblock(&mut device).and_then(|superblock| {
             let tree = ext::read(device, UNPACKED_LIMIT);
             let tree = tree.inspect_err(|error| tracing::warn!(%error, "a disk's file system can't be read"));
-            Some((superblock, Arc::new(tree.ok()?)))
+            Some(FileSystem::Ext(superblock, Arc::new(tree.ok()?)))
         });
         Self { bus, number, partition: None, image: None, label: None, bytes, file_system }
     }
@@ -111,10 +121,24 @@ impl Disk {
         self.partition == Some(number) && self.bus == other.bus && self.number == other.number
     }
 
-    /// Whether its file system has this UUID.
-    #[must_use]
-    pub fn has_uuid(&self, uuid: &str) -> bool {
-        self.file_system.as_ref().is_some_and(|(superblock, _)| superblock.uuid == uuid)
+    /// A partition in an image, as a boot loader finds it that reads FAT as well.
+    ///
+    /// # Errors
+    /// As for [`Self::read`].
+    pub fn read_to_boot(mut image: File, bus: Bus, number: u8) -> io::Result<Self> {
+        let mut begin = [0; fat::BOOT_SECTOR];
+        let has_begin = image.read_exact(&mut begin).is_ok();
+        image.seek(SeekFrom::Start(0))?;
+        if !has_begin || !fat::is_fat(&begin) {
+            return Self::read(image, Format::Raw, bus, number);
+        }
+        let mut content = Vec::new();
+        image.take(UNPACKED_LIMIT as u64).read_to_end(&mut content)?;
+        let bytes = content.len() as u64;
+        let volume = fat::read(content, UNPACKED_LIMIT);
+        let volume = volume.inspect_err(|error| tracing::warn!(%error, "a FAT can't be read"));
+        let file_system = volume.ok().map(FileSystem::Fat);
+        Ok(Self { bus, number, partition: None, image: None, label: None, bytes, file_system })
     }
 
     /// The same, as a partition that has a name in its table.
@@ -150,10 +174,63 @@ impl Disk {
         self.bus
     }
 
-    /// What is on it, where that is a file system.
+    /// Whether a partition table calls it so.
+    #[must_use]
+    pub fn is_labelled(&self, label: &str) -> bool {
+        self.label.as_deref() == Some(label)
+    }
+
+    /// What is on it, where that is a file system that the kernel mounts.
     #[must_use]
     pub fn content(&self) -> Option<Arc<Tree>> {
-        self.file_system.as_ref().map(|(_, tree)| Arc::clone(tree))
+        match self.file_system.as_ref()? {
+            FileSystem::Ext(_, tree) => Some(Arc::clone(tree)),
+            FileSystem::Fat(_) => None,
+        }
+    }
+
+    /// What GRUB calls it, where it is a partition (`grub_partition_get_name` in `grub-core/kern/partition.c`).
+    #[must_use]
+    pub fn grub_name(&self) -> Option<String> {
+        (self.bus == Bus::Mmc).then(|| format!("hd0,gpt{}", u16::from(self.number) + 1))
+    }
+
+    /// Whether it has a file system, of any kind.
+    #[must_use]
+    pub fn has_file_system(&self) -> bool {
+        self.file_system.is_some()
+    }
+
+    /// Whether its file system calls itself so.
+    #[must_use]
+    pub fn is_volume(&self, label: &str) -> bool {
+        match &self.file_system {
+            Some(FileSystem::Ext(superblock, _)) => superblock.label == label,
+            Some(FileSystem::Fat(volume)) => volume.label.eq_ignore_ascii_case(label),
+            None => false,
+        }
+    }
+
+    /// Whether its file system has this UUID.
+    #[must_use]
+    pub fn has_uuid(&self, uuid: &str) -> bool {
+        matches!(&self.file_system, Some(FileSystem::Ext(superblock, _)) if superblock.uuid.eq_ignore_ascii_case(uuid))
+    }
+
+    /// A file on it. FAT does not tell `a` from `A`.
+    #[must_use]
+    pub fn file(&self, path: &str) -> Option<&[u8]> {
+        let path = path.trim_start_matches('/');
+        let node = match self.file_system.as_ref()? {
+            FileSystem::Ext(_, tree) => tree.get(path),
+            FileSystem::Fat(volume) => {
+                volume.tree.nodes.iter().find(|node| node.path.eq_ignore_ascii_case(path))
+            }
+        };
+        match &node?.kind {
+            NodeKind::File(content) => Some(content),
+            _ => None,
+        }
     }
 
     /// What the userland sees of it.
@@ -168,7 +245,10 @@ impl Disk {
             Bus::Virtio => (254, 16 * number + partition),
             Bus::Mmc => (179, number + 1),
         };
-        let superblock = self.file_system.as_ref().map(|(superblock, _)| superblock.clone());
+        let superblock = match &self.file_system {
+            Some(FileSystem::Ext(superblock, _)) => Some(superblock.clone()),
+            _ => None,
+        };
         BlockDevice { name: self.name(), major, minor, superblock }
     }
 
@@ -278,6 +358,16 @@ mod tests {
         let mut broken = image();
         broken.write_all(&[&[0; 1024 + 56][..], &[0x53, 0xef], &[0xff; 512]].concat()).unwrap();
         assert!(Disk::read(broken, Format::Raw, Bus::Scsi, 0).unwrap().content().is_none());
+        let mut files = Tree::default();
+        files.file("EFI/BOOT/grub.cfg", 0o644, "boot");
+        let mut boot = tempfile::tempfile().unwrap();
+        boot.write_all(&fat::write(&files, "boot", 128 << 10).unwrap()).unwrap();
+        boot.seek(SeekFrom::Start(0)).unwrap();
+        let boot = Disk::read_to_boot(boot, Bus::Mmc, 5).unwrap();
+        assert_eq!(boot.grub_name().as_deref(), Some("hd0,gpt6"));
+        assert_eq!(boot.file("/efi/boot/GRUB.CFG"), Some(&b"boot"[..]));
+        assert!(boot.is_volume("boot") && boot.content().is_none() && boot.file("/efi").is_none());
+        assert!(!Disk::read_to_boot(image(), Bus::Mmc, 5).unwrap().has_file_system());
         let partition = disk(Bus::Mmc, 4).labelled("rootfs");
         let is_root = ["/dev/mmcblk0p5", "PARTLABEL=rootfs", "PARTLABEL=boot", "mmcblk0p5", "/dev/mmcblk0p4"]
             .map(|root| partition.is_root(root));

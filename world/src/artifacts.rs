@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use meta_lava_formats::fdt::{Fdt, Node};
 use meta_lava_formats::kernel::{self, ghost_banner};
 use meta_lava_formats::tree::{Tree, normal_path};
-use meta_lava_formats::{android, compress, cpio, fit, imx, mbr, mcu, sparse, tar, uimage};
+use meta_lava_formats::{android, compress, cpio, fat, fit, imx, mbr, mcu, sparse, tar, uimage};
 use serde::Deserialize;
 
 use crate::image::{self, Image};
@@ -149,6 +149,19 @@ pub enum Artifact {
         /// The shell that is installed.
         bash: String,
     },
+    /// A file system's image (FAT) with texts and other artifacts, each by its path in it, as a UEFI boots from one.
+    Fat {
+        /// Its name.
+        label: String,
+        /// Its size.
+        kib: usize,
+        /// Texts.
+        #[serde(default)]
+        files: BTreeMap<String, String>,
+        /// Paths of other artifacts.
+        #[serde(default)]
+        parts: BTreeMap<String, String>,
+    },
     /// A ramdisk that goes on with the root on a network block device, see [`crate::userland::nbd`].
     Nbd {
         /// How it is compressed.
@@ -231,7 +244,9 @@ impl Artifact {
             Self::AndroidBoot(boot) => [Some(&boot.kernel), boot.dtb.as_ref(), boot.ramdisk.as_ref()],
             Self::InstallerDisc { kernel, .. } => return vec![kernel],
             Self::Disk { partitions, .. } => return partitions.iter().map(String::as_str).collect(),
-            Self::Archive { parts, .. } => return parts.values().map(String::as_str).collect(),
+            Self::Archive { parts, .. } | Self::Fat { parts, .. } => {
+                return parts.values().map(String::as_str).collect();
+            }
             _ => return Vec::new(),
         };
         parts.into_iter().flatten().map(String::as_str).collect()
@@ -503,6 +518,10 @@ impl Builder<'_> {
                 let bytes = by_script(script, &tar::write(&disc)?, "Debian 12.5.0 amd64 n")?;
                 Ok(Built { bytes, tree: Some("installed"), ..Built::default() })
             }
+            Artifact::Fat { label, kib, files, parts } => {
+                let bytes = fat::write(&self.tree(files, parts)?, label, kib * 1024)?;
+                Ok(Built { bytes, ..Built::default() })
+            }
             Artifact::Nbd { compress, uimage } => {
                 let name = self.root(false)?;
                 let tree = nbd(self.trees.get(name).context("no such tree")?);
@@ -530,15 +549,7 @@ impl Builder<'_> {
             }
             Artifact::Disk { kib, partitions } => self.disk(kib * 1024, partitions),
             Artifact::Archive { compress, files, parts } => {
-                let mut tree = Tree::default();
-                for (at, text) in files {
-                    tree.file(at, 0o644, text.as_bytes());
-                }
-                for (at, path) in parts {
-                    tree.file(at, 0o644, self.part(path)?.bytes);
-                }
-                tree.nodes.sort_by(|a, b| a.path.cmp(&b.path));
-                let archive = tar::write(&tree)?;
+                let archive = tar::write(&self.tree(files, parts)?)?;
                 let content = Content::of(&archive);
                 Ok(Built { bytes: compress.apply(archive)?, ..Built::default() }.unpacked(*compress, content))
             }
@@ -553,6 +564,23 @@ impl Builder<'_> {
                 Ok(Built { bytes, ..Built::default() })
             }
         }
+    }
+
+    /// Texts and other artifacts, each at its path.
+    fn tree(
+        &mut self,
+        files: &BTreeMap<String, String>,
+        parts: &BTreeMap<String, String>,
+    ) -> anyhow::Result<Tree> {
+        let mut tree = Tree::default();
+        for (at, text) in files {
+            tree.file(at, 0o644, text.as_bytes());
+        }
+        for (at, path) in parts {
+            tree.file(at, 0o644, self.part(path)?.bytes);
+        }
+        tree.nodes.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(tree)
     }
 
     fn disk(&mut self, size: usize, contents: &[String]) -> anyhow::Result<Built> {

@@ -4,7 +4,7 @@
 //! (`app/aboot/aboot.c`, `app/aboot/fastboot.c`).
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use meta_lava_formats::{android, compress, ext, fdt, sha256, sparse};
@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::arch::Arch;
 use super::{BootImage, Firmware, FirmwareKind, Next, flash};
-use crate::disk::{Bus, Disk, Format};
+use crate::disk::{Bus, Disk};
 use crate::linux;
 use crate::machine::{Machine, Reason};
 use crate::peripheral::{Answer, Call, Data, Mode};
@@ -81,7 +81,7 @@ impl Firmware for Fastboot {
     async fn run(&self, machine: &mut Machine) -> Next {
         let next = self.start(machine).await;
         if matches!(next, Next::Boot(_)) {
-            machine.disks = self.disks(machine).await;
+            machine.disks = disks(machine, &self.flash, self.partitions.keys()).await;
         }
         next
     }
@@ -233,9 +233,7 @@ impl Fastboot {
         };
         let bytes = data.bytes.clone();
         let bytes = if sparse::is_sparse(&bytes) {
-            let room = usize::try_from(kib * 1024).unwrap_or(usize::MAX).min(linux::UNPACKED_LIMIT);
-            let expanded = tokio::task::spawn_blocking(move || sparse::expand(&bytes, room)).await;
-            match expanded.unwrap_or(Err(sparse::Error::Truncated)) {
+            match expanded(bytes, *kib).await {
                 Ok(bytes) => bytes,
                 Err(sparse::Error::TooLarge(_)) => return Err("size too large".into()),
                 // LK has a text for each kind of mistake.
@@ -250,38 +248,7 @@ impl Fastboot {
             }
             bytes
         };
-        let (ledger, sha256) = (machine.ledger.clone(), sha256(&data.bytes));
-        let (folder, board, partition) =
-            (self.flash.clone(), machine.board.name.clone(), partition.to_owned());
-        storage(move || {
-            flash::write(&folder, &board, &partition, &bytes)?;
-            if ext::is_ext(&bytes)
-                && let Ok(tree) = ext::read(bytes, linux::UNPACKED_LIMIT)
-            {
-                linux::note_disk(&ledger, sha256, &tree);
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    /// What a kernel finds on the partitions that were flashed. One whose file system is broken has nothing on it.
-    async fn disks(&self, machine: &Machine) -> Vec<Disk> {
-        let (folder, board) = (self.flash.clone(), machine.board.name.clone());
-        let partitions: Vec<String> = self.partitions.keys().cloned().collect();
-        let read = storage(move || {
-            let mut disks = Vec::new();
-            for (number, partition) in partitions.iter().enumerate() {
-                if let Some(file) = flash::open(&folder, &board, partition)?
-                    && let Ok(number) = u8::try_from(number)
-                    && let Ok(disk) = Disk::read(file, Format::Raw, Bus::Mmc, number)
-                {
-                    disks.push(disk.labelled(partition));
-                }
-            }
-            Ok(disks)
-        });
-        read.await.unwrap_or_default()
+        keep(machine, &self.flash, partition, bytes, sha256(&data.bytes)).await
     }
 
     /// What is in the partition `boot`.
@@ -302,7 +269,60 @@ impl Fastboot {
     }
 }
 
-fn image(arch: Arch, cmdline: &str, bytes: &[u8]) -> Result<BootImage, String> {
+/// A sparse image unpacked, for a partition of so many KiB.
+pub(super) async fn expanded(bytes: Vec<u8>, kib: u64) -> Result<Vec<u8>, sparse::Error> {
+    let room = usize::try_from(kib * 1024).unwrap_or(usize::MAX).min(linux::UNPACKED_LIMIT);
+    let expanded = tokio::task::spawn_blocking(move || sparse::expand(&bytes, room)).await;
+    expanded.unwrap_or(Err(sparse::Error::Truncated))
+}
+
+/// Keeps in a partition what came as `sha256`, and notes what is in it where that is a file system.
+pub(super) async fn keep(
+    machine: &Machine,
+    folder: &Path,
+    partition: &str,
+    bytes: Vec<u8>,
+    sha256: String,
+) -> Result<(), String> {
+    let ledger = machine.ledger.clone();
+    let (folder, board, partition) = (folder.to_owned(), machine.board.name.clone(), partition.to_owned());
+    storage(move || {
+        flash::write(&folder, &board, &partition, &bytes)?;
+        if ext::is_ext(&bytes)
+            && let Ok(tree) = ext::read(bytes, linux::UNPACKED_LIMIT)
+        {
+            linux::note_disk(&ledger, sha256, &tree);
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// What is found on those of `partitions`, numbered in their order, that were flashed. One whose file system is broken has
+/// nothing on it.
+pub(super) async fn disks(
+    machine: &Machine,
+    folder: &Path,
+    partitions: impl Iterator<Item = &String>,
+) -> Vec<Disk> {
+    let (folder, board) = (folder.to_owned(), machine.board.name.clone());
+    let partitions: Vec<String> = partitions.cloned().collect();
+    let read = storage(move || {
+        let mut disks = Vec::new();
+        for (number, partition) in partitions.iter().enumerate() {
+            if let Some(file) = flash::open(&folder, &board, partition)?
+                && let Ok(number) = u8::try_from(number)
+                && let Ok(disk) = Disk::read_to_boot(file, Bus::Mmc, number)
+            {
+                disks.push(disk.labelled(partition));
+            }
+        }
+        Ok(disks)
+    });
+    read.await.unwrap_or_default()
+}
+
+pub(super) fn image(arch: Arch, cmdline: &str, bytes: &[u8]) -> Result<BootImage, String> {
     let image = android::parse(bytes).map_err(|error| match error {
         android::Error::BadMagic => "invalid bootimage header".to_owned(),
         error => format!("bootimage: {error}"),
@@ -332,7 +352,7 @@ fn image(arch: Arch, cmdline: &str, bytes: &[u8]) -> Result<BootImage, String> {
 }
 
 /// Does `work` with the storage, and says what the boot loader does where that fails.
-async fn storage<T: Send + 'static>(
+pub(super) async fn storage<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, String> {
     flash::beside(work).await.map_err(|error| {
@@ -343,8 +363,6 @@ async fn storage<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use meta_lava_formats::kernel;
 
     use super::super::testing::Bench;

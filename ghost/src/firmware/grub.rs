@@ -1,7 +1,8 @@
 //! GRUB: its menu, its command line, and Linux from TFTP or HTTP.
 //!
 //! Behaviour and messages follow GRUB 2.06: `grub-core/normal/menu.c`, `normal/main.c`,
-//! `net/{net,bootp,tftp,http}.c`, `loader/{i386,arm64}/linux.c`, `loader/efi/fdt.c`. What
+//! `net/{net,bootp,tftp,http}.c`, `loader/{i386,arm64}/linux.c`, `loader/efi/fdt.c`; for what is on
+//! disks `commands/search.c`, `kern/{disk,fs,file}.c` and `normal/menu.c` (`grub_menu_execute_entry`). What
 //! real GRUB paints with escape sequences is printed in lines here.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ use super::shell::{Command, Shell, Work, done, ends, find, work};
 use super::{BootImage, Firmware, FirmwareKind, Flow, Loaded, Next};
 use crate::board::BoardError;
 use crate::console::Input;
+use crate::disk::Disk;
 use crate::ledger::Event;
 use crate::machine::Machine;
 use crate::net::FetchError;
@@ -148,10 +150,41 @@ fn default_menu_prompt() -> String {
 #[async_trait]
 impl Firmware for Grub {
     async fn run(&self, machine: &mut Machine) -> Next {
+        self.start(machine, None).await
+    }
+}
+
+impl Grub {
+    /// A GRUB that lies on a disk, with what it needs from there.
+    pub(super) fn on_a_disk(version: &str, arch: Arch) -> Self {
+        Self {
+            _kind: String::new(),
+            lines: Vec::new(),
+            uefi: None,
+            version: version.to_owned(),
+            menu: Vec::new(),
+            timeout: 0,
+            prompt: default_prompt(),
+            arch,
+            card: default_card(),
+            mac: default_mac(),
+            pxe: false,
+            unloaded: BTreeSet::new(),
+            blind: false,
+        }
+    }
+
+    /// Runs it from the partition that it calls `device`, with the configuration that is in the folder `prefix` there.
+    pub(super) async fn run_from(&self, machine: &mut Machine, device: &str, prefix: &str) -> Next {
+        self.start(machine, Some((device, prefix))).await
+    }
+
+    async fn start(&self, machine: &mut Machine, from: Option<(&str, &str)>) -> Next {
         let mut shell = GrubShell {
             grub: self,
             machine,
             variables: BTreeMap::new(),
+            entries: self.menu.iter().map(|title| Entry { title: title.clone(), commands: None }).collect(),
             unloaded: self.unloaded.clone(),
             linux: None,
             dtb: None,
@@ -159,11 +192,44 @@ impl Firmware for Grub {
             left: false,
             depth: 0,
         };
-        match shell.run().await {
+        match shell.run(from).await {
             Err(next) => next,
             Ok(never) => match never {},
         }
     }
+}
+
+/// An entry of the menu.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    title: String,
+    /// What it does, where a configuration on a disk says that.
+    commands: Option<Vec<String>>,
+}
+
+/// A configuration taken apart: the commands that are run when it is read, and the entries. Neither functions nor
+/// submenus are among what is played.
+fn configuration(text: &str) -> (Vec<String>, Vec<Entry>) {
+    let (mut commands, mut entries) = (Vec::new(), Vec::new());
+    let mut open: Option<Entry> = None;
+    for line in text.lines().map(str::trim) {
+        match (&mut open, line.strip_prefix("menuentry ")) {
+            (None, Some(about)) => {
+                let about = about.trim_end_matches('{').trim();
+                let quote = about.chars().next().filter(|quote| matches!(quote, '\'' | '"'));
+                let title = match quote {
+                    Some(quote) => about.split(quote).nth(1),
+                    None => about.split_whitespace().next(),
+                };
+                open =
+                    Some(Entry { title: title.unwrap_or_default().to_owned(), commands: Some(Vec::new()) });
+            }
+            (None, None) => commands.push(line.to_owned()),
+            (Some(_), _) if line == "}" => entries.extend(open.take()),
+            (Some(entry), _) => entry.commands.get_or_insert_default().push(line.to_owned()),
+        }
+    }
+    (commands, entries)
 }
 
 /// How long `Press any key to continue...` waits.
@@ -265,10 +331,10 @@ const COMMANDS: &[Command<Run>] = &[
     ("net_ls_routes", |shell, _, _| work(shell.net_ls_routes())),
     ("normal", |_, _, _| done(Ok(()))),
     ("reboot", |_, _, _| ends(Next::Reset)),
-    ("search", |_, _, args| done(search(args))),
-    ("search.file", |_, _, args| done(search(args))),
-    ("search.fs_label", |_, _, args| done(search(args))),
-    ("search.fs_uuid", |_, _, args| done(search(args))),
+    ("search", |shell, name, args| work(shell.search(name, args))),
+    ("search.file", |shell, name, args| work(shell.search(name, args))),
+    ("search.fs_label", |shell, name, args| work(shell.search(name, args))),
+    ("search.fs_uuid", |shell, name, args| work(shell.search(name, args))),
     ("serial", |_, _, _| done(Ok(()))),
     ("set", |shell, _, args| work(shell.set(args))),
     ("sleep", |_, _, _| done(Ok(()))),
@@ -285,6 +351,8 @@ struct GrubShell<'m> {
     grub: &'m Grub,
     machine: &'m mut Machine,
     variables: BTreeMap<String, String>,
+    /// The menu.
+    entries: Vec<Entry>,
     /// Modules that still need an `insmod`.
     unloaded: BTreeSet<String>,
     /// What `linux` and `initrd` have loaded.
@@ -337,7 +405,7 @@ impl Shell for GrubShell<'_> {
 }
 
 impl GrubShell<'_> {
-    async fn run(&mut self) -> Flow<std::convert::Infallible> {
+    async fn run(&mut self, from: Option<(&str, &str)>) -> Flow<std::convert::Infallible> {
         let mut text = String::new();
         for line in &self.grub.lines {
             text.push_str(line);
@@ -353,19 +421,35 @@ impl GrubShell<'_> {
             self.variables.insert("root".into(), format!("tftp,{server}"));
             self.variables.insert("prefix".into(), format!("(tftp,{server})/grub"));
         }
+        if let Some((device, prefix)) = from {
+            self.variables.insert("root".into(), device.to_owned());
+            self.variables.insert("prefix".into(), format!("({device}){prefix}"));
+            self.configure(&format!("({device}){prefix}/grub.cfg")).await?;
+        }
         let mut counting = true;
-        if self.grub.menu.is_empty() {
+        if self.entries.is_empty() {
             self.command_line().await?;
         }
         self.nested = true;
         let mut after_uefi = self.grub.uefi.is_some();
         loop {
             match self.menu(counting, after_uefi).await {
-                Some(entry) => self.entry(entry).await,
+                Some(entry) => self.entry(entry).await?,
                 None => self.command_line().await?,
             }
             (counting, after_uefi) = (false, false);
         }
+    }
+
+    /// Reads its configuration, if there is one: that there is none is not said (`read_config_file` in `normal/main.c`).
+    async fn configure(&mut self, file: &str) -> Flow<()> {
+        let Ok(text) = self.open(file, "configfile").await else { return Ok(()) };
+        let (commands, entries) = configuration(&String::from_utf8_lossy(&text));
+        self.entries = entries;
+        for command in &commands {
+            self.line(command).await?;
+        }
+        Ok(())
     }
 
     /// Goes through the menu of the UEFI, until GRUB was chosen.
@@ -404,10 +488,11 @@ impl GrubShell<'_> {
 
     /// Shows the menu; the number of the entry to boot, or nothing for the command line.
     async fn menu(&mut self, counting: bool, after_uefi: bool) -> Option<usize> {
-        let grub = self.grub;
-        let mut text = format!("{:27}GNU GRUB  version {}\n\n", "", grub.version);
-        for (number, title) in grub.menu.iter().enumerate() {
-            let _ = writeln!(text, " {}{title}", if number == 0 { '*' } else { ' ' });
+        let last = self.entries.len().saturating_sub(1);
+        let mut chosen = self.default().min(last);
+        let mut text = format!("{:27}GNU GRUB  version {}\n\n", "", self.grub.version);
+        for (number, Entry { title, .. }) in self.entries.iter().enumerate() {
+            let _ = writeln!(text, " {}{title}", if number == chosen { '*' } else { ' ' });
         }
         text.push_str(
             "\n      Use the ^ and v keys to select which entry is highlighted.\n      \
@@ -415,13 +500,11 @@ impl GrubShell<'_> {
              before booting or `c' for a command-line.\n",
         );
         let mut end = None;
-        if counting {
-            let seconds = grub.timeout;
+        if let Some(seconds) = self.timeout().filter(|_| counting) {
             let _ = writeln!(text, "   The highlighted entry will be executed automatically in {seconds}s.");
             end = Some(Instant::now() + self.machine.countdown(seconds));
         }
         self.print(text).await;
-        let mut chosen = 0;
         let mut first = after_uefi;
         let mut escape = 0;
         loop {
@@ -444,7 +527,7 @@ impl GrubShell<'_> {
                     0
                 }
                 (2, b'B') => {
-                    chosen = (chosen + 1).min(grub.menu.len().saturating_sub(1));
+                    chosen = (chosen + 1).min(last);
                     0
                 }
                 _ => {
@@ -452,7 +535,7 @@ impl GrubShell<'_> {
                         b'c' => return None,
                         b'\r' | b'\n' => return Some(chosen),
                         b'^' | 0x10 => chosen = chosen.saturating_sub(1),
-                        b'v' | 0x0e => chosen = (chosen + 1).min(grub.menu.len().saturating_sub(1)),
+                        b'v' | 0x0e => chosen = (chosen + 1).min(last),
                         b'e' => self.machine.ledger.violation("editor", "the menu's editor is not there"),
                         _ => {}
                     }
@@ -462,16 +545,83 @@ impl GrubShell<'_> {
         }
     }
 
-    /// Boots an entry of the menu: there is nothing installed that it could boot.
-    async fn entry(&mut self, entry: usize) {
-        let title = self.grub.menu.get(entry).map_or("", String::as_str);
-        self.print(format!(
-            "  Booting `{title}'\n\nerror: disk 'hd0,gpt1' not found.\nerror: you need to load the kernel first.\n\n\
-             Press any key to continue..."
-        ))
-        .await;
+    /// How many seconds the menu stands; nothing where it stands until a key is typed.
+    fn timeout(&self) -> Option<u32> {
+        match self.variables.get("timeout") {
+            Some(seconds) => seconds.parse().ok(),
+            // Without a configuration it is the board's.
+            None if self.entries.iter().all(|entry| entry.commands.is_none()) => Some(self.grub.timeout),
+            None => None,
+        }
+    }
+
+    /// Which entry is started by itself: a number, or a title (`get_entry_number` in `normal/menu.c`).
+    fn default(&self) -> usize {
+        let Some(default) = self.variables.get("default") else { return 0 };
+        let titled = || self.entries.iter().position(|entry| entry.title == *default);
+        default.parse().ok().or_else(titled).unwrap_or_default()
+    }
+
+    /// Boots an entry of the menu. Where no configuration says how, there is nothing installed that it could boot.
+    async fn entry(&mut self, entry: usize) -> Flow<()> {
+        let Some(Entry { title, commands }) = self.entries.get(entry).cloned() else { return Ok(()) };
+        self.print(format!("  Booting `{title}'\n\n")).await;
+        match commands {
+            Some(commands) => {
+                for command in &commands {
+                    self.line(command).await?;
+                }
+                if self.linux.is_some() {
+                    self.line("boot").await?;
+                }
+            }
+            None => {
+                let says = "error: disk 'hd0,gpt1' not found.\nerror: you need to load the kernel first.\n";
+                self.print(says).await;
+            }
+        }
+        self.print("\nPress any key to continue...").await;
         self.machine.console().key(ANY_KEY).await;
         self.print("\n").await;
+        Ok(())
+    }
+
+    /// `search` and its shorter forms: a partition by its name, its UUID, or a file on it, for a variable or to be printed.
+    async fn search(&mut self, name: &str, args: &[&str]) -> Outcome<()> {
+        let mut by = name.strip_prefix("search.").unwrap_or("file");
+        let (mut plain, mut set) = (Vec::new(), None);
+        for arg in args {
+            match *arg {
+                "-l" | "--label" => by = "fs_label",
+                "-u" | "--fs-uuid" => by = "fs_uuid",
+                "-f" | "--file" => by = "file",
+                "-s" | "--set" => set = Some("root"),
+                arg if arg.starts_with("--set=") => set = arg.strip_prefix("--set="),
+                // Where to look first, which changes nothing with one disk.
+                arg if arg.starts_with('-') => {}
+                arg => plain.push(arg),
+            }
+        }
+        // The shorter forms take the variable behind the name.
+        let (what, set) = match (plain.as_slice(), name.contains('.')) {
+            ([what, variable], true) => (*what, Some(*variable)),
+            ([what, ..], _) => (*what, set),
+            ([], _) => return Err("one argument expected".into()),
+        };
+        let is_it = |disk: &&Disk| match by {
+            "fs_label" => disk.is_volume(what),
+            "fs_uuid" => disk.has_uuid(what),
+            _ => disk.file(what).is_some(),
+        };
+        let Some(found) = self.machine.disks.iter().find(is_it).and_then(Disk::grub_name) else {
+            self.machine.ledger.violation("no-such-device", format!("{name} {}", args.join(" ")));
+            return Err(format!("no such device: {what}"));
+        };
+        match set {
+            Some(variable) => drop(self.variables.insert(variable.to_owned(), found)),
+            None => self.print(format!(" {found}\n")).await,
+        }
+        Ok(())
     }
 
     /// Reads commands; back when there is a menu to go back to.
@@ -637,7 +787,7 @@ impl GrubShell<'_> {
         Ok(())
     }
 
-    /// Reads a file: `(tftp,SERVER)/path`, `(http,SERVER:PORT)/path`, or on `$root`.
+    /// Reads a file: `(tftp,SERVER)/path`, `(http,SERVER:PORT)/path`, `(hd0,gpt1)/path`, or on `$root`.
     async fn open(&mut self, file: &str, load: &str) -> Outcome<Vec<u8>> {
         let root = self.variables.get("root").cloned();
         let (device, path) = match (device(file), root) {
@@ -646,6 +796,17 @@ impl GrubShell<'_> {
             (None, Some(root)) => (root, file),
             (None, None) => return Err("variable `root' isn't set".into()),
         };
+        let is_named = |disk: &&Disk| disk.grub_name().is_some_and(|name| name == device);
+        if let Some(disk) = self.machine.disks.iter().find(is_named) {
+            return match disk.file(path) {
+                Some(content) => Ok(content.to_vec()),
+                None if !disk.has_file_system() => Err("unknown filesystem".into()),
+                None => {
+                    self.machine.ledger.violation("no-such-file", file);
+                    Err(format!("file '{path}' not found"))
+                }
+            };
+        }
         let (protocol, server) = match device.split_once(',') {
             Some((protocol, server)) => (protocol, server.to_owned()),
             None => (device.as_str(), self.variables.get("net_default_server").cloned().unwrap_or_default()),
@@ -770,10 +931,6 @@ fn test(args: &[&str]) -> Outcome<()> {
         [left, "!=", right] if left != right => Ok(()),
         _ => Err("false".into()),
     }
-}
-
-fn search(args: &[&str]) -> Outcome<()> {
-    Err(format!("no such device: {}", args.last().unwrap_or(&"")))
 }
 
 /// `(device)/path` taken apart.

@@ -35,6 +35,7 @@ pub mod ssh;
 mod testing;
 pub mod uboot;
 pub mod uefi;
+pub mod uefi_fastboot;
 pub mod uefi_menu;
 mod uefi_shell;
 
@@ -132,6 +133,7 @@ pub const KINDS: &[FirmwareKind] = &[
     ssh::KIND,
     uboot::KIND,
     uefi::KIND,
+    uefi_fastboot::KIND,
     uefi_menu::KIND,
 ];
 
