@@ -552,13 +552,16 @@ async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
         Ok(Request::Attach { board, tool, args, cwd, telnet }) => match find(&board) {
             Err(error) => Some(error),
             Ok(handle) => {
+                // A program that has just ended may not be gone: its board's last entries come first. One that still runs is waited for
+                // below, when this call is noted.
+                let alone = tokio::time::timeout(SLOW_START, handle.attached.lock()).await.ok();
                 exit = handle.called(&tool, &args, &mut read).await?;
                 if exit.is_none() {
                     let root = match asker {
                         Some(asker) => format!("/proc/{asker}/root").into(),
                         None => "/".into(),
                     };
-                    attach = Some((handle, Invocation { tool, args, cwd, root }, telnet));
+                    attach = Some((handle, Invocation { tool, args, cwd, root }, telnet, alone));
                 }
                 None
             }
@@ -582,10 +585,13 @@ async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
         socket.attach(read, write).await;
         return Ok(());
     }
-    if let Some((handle, invocation, telnet)) = attach
+    if let Some((handle, invocation, telnet, alone)) = attach
         && let Some(socket) = handle.sockets.first().cloned()
     {
-        let _alone = handle.attached.lock().await;
+        let _alone = match alone {
+            Some(alone) => alone,
+            None => handle.attached.lock().await,
+        };
         // Before the board prints anything: it would be lost.
         if socket.take(write, telnet).await {
             let start = async {
