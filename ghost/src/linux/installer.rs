@@ -382,7 +382,7 @@ impl Installed {
         tree.file("etc/shadow", 0o640, shadow);
         tree.file("etc/hostname", 0o644, format!("{}\n", self.hostname));
         tree.file("etc/fstab", 0o644, format!("UUID={uuid} / ext2 errors=remount-ro 0 1\n"));
-        // What the menu waits for nobody says of a machine that has one system only: `grub-installer/timeout` is 5 else.
+        // GRUB shows no menu on a machine that has one system only; the installer's own `grub-installer/timeout` is 5.
         let config = Config { timeout: 0, commands };
         tree.file(format!("{}/grub.cfg", grub::FOLDER), 0o600, config.script("Debian GNU/Linux"));
         Some(tree)
