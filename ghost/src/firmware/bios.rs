@@ -9,7 +9,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use meta_lava_formats::grub::{self, Command, Config};
-use meta_lava_formats::tree::{NodeKind, Tree};
 use meta_lava_formats::{kernel, mbr};
 
 use super::{BootImage, Next};
@@ -58,12 +57,12 @@ impl Record {
 pub(super) async fn boot(machine: &mut Machine, disk: &Disk, partition: usize) -> Next {
     machine.console().print("GRUB loading.\nWelcome to GRUB!\n\n").await;
     let root = machine.disks.iter().find(|other| other.is_partition(partition, disk));
-    let Some(root) = root.and_then(Disk::content) else {
+    let Some(root) = root.filter(|root| root.has_file_system()).cloned() else {
         machine.ledger.violation("no-boot-partition", format!("GRUB looks for partition {partition}"));
         machine.console().print("error: no such partition.\nEntering rescue mode...\ngrub rescue> ").await;
         return Next::Hang;
     };
-    let Some(script) = file(&root, &format!("{}/grub.cfg", grub::FOLDER)) else {
+    let Some(script) = root.file(&format!("{}/grub.cfg", grub::FOLDER)) else {
         machine.ledger.violation("no-boot-configuration", "GRUB finds no grub.cfg");
         machine.console().print("grub> ").await;
         return Next::Hang;
@@ -77,7 +76,7 @@ pub(super) async fn boot(machine: &mut Machine, disk: &Disk, partition: usize) -
                 machine.console().print(&format!("{text}\n")).await;
                 continue;
             }
-            Command::Linux { path, arguments } => match file(&root, path.trim_start_matches('/')) {
+            Command::Linux { path, arguments } => match root.file(&path) {
                 Some(kernel) if kernel::Format::X86BzImage.check(kernel).is_ok() => {
                     image.kernel = kernel.to_vec();
                     image.cmdline = format!("BOOT_IMAGE={path} {arguments}").trim_end().to_owned();
@@ -87,7 +86,7 @@ pub(super) async fn boot(machine: &mut Machine, disk: &Disk, partition: usize) -
                 None => format!("file `{path}' not found"),
             },
             Command::Initrd(_) if image.kernel.is_empty() => "you need to load the kernel first".to_owned(),
-            Command::Initrd(path) => match file(&root, path.trim_start_matches('/')) {
+            Command::Initrd(path) => match root.file(&path) {
                 Some(ramdisk) => {
                     image.ramdisk = Some(ramdisk.to_vec());
                     continue;
@@ -102,12 +101,5 @@ pub(super) async fn boot(machine: &mut Machine, disk: &Disk, partition: usize) -
     match image.kernel.is_empty() {
         true => Next::Hang,
         false => Next::Boot(image),
-    }
-}
-
-fn file<'a>(tree: &'a Tree, path: &str) -> Option<&'a [u8]> {
-    match &tree.get(path)?.kind {
-        NodeKind::File(content) => Some(content),
-        _ => None,
     }
 }

@@ -410,22 +410,11 @@ firmware:
         bench
     }
 
-    async fn ask(bench: &Bench, command: &str, data: Option<&[u8]>) -> Answer {
-        let data = data.map(|bytes| Data { path: "/tmp/file".into(), bytes: bytes.to_vec() });
-        bench.bus.call(Mode::Fastboot, command.into(), data).await.expect("somebody answers")
-    }
-
-    async fn send(bench: &Bench, bytes: &[u8], command: &str) -> Answer {
-        let size = format!("download:{:08x}", bytes.len());
-        assert_eq!(ask(bench, &size, Some(bytes)).await, Answer::okay(""));
-        ask(bench, command, None).await
-    }
-
     #[tokio::test]
     async fn what_is_sent_is_booted_with_its_own_and_the_loaders_command_line() {
         let folder = tempfile::tempdir().unwrap();
         let mut bench = in_fastboot(folder.path()).await;
-        assert_eq!(send(&bench, &boot_image(), "boot").await, Answer::okay(""));
+        assert_eq!(bench.send_by_fastboot(&boot_image(), "boot").await, Answer::okay(""));
         let image = bench.booted().await;
         assert_eq!(image.cmdline, "androidboot.emmc=true quiet");
         assert_eq!(image.ramdisk.as_deref(), Some(&b"cpio"[..]));
@@ -442,15 +431,15 @@ firmware:
         bench.expect("Reverting to fastboot mode").await;
         bench.expect("processing commands").await;
         bench.bus.plug(true);
-        assert_eq!(send(&bench, &boot_image(), "flash:boot").await, Answer::okay(""));
-        assert_eq!(send(&bench, b"data", "flash:rootfs").await, Answer::okay(""));
+        assert_eq!(bench.send_by_fastboot(&boot_image(), "flash:boot").await, Answer::okay(""));
+        assert_eq!(bench.send_by_fastboot(b"data", "flash:rootfs").await, Answer::okay(""));
         bench.bus.plug(false);
         bench.reset().await;
         assert_eq!(bench.booted().await.cmdline, "androidboot.emmc=true quiet");
         bench.bus.plug(true);
         bench.reset().await;
         bench.expect("processing commands").await;
-        assert_eq!(ask(&bench, "continue", None).await, Answer::okay(""));
+        assert_eq!(bench.fastboot("continue", None).await, Answer::okay(""));
         bench.booted().await;
     }
 
@@ -461,12 +450,12 @@ firmware:
         let packed: &[u8] = include_bytes!("../../../formats/src/ext/small.ext2.gz");
         let system = compress::decompress(packed, 1 << 20).unwrap();
         let image = sparse::write(&system).unwrap();
-        assert_eq!(send(&bench, &image, "flash:rootfs").await, Answer::fail("size too large"));
-        let broken = send(&bench, &image[..100], "flash:system").await;
+        assert_eq!(bench.send_by_fastboot(&image, "flash:rootfs").await, Answer::fail("size too large"));
+        let broken = bench.send_by_fastboot(&image[..100], "flash:system").await;
         assert_eq!(broken, Answer::fail("Bogus size sparse and chunk header"));
-        assert_eq!(send(&bench, &image, "flash:system").await, Answer::okay(""));
+        assert_eq!(bench.send_by_fastboot(&image, "flash:system").await, Answer::okay(""));
         assert_eq!(flash::read(folder.path(), "bench", "system").unwrap().unwrap(), *system);
-        assert_eq!(send(&bench, &boot_image(), "boot").await, Answer::okay(""));
+        assert_eq!(bench.send_by_fastboot(&boot_image(), "boot").await, Answer::okay(""));
         bench.booted().await;
         let trees = bench.events().into_iter().filter(|event| matches!(event, Event::Tree { .. })).count();
         assert_eq!(trees, 1, "the ledger has what is in it");
@@ -481,7 +470,7 @@ firmware:
         bench.bus.plug(true);
         bench.reset().await;
         bench.expect("processing commands").await;
-        assert_eq!(ask(&bench, "reboot-bootloader", None).await, Answer::okay(""));
+        assert_eq!(bench.fastboot("reboot-bootloader", None).await, Answer::okay(""));
         assert!(matches!(bench.next().await, Next::Reset));
         assert_eq!(bench.reason().await, Some(Reason::Bootloader));
     }
@@ -490,7 +479,7 @@ firmware:
     async fn what_the_board_can_not_take_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let bench = in_fastboot(folder.path()).await;
-        assert_eq!(ask(&bench, "flash:boot", None).await, Answer::fail("no data"));
+        assert_eq!(bench.fastboot("flash:boot", None).await, Answer::fail("no data"));
         let refused = [
             (&b"x"[..], "flash:nowhere", "partition table doesn't exist"),
             (b"rubbish", "flash:boot", "image is not a boot image"),
@@ -499,14 +488,14 @@ firmware:
             (b"x", "reboot-fastboot", "unknown command"),
         ];
         for (bytes, command, why) in refused {
-            assert_eq!(send(&bench, bytes, command).await, Answer::fail(why), "{command}");
+            assert_eq!(bench.send_by_fastboot(bytes, command).await, Answer::fail(why), "{command}");
         }
-        assert_eq!(ask(&bench, "download:20000000", Some(b"x")).await, Answer::fail("data too large"));
+        assert_eq!(bench.fastboot("download:20000000", Some(b"x")).await, Answer::fail("data too large"));
         let no_tree = android::Image {
             kernel: &kernel::write(kernel::Format::Arm64Image, "Linux version 6.1", 4096),
             ..android::Image::default()
         };
-        let answer = send(&bench, &android::write(&no_tree).unwrap(), "boot").await;
+        let answer = bench.send_by_fastboot(&android::write(&no_tree).unwrap(), "boot").await;
         assert_eq!(answer, Answer::fail("ERROR: Appended Device Tree Blob not found"));
         assert_eq!(
             bench.violations(),
@@ -525,8 +514,8 @@ firmware:
             ("has-slot:boot", "no"),
             ("max-download-size", "0x10000000"),
         ] {
-            assert_eq!(ask(&bench, &format!("getvar:{name}"), None).await, Answer::okay(value), "{name}");
+            assert_eq!(bench.fastboot(&format!("getvar:{name}"), None).await, Answer::okay(value), "{name}");
         }
-        assert_eq!(ask(&bench, "getvar:is-logical:boot", None).await, Answer::fail("unknown variable"));
+        assert_eq!(bench.fastboot("getvar:is-logical:boot", None).await, Answer::fail("unknown variable"));
     }
 }

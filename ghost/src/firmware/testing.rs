@@ -17,7 +17,7 @@ use crate::fault::Faults;
 use crate::ledger::{Entry, Event, Ledger};
 use crate::machine::{Invocation, Machine, Reason};
 use crate::net::Lease;
-use crate::peripheral::Bus;
+use crate::peripheral::{Answer, Bus, Data, Mode};
 
 /// No test waits longer than this for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -108,6 +108,19 @@ impl Bench {
             assert_ne!(size, 0, "no {text:?}, hung up after {:?}", self.heard);
             self.heard.push_str(&String::from_utf8_lossy(&buffer[..size]).replace('\r', ""));
         }
+    }
+
+    /// Asks the machine's fastboot for something, which comes with `data` where that was sent before it.
+    pub async fn fastboot(&self, command: &str, data: Option<&[u8]>) -> Answer {
+        let data = data.map(|bytes| Data { path: "/tmp/file".into(), bytes: bytes.to_vec() });
+        self.bus.call(Mode::Fastboot, command.into(), data).await.expect("somebody answers")
+    }
+
+    /// Sends `bytes` to the machine's fastboot, and asks it for what is to be done with them.
+    pub async fn send_by_fastboot(&self, bytes: &[u8], command: &str) -> Answer {
+        let size = format!("download:{:08x}", bytes.len());
+        assert_eq!(self.fastboot(&size, Some(bytes)).await, Answer::okay(""));
+        self.fastboot(command, None).await
     }
 
     /// Waits until the firmware ends.

@@ -485,17 +485,6 @@ firmware:
         fat::write(&tree, "boot", 256 << 10).unwrap()
     }
 
-    async fn ask(bench: &Bench, command: &str, data: Option<&[u8]>) -> Answer {
-        let data = data.map(|bytes| Data { path: "/tmp/file".into(), bytes: bytes.to_vec() });
-        bench.bus.call(Mode::Fastboot, command.into(), data).await.expect("somebody answers")
-    }
-
-    async fn send(bench: &Bench, bytes: &[u8], command: &str) -> Answer {
-        let size = format!("download:{:08x}", bytes.len());
-        assert_eq!(ask(bench, &size, Some(bytes)).await, Answer::okay(""));
-        ask(bench, command, None).await
-    }
-
     /// A board that waits in fastboot.
     async fn in_fastboot(folder: &Path, menu: bool) -> Bench {
         let mut bench = Bench::start(&board(folder, menu)).await;
@@ -508,7 +497,7 @@ firmware:
     async fn a_blank_ends_fastboot_and_grub_boots_what_was_flashed() {
         let folder = tempfile::tempdir().unwrap();
         let mut bench = in_fastboot(folder.path(), false).await;
-        assert_eq!(send(&bench, &boot_partition(), "flash:boot").await, Answer::okay(""));
+        assert_eq!(bench.send_by_fastboot(&boot_partition(), "flash:boot").await, Answer::okay(""));
         bench.expect("Flashing partition boot\nDone.\n").await;
         bench.reset().await;
         bench.expect("to quit.\n").await;
@@ -534,7 +523,7 @@ firmware:
         while bench.bus.attached().is_empty() {
             tokio::task::yield_now().await;
         }
-        assert_eq!(ask(&bench, "getvar:product", None).await, Answer::okay("hikey"));
+        assert_eq!(bench.fastboot("getvar:product", None).await, Answer::okay("hikey"));
         bench.expect("to quit.\n").await;
     }
 
@@ -586,13 +575,13 @@ firmware:
         let kernel = image();
         let image = android::Image { kernel: &kernel, dtb: &dtb, ..android::Image::default() };
         let image = android::write(&image).unwrap();
-        assert_eq!(send(&bench, &image, "flash:boot").await, Answer::okay(""));
-        assert_eq!(ask(&bench, "continue", None).await, Answer::okay(""));
+        assert_eq!(bench.send_by_fastboot(&image, "flash:boot").await, Answer::okay(""));
+        assert_eq!(bench.fastboot("continue", None).await, Answer::okay(""));
         bench.expect("Exiting Fastboot mode\n").await;
         bench.booted().await;
         bench.reset().await;
         bench.expect("to quit.\n").await;
-        assert_eq!(send(&bench, &image, "boot").await, Answer::okay(""));
+        assert_eq!(bench.send_by_fastboot(&image, "boot").await, Answer::okay(""));
         bench.expect("Booting downloaded image\n").await;
         bench.booted().await;
     }
@@ -601,7 +590,7 @@ firmware:
     async fn what_the_board_can_not_take_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let mut bench = in_fastboot(folder.path(), false).await;
-        assert_eq!(ask(&bench, "flash:boot", None).await, Answer::fail("No data to flash"));
+        assert_eq!(bench.fastboot("flash:boot", None).await, Answer::fail("No data to flash"));
         for (bytes, command, why) in [
             (&[0; 8193][..], "flash:fastboot", "Error flashing partition."),
             (b"x", "flash:nowhere", "No such partition."),
@@ -610,16 +599,16 @@ firmware:
             (b"x", "oem serialno", "OEM Command not recognised."),
             (b"x", "verify", "Command not recognised. Check Fastboot version."),
         ] {
-            assert_eq!(send(&bench, bytes, command).await, Answer::fail(why), "{command}");
+            assert_eq!(bench.send_by_fastboot(bytes, command).await, Answer::fail(why), "{command}");
         }
         bench.expect("No such partition.\n").await;
-        assert_eq!(send(&bench, TABLE_HEADER, "flash:ptable").await, Answer::okay(""));
+        assert_eq!(bench.send_by_fastboot(TABLE_HEADER, "flash:ptable").await, Answer::okay(""));
         let value = |name: &str| format!("getvar:{name}");
-        assert_eq!(ask(&bench, &value("partition-size:boot"), None).await, Answer::okay("0x80000"));
-        assert_eq!(ask(&bench, &value("partition-type:system"), None).await, Answer::okay("ext4"));
-        assert_eq!(ask(&bench, &value("has-slot:boot"), None).await, Answer::okay(""));
+        assert_eq!(bench.fastboot(&value("partition-size:boot"), None).await, Answer::okay("0x80000"));
+        assert_eq!(bench.fastboot(&value("partition-type:system"), None).await, Answer::okay("ext4"));
+        assert_eq!(bench.fastboot(&value("has-slot:boot"), None).await, Answer::okay(""));
         let no_such = Answer::fail("Something went wrong when looking up the variable");
-        assert_eq!(ask(&bench, &value("partition-size:nowhere"), None).await, no_such);
+        assert_eq!(bench.fastboot(&value("partition-size:nowhere"), None).await, no_such);
         let violations = ["flash-refused", "flash-refused", "flash-refused", "flash-refused"];
         assert_eq!(bench.violations()[..4], violations);
         assert_eq!(bench.violations()[4..], ["unknown-command", "unknown-command"]);

@@ -158,10 +158,7 @@ fn load(called: &mut Called, line: &Parsed) -> Result<(), Ends> {
         }
         let size = check(&path, line.value("--format"))?;
         let address = address.unwrap_or(target.base);
-        let end = u64::from(address) + size;
-        let flash = u64::from(target.base)..u64::from(target.base) + u64::from(target.size);
-        if !flash.contains(&u64::from(address)) || end > flash.end {
-            let outside = if flash.contains(&u64::from(address)) { flash.end } else { u64::from(address) };
+        if let Some(outside) = target.first_outside(address, size) {
             return Err(critical(format!("no memory region defined for address {outside:#010x}")));
         }
         files.push((path, address, size));
@@ -180,12 +177,8 @@ fn load(called: &mut Called, line: &Parsed) -> Result<(), Ends> {
     log(called, 'I', &"Programming...", "loader");
     let _ = called.out.write_all(progress().as_bytes());
     let bytes = written * SECTOR;
-    let erased = if chip {
-        "chip".to_owned()
-    } else {
-        format!("{bytes} bytes ({written} sector{})", if written == 1 { "" } else { "s" })
-    };
     let plural = if written == 1 { "" } else { "s" };
+    let erased = if chip { "chip".to_owned() } else { format!("{bytes} bytes ({written} sector{plural})") };
     let said = format!(
         "Erased {erased}, programmed {bytes} bytes ({written} page{plural}), identical 0 bytes (0 pages) at 0.00 kB/s"
     );

@@ -21,6 +21,18 @@ struct Target {
     size: u32,
 }
 
+impl Target {
+    /// Of `size` bytes from `address` on the first address that is not in its flash.
+    fn first_outside(&self, address: u32, size: u64) -> Option<u64> {
+        let [base, address] = [self.base, address].map(u64::from);
+        let flash = base..base + u64::from(self.size);
+        match flash.contains(&address) {
+            true => (address + size > flash.end).then_some(flash.end),
+            false => Some(address),
+        }
+    }
+}
+
 const fn target(name: &'static str, base: u32, size: u32) -> Target {
     Target { name, base, size }
 }
