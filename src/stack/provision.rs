@@ -14,6 +14,11 @@ use crate::stack::docker::archive::{Archive, Owner};
 const CONFIGURATION: &str = "/etc/lava-server";
 /// Where in it device dictionaries are.
 const DICTIONARIES: &str = "dispatcher-config/devices";
+/// For how many devices LAVA may look for a health check. It reads the dictionary of each idle
+/// device each time it schedules (`schedule_health_checks` in `lava_scheduler_app/scheduler.py`),
+/// which is devices times jobs: with 430 devices its scheduler took a fifth of all processor time.
+/// A lab's usual number of devices keeps its full look, so that what it does is tested.
+const LOOKED_AT: usize = 16;
 
 /// A device as LAVA is told of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,10 +151,10 @@ pub async fn add_workers(api: &Api, workers: &[String]) -> Result<BTreeMap<Strin
 /// # Errors
 /// [`Error::Infrastructure`] when LAVA refuses.
 pub async fn add_devices(api: &Api, devices: &[DeviceSpec]) -> Result<()> {
-    let types: BTreeSet<&str> = devices.iter().map(|device| device.device_type.as_str()).collect();
+    let types = types(devices);
     let mut calls: Vec<Call> = types
-        .into_iter()
-        .map(|name| {
+        .keys()
+        .map(|&name| {
             Call::new(
                 "scheduler.device_types.add",
                 [
@@ -163,6 +168,21 @@ pub async fn add_devices(api: &Api, devices: &[DeviceSpec]) -> Result<()> {
             )
         })
         .collect();
+    calls.extend(without_health_checks(&types).map(|name| {
+        let unchanged = || Value::Nothing;
+        Call::new(
+            "scheduler.device_types.update",
+            [
+                name.into(),
+                unchanged(),
+                unchanged(),
+                unchanged(),
+                unchanged(),
+                unchanged(),
+                Value::Truth(true),
+            ],
+        )
+    }));
     for device in devices {
         calls.push(Call::new(
             "scheduler.devices.add",
@@ -186,9 +206,38 @@ pub async fn add_devices(api: &Api, devices: &[DeviceSpec]) -> Result<()> {
     multicall(api, "add the devices to LAVA", &calls).await
 }
 
+/// The device-types by name, and how many devices each has.
+fn types(devices: &[DeviceSpec]) -> BTreeMap<&str, usize> {
+    let mut types = BTreeMap::new();
+    for device in devices {
+        *types.entry(device.device_type.as_str()).or_default() += 1;
+    }
+    types
+}
+
+/// The device-types whose health checks are disabled: of all, in order, those that don't fit into
+/// [`LOOKED_AT`] devices any more.
+fn without_health_checks<'a>(types: &BTreeMap<&'a str, usize>) -> impl Iterator<Item = &'a str> {
+    let mut looked_at = 0;
+    types.iter().filter_map(move |(&name, &devices)| {
+        let fits = looked_at + devices <= LOOKED_AT;
+        looked_at += if fits { devices } else { 0 };
+        (!fits).then_some(name)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn health_checks_are_looked_for_on_as_many_devices_as_a_lab_has() {
+        let disabled = |types: &[(&'static str, usize)]| -> Vec<&str> {
+            without_health_checks(&types.iter().copied().collect()).collect()
+        };
+        assert_eq!(disabled(&[("a", 10), ("b", 6)]), [""; 0]);
+        assert_eq!(disabled(&[("a", 400), ("b", 10), ("c", 7), ("d", 6), ("e", 1)]), ["a", "c", "e"]);
+    }
 
     fn device(hostname: &str, worker: &str) -> DeviceSpec {
         DeviceSpec {
