@@ -381,8 +381,6 @@ fn parts(
                 add(Part::Userland, process.waited);
             }
             ("worker", Place::Below("ghost")) => add(Part::Userland, all),
-            // What keeps LAVA's senders from the jobs' processors is ours.
-            ("worker", Place::Service("senders") | Place::Below("senders")) => add(Part::HarnessInside, all),
             ("worker", Place::Service(name) | Place::Below(name)) => add(Part::Servers(name.into()), all),
             (_, Place::Service(name) | Place::Below(name)) => add(Part::Lava(name.into()), all),
             // What starts the services has imported LAVA for all of them.
