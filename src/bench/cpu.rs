@@ -385,6 +385,13 @@ fn parts(
             (_, Place::Service(name) | Place::Below(name)) => add(Part::Lava(name.into()), all),
             // What starts the services has imported LAVA for all of them.
             ("server", Place::Init) => add(Part::Lava("imports".into()), process.own),
+            // Processes that lose their parent are lava-run's, which does not wait for the server of
+            // forks that Python 3.14 starts its log's sender by. docker-init waits for them.
+            ("worker", Place::Init) if *pid == 1 => {
+                add(Part::HarnessInside, process.own);
+                add(Part::LavaRun, process.waited);
+            }
+            ("worker", Place::Init) if !services.contains_key(pid) => add(Part::LavaRun, all),
             (_, Place::Init) => add(Part::HarnessInside, process.own),
         }
     }
@@ -419,6 +426,7 @@ mod tests {
             stat(31, "init", 30, 20, 10),
             stat(40, "in.tftpd", 7, 0, 11),
             stat(50, "ghost", 0, 12, 0),
+            stat(60, "python3", 1, 25, 5),
         ]
         .concat()
     }
@@ -427,7 +435,7 @@ mod tests {
     fn each_process_and_all_that_were_waited_for_are_somebodys() {
         let (parts, machine) = read("worker", &worker());
         let expected: BTreeMap<Part, f64> = [
-            (Part::LavaRun, 20.0 + 3.4 + 0.05 - 2.0),
+            (Part::LavaRun, 20.0 + 3.4 + 0.05 + 5.0 + 0.3 - 2.0),
             (Part::Lava("lava-worker".into()), 1.0),
             (Part::Servers("tftp".into()), 0.11),
             (Part::GhostDaemon, 0.7),
