@@ -43,10 +43,9 @@ pub fn evidence(bytes: &[u8]) {
             }
         }
     }
-    let console = evidence.consoles.values().next();
-    let console = console.map(|console| String::from_utf8_lossy(console).into_owned()).unwrap_or_default();
+    let console = String::from_utf8_lossy(evidence.first_console()).into_owned();
     let ledger = evidence.ledgers.values().next().map(Vec::as_slice).unwrap_or_default();
-    let board = log::Board::of(&console, ledger);
+    let board = log::Board::of([(0, &*console), (1, &*console)], ledger);
     for rows in [
         results::normalise(&evidence, normaliser),
         ledger::normalise(&evidence, &artifacts, normaliser),
@@ -81,7 +80,8 @@ pub fn heard(bytes: &[u8]) {
     let keys = typed.iter().filter(|line| line.len() == 1).cloned().collect();
     let terminal = Terminal { printed: console.to_owned(), typed, keys };
     for given_up in [false, true] {
-        let _ = heard.fits(&terminal, given_up);
+        let _ = heard.fits(&[&terminal], given_up);
+        let _ = heard.fits(&[&terminal, &terminal], given_up);
     }
     // A board whose every word was logged is always understood.
     let mut all = Heard::default();
@@ -90,7 +90,7 @@ pub fn heard(bytes: &[u8]) {
     let printed = heard::squeeze(console);
     if !heard::TELNET.iter().any(|words| printed.contains(words)) {
         let terminal = Terminal { printed: terminal.printed, ..Terminal::default() };
-        assert_eq!(all.fits(&terminal, false), heard::Fit::Same);
+        assert_eq!(all.fits(&[&terminal], false), heard::Fit::Same);
     }
 }
 
@@ -290,7 +290,7 @@ fn evidence_of(bytes: &[u8]) -> Evidence {
         )]
         .into(),
         blobs: [("aa".to_owned(), console.as_bytes().to_vec())].into(),
-        consoles: [("b-01".to_owned(), console.as_bytes().to_vec())].into(),
+        consoles: [("b-01".into(), console.as_bytes().to_vec())].into(),
         log: log.as_bytes().to_vec().into(),
         ..Evidence::default()
     }

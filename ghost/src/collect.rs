@@ -12,6 +12,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::blobs;
+use crate::console::transcript;
 use crate::control::{self, Request};
 
 /// What stands before a board's name that is to be renewed.
@@ -24,8 +25,8 @@ pub struct Collected {
     pub board: String,
     /// Text of its ledger: lines of [`crate::ledger::Entry`] as JSON.
     pub ledger: String,
-    /// What its first serial port printed; bytes that are no UTF-8 replaced.
-    pub console: String,
+    /// What its serial ports printed, in their order; bytes that are no UTF-8 replaced.
+    pub consoles: Vec<String>,
     /// Contents that the ledger names by sha256, in hex.
     pub blobs: BTreeMap<String, String>,
     /// Why it could not be renewed, where that was asked for.
@@ -62,10 +63,9 @@ fn collect(state: &Path, board: &str) -> Collected {
         return collected;
     }
     let dir = state.join(board);
-    let text =
-        |name: &str| String::from_utf8_lossy(&fs::read(dir.join(name)).unwrap_or_default()).into_owned();
-    collected.ledger = text("ledger.jsonl");
-    collected.console = text("console.log");
+    let text = |name: &str| Some(String::from_utf8_lossy(&fs::read(dir.join(name)).ok()?).into_owned());
+    collected.ledger = text("ledger.jsonl").unwrap_or_default();
+    collected.consoles = (0..).map_while(|uart| text(&transcript(uart))).collect();
     collected.blobs = blobs::read(&dir);
     collected
 }

@@ -43,6 +43,15 @@ pub const OF_A_CONTAINER: (u8, u8) = (0x1e, 0x1f);
 /// Number of the connection of a tool that is the board's terminal; there is one at a time.
 const TOOLS: u64 = u64::MAX;
 
+/// Name of the file that keeps what a serial port has printed, in its board's folder.
+#[must_use]
+pub fn transcript(uart: usize) -> String {
+    match uart {
+        0 => "console.log".to_owned(),
+        number => format!("console-{number}.log"),
+    }
+}
+
 type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// How a line of input ended.

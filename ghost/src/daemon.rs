@@ -70,7 +70,7 @@ pub struct LabBoard {
 pub struct Settings {
     /// Folder with `lab.json` and `boards/`.
     pub lab: PathBuf,
-    /// Folder for `BOARD/ledger.jsonl`, `BOARD/console.log` and `BOARD/blobs`.
+    /// Folder for `BOARD/ledger.jsonl`, the consoles and `BOARD/blobs`.
     pub state: PathBuf,
     /// Path of the control socket.
     pub socket: PathBuf,
@@ -255,10 +255,7 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
         let (mut sockets, mut consoles, mut doors) = (Vec::new(), Vec::new(), Vec::new());
         for uart in 0..board.uarts {
             let controller = uart.checked_sub(1).and_then(|number| board.beside.get(number)).cloned();
-            // LAVA's log has what controllers say among what the board does.
-            let is_heard = uart == 0 || controller.is_some();
-            let name = if is_heard { "console.log".to_owned() } else { format!("console-{uart}.log") };
-            let path = state.join(name);
+            let path = state.join(console::transcript(uart));
             let transcript = File::options().create(true).append(true).open(&path).map_err(at(&path))?;
             let pace = settings.pace.or(lab.pace);
             let (socket, console) = console::port(
@@ -306,8 +303,12 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
             });
         }
         tokio::spawn(play(machine, Arc::clone(&firmware), inbox, entry.off_is_the_end));
-        let engine =
-            Engine::new(&entry.name, ledger.clone(), state.join("console.log"), settings.socket.clone());
+        let engine = Engine::new(
+            &entry.name,
+            ledger.clone(),
+            state.join(console::transcript(0)),
+            settings.socket.clone(),
+        );
         let ssh = host.zip(sockets.first()).map(|(host, console)| {
             ssh::Server::new(&entry.name, host, engine.clone(), ledger.clone(), console.clone())
         });

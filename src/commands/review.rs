@@ -15,7 +15,7 @@ use crate::exit_code::Exit;
 use crate::judge::meant::Meant;
 use crate::judge::pending::{self, Difference};
 use crate::judge::question::{self, Questions};
-use crate::judge::snapshot::{Id, Store, in_ci};
+use crate::judge::snapshot::{Id, Kind, Store, in_ci};
 use crate::lava::series::Series;
 use crate::report::{Hunk, Line, LineKind, Parts, colours, hunks};
 use crate::root::root;
@@ -318,7 +318,10 @@ impl Page {
                 let meant = remarks.of_scenario(id);
                 said.extend(meant.map(Meant::lines).unwrap_or_default());
                 refused |= meant.is_some_and(|meant| meant.otherwise.is_some());
-            } else if let Some(why) = pending::otherwise(matrix, id, &questions.shown(question, *at).1) {
+            }
+            if (question.cause.is_some() || id.kind == Kind::Log)
+                && let Some(why) = pending::otherwise(matrix, id, &questions.shown(question, *at).1)
+            {
                 said.push(format!("{}: {why}", id.scenario()));
                 refused = true;
             }

@@ -153,7 +153,7 @@ fn python_list(text: &str) -> Vec<String> {
 
 /// The last line of the first board's console that is not blank.
 fn heard(evidence: &Evidence) -> Option<String> {
-    let console = evidence.consoles.values().next()?;
+    let console = evidence.first_console();
     let end = String::from_utf8_lossy(&console[console.len().saturating_sub(END)..]);
     let line = end.split(['\r', '\n']).map(strip_ansi_codes).rfind(|line| !line.trim().is_empty())?;
     Some(short(&line))
@@ -179,7 +179,7 @@ mod tests {
             job: Some("12".into()),
             details: json!({"health": health, "state": "Finished"}),
             log: lines.into_bytes().into(),
-            consoles: [("bbb-01".to_owned(), console.as_bytes().to_vec())].into(),
+            consoles: [("bbb-01".into(), console.as_bytes().to_vec())].into(),
             ..Evidence::default()
         }
     }

@@ -34,8 +34,24 @@ pub struct Evidence {
     pub ledgers: BTreeMap<String, Vec<Entry>>,
     /// Contents of files that ledgers name by sha256 (LAVA's overlay), by sha256.
     pub blobs: BTreeMap<String, Vec<u8>>,
-    /// Board name to what its first serial port printed, for humans.
-    pub consoles: BTreeMap<String, Vec<u8>>,
+    /// What serial ports printed.
+    pub consoles: BTreeMap<Port, Vec<u8>>,
+}
+
+/// A serial port of a board.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Port {
+    /// The board's name.
+    pub board: String,
+    /// Its number there, from 0.
+    pub uart: usize,
+}
+
+impl From<&str> for Port {
+    /// A board's first one.
+    fn from(board: &str) -> Self {
+        Self { board: board.to_owned(), uart: 0 }
+    }
 }
 
 /// The longest that the kernel was seen to take until a program has its command line, at a load of 20 on two
@@ -70,10 +86,18 @@ impl Evidence {
             let known = before.ledgers.get(board).map_or(0, |entries| entries.iter().filter(is_own).count());
             entries.drain(..known.min(entries.len()));
         }
-        for (board, console) in &mut self.consoles {
-            let known = before.consoles.get(board).map_or(0, Vec::len);
+        for (port, console) in &mut self.consoles {
+            let known = before.consoles.get(port).map_or(0, Vec::len);
             console.drain(..known.min(console.len()));
         }
+    }
+
+    /// What the first board printed, on the first of its serial ports that printed anything.
+    #[must_use]
+    pub fn first_console(&self) -> &[u8] {
+        let Some((first, _)) = self.consoles.first_key_value() else { return &[] };
+        let of_it = self.consoles.iter().filter(|(port, _)| port.board == first.board);
+        of_it.map(|(_, console)| console.as_slice()).find(|console| !console.is_empty()).unwrap_or_default()
     }
 
     /// Whether LAVA's worker took the job for ended as it began (docs/findings.md): LAVA has
@@ -124,7 +148,7 @@ mod tests {
                 Entry { time_us: 7, event: Event::Violation { what: "w".into(), detail: "d".into() } };
             Evidence {
                 ledgers: [("b".to_owned(), vec![entry; stages])].into(),
-                consoles: [("b".to_owned(), console.to_vec())].into(),
+                consoles: [("b".into(), console.to_vec())].into(),
                 ..Evidence::default()
             }
         };
@@ -132,7 +156,19 @@ mod tests {
         first.note_unmet_faults("b", &["start: hang".into()]);
         let mut second = of(3, b"first second");
         second.begin_after(&first);
-        assert_eq!((second.ledgers["b"].len(), &second.consoles["b"][..]), (1, &b"second"[..]));
+        assert_eq!((second.ledgers["b"].len(), second.first_console()), (1, &b"second"[..]));
+    }
+
+    #[test]
+    fn the_first_console_is_of_the_first_board_on_the_port_that_printed() {
+        let port = |board: &str, uart| Port { board: board.into(), uart };
+        let mut evidence = Evidence::default();
+        assert_eq!(evidence.first_console(), b"");
+        evidence.consoles.insert(port("a", 0), Vec::new());
+        evidence.consoles.insert(port("b", 0), b"b".to_vec());
+        assert_eq!(evidence.first_console(), b"");
+        evidence.consoles.insert(port("a", 1), b"a".to_vec());
+        assert_eq!(evidence.first_console(), b"a");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::error::{Error, Result};
 use crate::jobs::announced::Announced;
 use crate::jobs::collector::Collector;
-use crate::jobs::evidence::Evidence;
+use crate::jobs::evidence::{Evidence, Port};
 use crate::lava::api::{Api, Job, Submission};
 use crate::lava::events::{Events, LavaEvent, Listener, Subject};
 use crate::lava::group;
@@ -375,7 +375,9 @@ pub async fn gather_boards<'a>(
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect();
         evidence.ledgers.insert(board.to_owned(), entries);
-        evidence.consoles.insert(board.to_owned(), collected.console.into_bytes());
+        for (uart, console) in collected.consoles.into_iter().enumerate() {
+            evidence.consoles.insert(Port { board: board.to_owned(), uart }, console.into_bytes());
+        }
         let blobs: BTreeMap<String, Vec<u8>> = collected
             .blobs
             .into_iter()

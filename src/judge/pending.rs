@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::judge::change::Names;
 use crate::judge::defect;
 use crate::judge::meant::{Meant, meant, unmet_faults};
+use crate::judge::normalise::log;
 use crate::judge::question::{Decision, Questions, Text};
 use crate::judge::snapshot::{self, Id, Kept, Kind, Pending, Store};
 use crate::lava::series::Series;
@@ -80,7 +81,16 @@ pub fn otherwise(matrix: &Matrix, id: &Id, text: &str) -> Option<String> {
     match id.kind {
         Kind::Results => meant(scenario, id.series, &scenario.defects_on(id.series), text).otherwise,
         Kind::Ledger => unmet_faults(text),
-        Kind::Log => None,
+        Kind::Log => match (log::not_logged(text), scenario.unlogged_on(id.series)) {
+            (Some(line), None) => {
+                let line = line.trim_start_matches(['-', ' ']);
+                Some(format!("the log says `{line}`, and its scenario does not say why (`unlogged`)"))
+            }
+            (None, Some(_)) => {
+                Some("LAVA logged what the board printed, and its scenario says `unlogged`".into())
+            }
+            _ => None,
+        },
     }
 }
 
@@ -91,7 +101,7 @@ pub fn not_shown(matrix: &Matrix, id: &Id, text: &str) -> Option<String> {
 }
 
 /// Makes these texts what is expected, but for results of a job that ended in another way than its
-/// scenario says, and for what does not show a defect that it names: these refuse all.
+/// scenario says, for a log that lacks what the board printed where its scenario does not say why, and for what does not show a defect that it names: these refuse all.
 fn keep(store: &Store, matrix: &Matrix, changes: BTreeMap<Id, Option<String>>) -> Result<Kept> {
     let refused = |why: fn(&Matrix, &Id, &str) -> Option<String>| -> Vec<String> {
         let of = |(id, text): (&Id, &Option<String>)| {
@@ -113,8 +123,8 @@ fn keep(store: &Store, matrix: &Matrix, changes: BTreeMap<Id, Option<String>>) -
     }
     Err(Error::Usage(format!(
         "nothing was accepted. If this is what is to be expected, say so by `ends` in the scenario.yaml (with some \
-         LAVAs only: `ends: {{incomplete: \">=2026.07\"}}`; by a defect of LAVA's: `defect`); else `meta-lava \
-         review --reject` forgets it:\n  {}",
+         LAVAs only: `ends: {{incomplete: \">=2026.07\"}}`; by a defect of LAVA's: `defect`), or by `unlogged` where \
+         nobody can log what the board prints; else `meta-lava review --reject` forgets it:\n  {}",
         ended.join("\n  ")
     )))
 }
@@ -237,6 +247,36 @@ mod tests {
         crate::scenario::tests::write(folder.path(), file, "family: uboot\nends: incomplete\n");
         accept(&store, &Matrix::load(folder.path()).unwrap(), &all).unwrap();
         assert_eq!(store.pending().unwrap(), []);
+    }
+
+    #[test]
+    fn a_log_that_lacks_what_the_board_printed_is_accepted_with_a_reason_only() {
+        let folder = crate::scenario::tests::folder();
+        let store = Store::new(folder.path());
+        let id =
+            |kind| Id { suite: "health-checks".into(), name: "bbb".into(), series: Series::OLDEST, kind };
+        let log =
+            "info     | x\n--- LAVA did not log what the board printed; equal up to (without blanks): U-Boot";
+        store.pend(&id(Kind::Log), log).unwrap();
+        let pending = store.pending().unwrap();
+        let with = |text: &str| {
+            let file = "jobs/health-checks/bbb/scenario.yaml";
+            crate::scenario::tests::write(folder.path(), file, &format!("family: uboot\n{text}\n"));
+            Matrix::load(folder.path()).unwrap()
+        };
+        for unlogged in ["with: {}", "unlogged: {series: \">=2026.09\", reason: nobody listens}"] {
+            let error = accept(&store, &with(unlogged), &pending).unwrap_err().to_string();
+            let wanted = "health-checks/bbb: the log says `LAVA did not log what the board printed; equal up to \
+                          (without blanks): U-Boot`, and its scenario does not say why (`unlogged`)";
+            assert!(error.contains(wanted), "{error}");
+        }
+        let matrix = with("unlogged: nobody listens");
+        accept(&store, &matrix, &pending).unwrap();
+        assert!(store.check(&matrix).is_empty());
+        let told = store.check(&with("with: {}"))[0].to_string();
+        assert!(told.contains("bbb/log.snap: as it is expected with LAVA 2023.01, the log says"), "{told}");
+        let told = otherwise(&matrix, &id(Kind::Log), "info     | x").unwrap();
+        assert!(told.ends_with("its scenario says `unlogged`"), "{told}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::event::{Difference, Ending, Moment, Outcome, Span, Verdict};
 use crate::jobs::ending::ending;
-use crate::jobs::evidence::Evidence;
+use crate::jobs::evidence::{Evidence, Port};
 use crate::jobs::timeline::timeline;
 use crate::judge::change::{self, Names};
 use crate::judge::defect;
@@ -228,14 +228,15 @@ fn timeline_of(answer: &Answer) -> Vec<Span> {
 
 /// What the board printed and was typed, where there is exactly one.
 fn one_board(evidence: &Evidence) -> Option<log::Board> {
-    let mut consoles = evidence.consoles.iter();
-    match (consoles.next(), consoles.next()) {
-        (Some((name, console)), None) if !console.is_empty() => {
-            let ledger = evidence.ledgers.get(name).map(Vec::as_slice).unwrap_or_default();
-            Some(log::Board::of(&String::from_utf8_lossy(console), ledger))
-        }
-        _ => None,
+    let (Port { board, .. }, _) = evidence.consoles.first_key_value()?;
+    let is_alone = evidence.consoles.keys().all(|port| port.board == *board);
+    if !is_alone || evidence.consoles.values().all(Vec::is_empty) {
+        return None;
     }
+    let ledger = evidence.ledgers.get(board).map(Vec::as_slice).unwrap_or_default();
+    let printed = evidence.consoles.iter();
+    let printed = printed.map(|(port, console)| (port.uart, String::from_utf8_lossy(console)));
+    Some(log::Board::of(printed, ledger))
 }
 
 /// Why what came back says nothing of LAVA's behaviour, if so.
@@ -297,7 +298,7 @@ pub fn first_difference(kind: Kind, expected: &str, found: &str) -> Option<Diffe
 fn first_console(evidence: &Evidence) -> Cow<'_, str> {
     /// Enough for what is shown, however much a board prints.
     const LIMIT: usize = 4 << 20;
-    let console = evidence.consoles.values().next().map_or(&[][..], Vec::as_slice);
+    let console = evidence.first_console();
     String::from_utf8_lossy(&console[console.len().saturating_sub(LIMIT)..])
 }
 
@@ -337,7 +338,7 @@ pub mod tests {
                 events(job).into_iter().map(|event| Entry { time_us: 0, event }).collect(),
             )]
             .into(),
-            consoles: [("bbb-01".to_owned(), b"Bytes transferred = 5\r\n=> \x1b[0m".to_vec())].into(),
+            consoles: [("bbb-01".into(), b"Bytes transferred = 5\r\n=> \x1b[0m".to_vec())].into(),
         }
     }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::files::write_whole;
-use crate::jobs::evidence::Evidence;
+use crate::jobs::evidence::{Evidence, Port};
 use crate::judge::normalise::Context;
 use crate::judge::snapshot::{self, Id};
 use crate::judge::verdict::{Answer, Found};
@@ -72,8 +72,13 @@ fn write_raw(folder: &Path, evidence: &Evidence, context: &Context) -> Result<()
         }
         write(&format!("ledger-{}.jsonl", file_name(board)), &lines)?;
     }
-    for (board, console) in &evidence.consoles {
-        write(&format!("console-{}.log", file_name(board)), console)?;
+    for (Port { board, uart }, console) in &evidence.consoles {
+        let board = file_name(board);
+        match uart {
+            0 => write(&format!("console-{board}.log"), console)?,
+            _ if console.is_empty() => {}
+            _ => write(&format!("console-{board}.uart{uart}.log"), console)?,
+        }
     }
     Ok(())
 }

@@ -6,7 +6,7 @@
 //! jobs/families/<family>/family.yaml   about, with, fails: what its scenarios share
 //! jobs/families/<other>/…              what the templates of families include or import
 //! jobs/<suite>/suite.yaml              about: one line
-//! jobs/<suite>/<name>/scenario.yaml    about, family, board (or roles), change, dictionary, with, tags, skip, ends, says, fails,
+//! jobs/<suite>/<name>/scenario.yaml    about, family, board (or roles), change, dictionary, with, tags, skip, unlogged, ends, says, fails,
 //!                                      defect, timeout; or variants of it, each a scenario with a name of its own
 //! jobs/<suite>/<name>/job.yaml         a whole job, instead of a family
 //! ```
@@ -28,7 +28,7 @@ use serde_yaml::Mapping;
 use super::board::{Changed, LibraryBoard, check_dictionary, prefixed};
 use super::defect::DefectsFile;
 use super::problem::{Problem, key_position, path_position, refuse, relative};
-use super::{Ends, EndsOn, JobSource, Role, Says, Scenario, Skip};
+use super::{Ends, EndsOn, JobSource, Role, Says, Scenario, Why};
 use crate::error::Result;
 use crate::lava::series::Range;
 use crate::text::nearest;
@@ -93,7 +93,8 @@ struct ScenarioFile {
     roles: Option<Roles>,
     with: Mapping,
     tags: Vec<String>,
-    skip: Option<SkipFile>,
+    skip: Option<WhyFile>,
+    unlogged: Option<WhyFile>,
     ends: Option<EndsFile>,
     says: Option<Says>,
     again: Option<Ends>,
@@ -131,6 +132,7 @@ impl ScenarioFile {
             with: laid_over(&self.with, own.with),
             tags: both(&self.tags, own.tags),
             skip: own.skip.or_else(|| self.skip.clone()),
+            unlogged: own.unlogged.or_else(|| self.unlogged.clone()),
             ends: own.ends.or_else(|| self.ends.clone()),
             says: own.says.or_else(|| self.says.clone()),
             again: own.again.or(self.again),
@@ -202,11 +204,11 @@ impl<'de> Deserialize<'de> for EndsFile {
     }
 }
 
-/// `skip: reason`, or `skip: {series: "<2026.07", reason: …}`.
+/// A reason, or `{series: "<2026.07", reason: …}`: of `skip` and `unlogged`.
 #[derive(Debug, Clone)]
-struct SkipFile(Skip);
+struct WhyFile(Why);
 
-impl<'de> Deserialize<'de> for SkipFile {
+impl<'de> Deserialize<'de> for WhyFile {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -216,26 +218,26 @@ impl<'de> Deserialize<'de> for SkipFile {
         }
         struct Visitor;
         impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = Skip;
+            type Value = Why;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a reason, or `series` and `reason`")
             }
 
-            fn visit_str<E: serde::de::Error>(self, reason: &str) -> std::result::Result<Skip, E> {
-                Ok(Skip { series: None, reason: reason.to_owned() })
+            fn visit_str<E: serde::de::Error>(self, reason: &str) -> std::result::Result<Why, E> {
+                Ok(Why { series: None, reason: reason.to_owned() })
             }
 
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> std::result::Result<Skip, A::Error> {
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> std::result::Result<Why, A::Error> {
                 let of = Of::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
-                Ok(Skip { series: Some(of.series), reason: of.reason })
+                Ok(Why { series: Some(of.series), reason: of.reason })
             }
         }
-        let skip = deserializer.deserialize_any(Visitor)?;
-        if skip.reason.trim().is_empty() {
-            return Err(serde::de::Error::custom("skip: say why in a line"));
+        let why = deserializer.deserialize_any(Visitor)?;
+        if why.reason.trim().is_empty() {
+            return Err(serde::de::Error::custom("say why in a line"));
         }
-        Ok(Self(skip))
+        Ok(Self(why))
     }
 }
 
@@ -735,7 +737,8 @@ impl Loader<'_> {
             again: file.again,
             with,
             tags: file.tags,
-            skip: file.skip.map(|skip| skip.0),
+            skip: file.skip.map(|why| why.0),
+            unlogged: file.unlogged.map(|why| why.0),
             ends: file.ends.map(|ends| ends.0),
             fails,
             defects: file.defect.0,

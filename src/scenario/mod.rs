@@ -48,7 +48,9 @@ pub struct Scenario {
     /// Words to filter by.
     pub tags: Vec<String>,
     /// Whether it is left out.
-    pub skip: Option<Skip>,
+    pub skip: Option<Why>,
+    /// Why LAVA does not log all that its board prints, where it does not.
+    pub unlogged: Option<Why>,
     /// How its jobs are meant to end, where it says so.
     pub ends: Option<EndsOn>,
     /// What is in LAVA's results, where it says so.
@@ -71,13 +73,20 @@ pub struct Scenario {
     job: JobSource,
 }
 
-/// Why a scenario is left out, and of which LAVAs.
+/// Why something holds for a scenario, such as that it is left out, and with which LAVAs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Skip {
+pub struct Why {
     /// Of which series; of all where it does not say.
     pub series: Option<Range>,
     /// The reason.
     pub reason: String,
+}
+
+impl Why {
+    /// The reason, where it holds with LAVA of `series`.
+    fn on(&self, series: Series) -> Option<&str> {
+        self.series.is_none_or(|range| range.contains(series)).then_some(self.reason.as_str())
+    }
 }
 
 /// How a scenario's jobs end.
@@ -211,8 +220,13 @@ impl Scenario {
     /// Why it is left out with LAVA of `series`, if so.
     #[must_use]
     pub fn skipped_on(&self, series: Series) -> Option<&str> {
-        let skip = self.skip.as_ref()?;
-        skip.series.is_none_or(|range| range.contains(series)).then_some(skip.reason.as_str())
+        self.skip.as_ref()?.on(series)
+    }
+
+    /// Why LAVA of `series` does not log all that its board prints, if so.
+    #[must_use]
+    pub fn unlogged_on(&self, series: Series) -> Option<&str> {
+        self.unlogged.as_ref()?.on(series)
     }
 
     /// What LAVA of `series` is known to do wrong in it.

@@ -6,6 +6,13 @@
 //! What does not differ: they are what the board printed and what it was typed,
 //! each in its order, merged. The board kept both. The comparison leaves blanks
 //! and line ends out; the snapshot then shows the board's lines, which do not vary.
+//!
+//! Of a board with several consoles each record is of one of them, and no `target` record says of
+//! which. LAVA writes a line once it is whole, and of a prompt only once something follows on that connection. So there is
+//! an order within a console and none between two: the records are dealt out so that each console
+//! has its own in order, and one that cannot be is a difference. Feedback has a namespace, which is one console's.
+
+use std::collections::BTreeMap;
 
 use meta_lava_ghost::console::OF_A_CONTAINER;
 use meta_lava_ghost::ledger::{Entry, Event, Stage};
@@ -38,6 +45,8 @@ pub const LEAVES: &str = "poweroff";
 /// What LAVA types when it leaves a host that it has reached by SSH (`lava_dispatcher/connections/ssh.py`), right before it kills
 /// its `ssh`.
 const LOGS_OUT: &str = "logout";
+/// What LAVA types when it leaves a telnet (`lava_dispatcher/shell.py`), which takes it for itself.
+const QUITS: &str = "quit";
 /// Lines at the end of a console that LAVA need not have read where there was no
 /// test: nothing waits for the prompt after the last command.
 const UNREAD: usize = 2;
@@ -51,6 +60,10 @@ const WAYS: usize = 4096;
 /// are tried at once: a board that prints one character without end, and is typed the
 /// same one, has as many ways as characters.
 const STEPS: usize = 1 << 26;
+/// Most ways to deal records out to several consoles that are tried at once.
+const DEALS: usize = 32;
+/// How much of what still fitted is told, in characters.
+const TOLD: usize = 60;
 
 /// What was printed on a terminal, and what it was typed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,22 +78,39 @@ pub struct Terminal {
 /// LAVA's side: what it logged of the board, and what it says that it typed.
 #[derive(Debug, Clone, Default)]
 pub struct Heard {
-    text: String,
+    records: Vec<Said>,
+    /// Bytes of all of them.
+    size: usize,
     sent: String,
+}
+
+/// What a record has of the board, blanks left out.
+#[derive(Debug, Clone)]
+struct Said {
+    text: String,
+    /// The namespace that it is of, where it says so.
+    namespace: Option<String>,
 }
 
 impl Heard {
     /// Whether there was nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.text.is_empty()
+        self.size == 0
     }
 
     /// Takes in a `target` record.
     pub fn target(&mut self, message: &str) {
-        if self.text.len() < LIMIT {
+        self.feedback(None, message);
+    }
+
+    /// Takes in a `feedback` record, which says of which namespace it is where there are several.
+    pub fn feedback(&mut self, namespace: Option<&str>, message: &str) {
+        if self.size < LIMIT {
             // 2023.01 escapes quotes (lava_dispatcher/shell.py).
-            self.text.push_str(&squeeze(&message.replace("\\\"", "\"")));
+            let text = squeeze(&message.replace("\\\"", "\""));
+            self.size += text.len();
+            self.records.push(Said { text, namespace: namespace.map(str::to_owned) });
         }
     }
 
@@ -92,17 +122,77 @@ impl Heard {
         }
     }
 
-    /// Compares it with what a terminal printed and what it was typed. Where the job was
-    /// given up after an error, LAVA has read what it needed to type for the last time: the rest it
-    /// reads, if at all, while it powers the board off (`ReadFeedback` in
-    /// `lava_dispatcher/power.py`).
+    /// Compares it with what terminals printed and what they were typed: with one, or with all those of
+    /// a board. Where the job was given up after an error, LAVA has read what it needed to type for the last time: the rest it
+    /// reads, if at all, while it powers the board off (`ReadFeedback` in `lava_dispatcher/power.py`).
     #[must_use]
-    pub fn fits(&self, Terminal { printed: console, typed, keys }: &Terminal, given_up: bool) -> Fit {
-        let mut heard = self.text.clone();
-        for words in TELNET {
-            heard = heard.replace(words, "");
+    pub fn fits(&self, terminals: &[&Terminal], given_up: bool) -> Fit {
+        let sides: Vec<Side> = terminals.iter().map(|terminal| Side::of(terminal, given_up)).collect();
+        let heard = self.dealt(sides.len());
+        let fits = |leaves: &str| {
+            let typing = |typed: &dyn Fn(&Side) -> Typing| {
+                let mut typing: Vec<Typing> = sides.iter().map(typed).collect();
+                for [typed, _] in &mut typing {
+                    typed.extend(leaves.chars());
+                }
+                deal(&heard, &sides, &typing)
+            };
+            // Since 2024 what was typed is not in these records, but its echo may be once LAVA leaves.
+            if typing(&|_| Typing::default()) == Fit::Same {
+                return Fit::Same;
+            }
+            let fit = typing(&|side| [side.typed.clone(), Vec::new()]);
+            // What a board has lost, or telnet has taken (`quit`), only LAVA knows, which tells of lines and not of keys. Of
+            // several it does not tell which was typed a line.
+            let is_sent = || typing(&|side| [self.sent.chars().collect(), side.keys.clone()]) == Fit::Same;
+            if fit != Fit::Same && sides.len() == 1 && is_sent() { Fit::Same } else { fit }
+        };
+        let leaves = [LEAVES.repeat(2), LOGS_OUT.to_owned(), QUITS.to_owned()];
+        let mut all = leaves.iter().map(|leaves| fits(leaves));
+        let first = all.next().unwrap_or(Fit::Same);
+        if first == Fit::Same || all.any(|fit| fit == Fit::Same) { Fit::Same } else { first }
+    }
+
+    /// What was logged, in the pieces that are of one terminal each, without telnet's own words.
+    fn dealt(&self, terminals: usize) -> Vec<Piece<'_>> {
+        let without_telnet = |mut text: String| -> Vec<char> {
+            for words in TELNET {
+                text = text.replace(words, "");
+            }
+            text.chars().collect()
+        };
+        if terminals == 1 {
+            let text = self.records.iter().map(|said| said.text.as_str()).collect();
+            return vec![Piece { text: without_telnet(text), namespace: None }];
         }
-        let heard: Vec<char> = heard.chars().collect();
+        let pieces = self.records.iter().map(|said| {
+            let namespace = said.namespace.as_deref();
+            Piece { text: without_telnet(said.text.clone()), namespace }
+        });
+        pieces.filter(|piece| !piece.text.is_empty()).collect()
+    }
+}
+
+/// What may have been logged of what was typed: lines, and keys apart from them.
+type Typing = [Vec<char>; 2];
+
+/// A part of what LAVA logged that is of one terminal.
+struct Piece<'a> {
+    text: Vec<char>,
+    namespace: Option<&'a str>,
+}
+
+/// A terminal, as it is compared.
+struct Side {
+    printed: Vec<char>,
+    typed: Vec<char>,
+    keys: Vec<char>,
+    /// How many characters of what was printed LAVA must have read.
+    must: usize,
+}
+
+impl Side {
+    fn of(Terminal { printed: console, typed, keys }: &Terminal, given_up: bool) -> Self {
         let printed = squeeze(console);
         let last = squeeze(LAST);
         let must = match printed.rfind(&last) {
@@ -114,68 +204,115 @@ impl Heard {
                 printed.chars().count() - unread
             }
         };
-        let printed: Vec<char> = printed.chars().collect();
-        let typed = squeeze(&typed.concat());
-        let keys: Vec<char> = squeeze(&keys.concat()).chars().collect();
-        let fits = |leaves: &str| {
-            let merges = |typed: &str, keys: &[char]| {
-                let typed: Vec<char> = typed.chars().chain(leaves.chars()).collect();
-                merges(&heard, &printed, [&typed, keys], must)
-            };
-            // Since 2024 what was typed is not in these records, but its echo may be once LAVA leaves.
-            if merges("", &[]) == Fit::Same {
-                return Fit::Same;
-            }
-            match merges(&typed, &[]) {
-                // What a board has lost, or telnet has taken (`quit`), only LAVA knows, which tells of lines and not of keys.
-                Fit::Differs(_) if merges(&self.sent, &keys) == Fit::Same => Fit::Same,
-                fit => fit,
-            }
-        };
-        match fits(&LEAVES.repeat(2)) {
-            Fit::Differs(_) if fits(LOGS_OUT) == Fit::Same => Fit::Same,
-            fit => fit,
-        }
+        let chars = |lines: &[String]| squeeze(&lines.concat()).chars().collect();
+        Self { printed: printed.chars().collect(), typed: chars(typed), keys: chars(keys), must }
     }
 }
 
-/// Whether what was `heard` is a merge of what was `printed`, up to some end, and of what was
-/// `typed`, lines and keys; of what was printed at least `must` characters.
-fn merges(heard: &[char], printed: &[char], typed: [&[char]; 2], must: usize) -> Fit {
-    // How much of what was typed may have been logged so far: as few or as many
-    // as fit. The rest of what was logged is then what the board printed.
-    let most = most_ways(heard.len());
-    let logged = |way: &[usize; 2]| way[0] + way[1];
-    let mut ways = vec![[0_usize; 2]];
-    for (at, c) in heard.iter().enumerate() {
-        let mut next: Vec<[usize; 2]> = Vec::with_capacity(ways.len() + 1);
-        for way in &ways {
-            if printed.get(at - logged(way)) == Some(c) {
-                next.push(*way);
+/// How far a terminal has been followed in what was logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Followed {
+    /// Characters that were logged of it.
+    heard: usize,
+    /// How much of what was typed may have been logged among them: as few or as many as fit. The
+    /// rest is what the board printed.
+    ways: Vec<[usize; 2]>,
+}
+
+impl Followed {
+    /// Goes on with what was logged next.
+    ///
+    /// # Errors
+    /// Where it does not fit any more.
+    fn take(&mut self, text: &[char], side: &Side, typing: &Typing, most: usize) -> Result<(), usize> {
+        for (at, c) in text.iter().enumerate() {
+            let mut next: Vec<[usize; 2]> = Vec::with_capacity(self.ways.len() + 1);
+            for way in &self.ways {
+                if side.printed.get(self.heard - logged(way)) == Some(c) {
+                    next.push(*way);
+                }
+                for which in 0..typing.len() {
+                    if typing[which].get(way[which]) == Some(c) {
+                        let mut way = *way;
+                        way[which] += 1;
+                        next.push(way);
+                    }
+                }
             }
-            for which in 0..typed.len() {
-                if typed[which].get(way[which]) == Some(c) {
-                    let mut way = *way;
-                    way[which] += 1;
-                    next.push(way);
+            next.sort_by_key(|way| (logged(way), *way));
+            next.dedup();
+            next.truncate(most);
+            if next.is_empty() {
+                return Err(at);
+            }
+            self.ways = next;
+            self.heard += 1;
+        }
+        Ok(())
+    }
+
+    /// Most that was read of what the board printed.
+    fn read(&self) -> usize {
+        self.heard - self.ways.first().map_or(0, logged)
+    }
+}
+
+fn logged(way: &[usize; 2]) -> usize {
+    way[0] + way[1]
+}
+
+/// A way to deal pieces out to terminals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Deal<'a> {
+    followed: Vec<Followed>,
+    /// Which terminal a namespace is.
+    namespaces: BTreeMap<&'a str, usize>,
+}
+
+/// Whether the pieces can be dealt out so that those of each terminal are a merge of what it printed, up to some end, and of
+/// what it was typed.
+fn deal(heard: &[Piece<'_>], sides: &[Side], typing: &[Typing]) -> Fit {
+    let all: usize = heard.iter().map(|piece| piece.text.len()).sum();
+    let at_once = if sides.len() == 1 { 1 } else { DEALS * sides.len() };
+    let most = most_ways(all.saturating_mul(at_once));
+    let begun = Followed { heard: 0, ways: vec![[0; 2]] };
+    let mut deals = vec![Deal { followed: vec![begun; sides.len()], namespaces: BTreeMap::new() }];
+    // What fitted last.
+    let told = |piece: usize, within: usize| {
+        let before = heard[..piece].iter().flat_map(|piece| &piece.text).rev();
+        let within = heard.get(piece).map_or(&[][..], |piece| &piece.text[..within]);
+        let mut told: Vec<char> = within.iter().rev().chain(before).take(TOLD).copied().collect();
+        told.reverse();
+        Fit::Differs(told.into_iter().collect())
+    };
+    for (number, piece) in heard.iter().enumerate() {
+        let (mut next, mut furthest) = (Vec::new(), 0);
+        for deal in &deals {
+            let of_it = piece.namespace.and_then(|namespace| deal.namespaces.get(namespace));
+            for (at, side) in sides.iter().enumerate().filter(|(at, _)| of_it.is_none_or(|of| of == at)) {
+                let mut followed = deal.followed[at].clone();
+                match followed.take(&piece.text, side, &typing[at], most) {
+                    Ok(()) => {
+                        let mut deal = deal.clone();
+                        deal.followed[at] = followed;
+                        deal.namespaces.extend(piece.namespace.map(|namespace| (namespace, at)));
+                        if !next.contains(&deal) {
+                            next.push(deal);
+                        }
+                    }
+                    Err(at) => furthest = furthest.max(at),
                 }
             }
         }
-        next.sort_by_key(|way| (logged(way), *way));
-        next.dedup();
-        next.truncate(most);
+        next.truncate(DEALS);
         if next.is_empty() {
-            let from = at.saturating_sub(60);
-            return Fit::Differs(heard[from..at].iter().collect());
+            return told(number, furthest);
         }
-        ways = next;
+        deals = next;
     }
-    let read = heard.len() - ways.first().map_or(0, logged);
-    if read >= must {
-        Fit::Same
-    } else {
-        Fit::Differs(heard[heard.len().saturating_sub(60)..].iter().collect())
-    }
+    let has_all =
+        |deal: &Deal<'_>| deal.followed.iter().zip(sides).all(|(one, side)| one.read() >= side.must);
+    if deals.iter().any(has_all) { Fit::Same } else { told(heard.len(), 0) }
 }
 
 /// Most ways that are tried at once where LAVA logged so many characters.
@@ -197,30 +334,35 @@ fn last_input(printed: &str, typed: &[String]) -> usize {
     last
 }
 
-/// All that was typed at a board's first serial port and at its controllers', in order, by its ledger; or in containers beside it.
+/// Where something is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// At a board's serial port.
+    Console(usize),
+    /// In containers beside it.
+    Containers,
+}
+
+/// All that was typed there, in order, by the board's ledger.
 #[must_use]
-pub fn typed(ledger: &[Entry], in_containers: bool) -> Vec<String> {
+pub fn typed(ledger: &[Entry], at: At) -> Vec<String> {
     let typed = |entry: &Entry| match &entry.event {
-        Event::Line { uart, stage, text }
-            if (*uart == 0 || *stage == Stage::Controller)
-                && (*stage == Stage::Container) == in_containers =>
-        {
-            Some(text.clone())
-        }
-        _ => key(entry, in_containers),
+        Event::Line { stage: Stage::Container, text, .. } => (at == At::Containers).then(|| text.clone()),
+        Event::Line { uart, text, .. } => (at == At::Console(*uart)).then(|| text.clone()),
+        _ => key(entry, at),
     };
     ledger.iter().filter_map(typed).collect()
 }
 
 /// Of these the keys that were taken one by one.
 #[must_use]
-pub fn keys(ledger: &[Entry], in_containers: bool) -> Vec<String> {
-    ledger.iter().filter_map(|entry| key(entry, in_containers)).collect()
+pub fn keys(ledger: &[Entry], at: At) -> Vec<String> {
+    ledger.iter().filter_map(|entry| key(entry, at)).collect()
 }
 
-fn key(entry: &Entry, in_containers: bool) -> Option<String> {
+fn key(entry: &Entry, at: At) -> Option<String> {
     match &entry.event {
-        Event::Key { uart: 0, text } if !in_containers => Some(text.clone()),
+        Event::Key { uart, text } if at == At::Console(*uart) => Some(text.clone()),
         _ => None,
     }
 }
@@ -263,7 +405,7 @@ mod tests {
         for record in records {
             heard.target(record);
         }
-        heard.fits(&terminal(CONSOLE, &[typed]), false)
+        heard.fits(&[&terminal(CONSOLE, &[typed])], false)
     }
 
     #[test]
@@ -281,14 +423,14 @@ mod tests {
         for record in ["U-Boot", "=>echo b", " echo a", "a", "=> "] {
             heard.target(record);
         }
-        assert_eq!(heard.fits(&terminal(CONSOLE, &["echo a"]), false), Fit::Same);
+        assert_eq!(heard.fits(&[&terminal(CONSOLE, &["echo a"])], false), Fit::Same);
         heard.target("c");
         let mut board = terminal(CONSOLE, &["c", "echo a"]);
-        assert!(matches!(heard.fits(&board, false), Fit::Differs(_)));
+        assert!(matches!(heard.fits(&[&board], false), Fit::Differs(_)));
         board.keys.push("c".into());
-        assert_eq!(heard.fits(&board, false), Fit::Same, "LAVA does not log keys as input");
+        assert_eq!(heard.fits(&[&board], false), Fit::Same, "LAVA does not log keys as input");
         heard.target("b");
-        assert!(matches!(heard.fits(&board, false), Fit::Differs(_)));
+        assert!(matches!(heard.fits(&[&board], false), Fit::Differs(_)));
     }
 
     #[test]
@@ -322,12 +464,12 @@ mod tests {
         let console = "a\n<LAVA_TEST_RUNNER EXIT>\n/ # poweroff\nreboot: Power down\n";
         let mut heard = Heard::default();
         heard.target("a");
-        assert!(matches!(heard.fits(&terminal(console, &["poweroff"]), false), Fit::Differs(_)));
+        assert!(matches!(heard.fits(&[&terminal(console, &["poweroff"])], false), Fit::Differs(_)));
         heard.target("<LAVA_TEST_RUNNER EXIT>");
-        assert_eq!(heard.fits(&terminal(console, &["poweroff"]), false), Fit::Same);
+        assert_eq!(heard.fits(&[&terminal(console, &["poweroff"])], false), Fit::Same);
         heard.target("/ # poweroff");
         heard.target("poweroff");
-        assert_eq!(heard.fits(&terminal(console, &["poweroff"]), false), Fit::Same);
+        assert_eq!(heard.fits(&[&terminal(console, &["poweroff"])], false), Fit::Same);
     }
 
     #[test]
@@ -339,9 +481,9 @@ mod tests {
         {
             heard.target(record);
         }
-        assert_eq!(heard.fits(&terminal(console, &["lava-test-runner"]), false), Fit::Same);
+        assert_eq!(heard.fits(&[&terminal(console, &["lava-test-runner"])], false), Fit::Same);
         heard.target("logout again");
-        assert!(matches!(heard.fits(&terminal(console, &["lava-test-runner"]), false), Fit::Differs(_)));
+        assert!(matches!(heard.fits(&[&terminal(console, &["lava-test-runner"])], false), Fit::Differs(_)));
     }
 
     #[test]
@@ -353,9 +495,9 @@ mod tests {
         heard.target("a");
         heard.target("<LAVA_TEST_RUNNER EXIT>");
         heard.target("root@ghost:~# poweroff");
-        assert_eq!(heard.fits(&terminal(console, &typed), false), Fit::Same);
+        assert_eq!(heard.fits(&[&terminal(console, &typed)], false), Fit::Same);
         heard.target("halt");
-        assert!(matches!(heard.fits(&terminal(console, &typed), false), Fit::Differs(_)));
+        assert!(matches!(heard.fits(&[&terminal(console, &typed)], false), Fit::Differs(_)));
     }
 
     #[test]
@@ -367,7 +509,7 @@ mod tests {
             for record in records {
                 heard.target(record);
             }
-            heard.fits(&terminal(console, &typed), true)
+            heard.fits(&[&terminal(console, &typed)], true)
         };
         let all = ["U-Boot", "=> setenv a", "=> tftp x", "TFTP error: not found", "Not retrying...", "=> "];
         for read in 3..=all.len() {
@@ -378,7 +520,65 @@ mod tests {
         assert!(matches!(given_up(&["U-Boot", "=> setenv a", "=> tftp x", "Not"]), Fit::Differs(_)));
         let mut heard = Heard::default();
         heard.target(&all[..3].concat());
-        assert!(matches!(heard.fits(&terminal(console, &typed), false), Fit::Differs(_)), "without an error");
+        assert!(
+            matches!(heard.fits(&[&terminal(console, &typed)], false), Fit::Differs(_)),
+            "without an error"
+        );
+    }
+
+    /// LAVA reads the board's console, then a controller's, and the board's again.
+    fn of_two(records: &[(Option<&str>, &str)]) -> Fit {
+        let board = terminal("/ # uname\r\nLinux\r\n/ # id\r\nroot\r\n/ # ", &["uname", "id"]);
+        let controller = terminal("\r\nmcu:~$ version\r\n3.2.0\r\nmcu:~$ ", &["", "version"]);
+        let mut heard = Heard::default();
+        for (namespace, record) in records {
+            heard.feedback(*namespace, record);
+        }
+        heard.fits(&[&board, &controller], false)
+    }
+
+    #[test]
+    fn of_two_consoles_each_has_its_order_and_there_is_none_between_them() {
+        let board = ["/ # uname", "Linux", "/ # id", "root"].map(|record| (None, record));
+        let controller = ["", "mcu:~$ version", "3.2.0"].map(|record| (None, record));
+        assert_eq!(of_two(&[&board[..], &controller].concat()), Fit::Same);
+        assert_eq!(of_two(&[&board[..2], &controller[..], &board[2..]].concat()), Fit::Same);
+        assert_eq!(of_two(&[&controller[..2], &board[..], &controller[2..]].concat()), Fit::Same);
+        let rest = [(Some("board"), "/ # "), (Some("controller"), "mcu:~$ ")];
+        assert_eq!(of_two(&[&board[..], &controller, &rest].concat()), Fit::Same);
+        // Up to 2024 what was typed is there, too, and telnet's `quit`.
+        let typed =
+            [(None, "uname/ # uname"), (None, "Linux"), (None, "/ # idid"), (None, "root"), (None, "quit")];
+        assert_eq!(of_two(&[&typed[..], &controller].concat()), Fit::Same);
+    }
+
+    #[test]
+    fn of_two_consoles_too_what_is_lost_doubled_or_in_another_order_is_noticed() {
+        let board = ["/ # uname", "Linux", "/ # id", "root"].map(|record| (None, record));
+        let controller = ["mcu:~$ version", "3.2.0"].map(|record| (None, record));
+        for at in 0..board.len() {
+            let lost: Vec<_> = [&board[..at], &board[at + 1..], &controller].concat();
+            // LAVA need not have read the last lines.
+            assert_eq!(of_two(&lost) == Fit::Same, at == board.len() - 1, "{at}");
+            let doubled: Vec<_> = [&board[..=at], &board[at..], &controller].concat();
+            assert!(matches!(of_two(&doubled), Fit::Differs(_)), "{at}");
+        }
+        let swapped = [board[1], board[0], board[2], board[3], controller[0], controller[1]];
+        assert_eq!(of_two(&swapped), Fit::Differs(String::new()));
+        assert!(matches!(of_two(&board), Fit::Differs(_)), "nothing of the controller");
+    }
+
+    #[test]
+    fn what_a_namespace_has_printed_is_of_one_console() {
+        let fits = |namespaces: [&str; 2]| {
+            let [one, other] = ["a", "b"].map(|line| terminal(&format!("{line}\n{line}\n"), &[""]));
+            let mut heard = Heard::default();
+            heard.feedback(Some(namespaces[0]), "a");
+            heard.feedback(Some(namespaces[1]), "b");
+            heard.fits(&[&one, &other], false)
+        };
+        assert_eq!(fits(["x", "y"]), Fit::Same);
+        assert_eq!(fits(["x", "x"]), Fit::Differs("a".into()));
     }
 
     #[test]
@@ -398,7 +598,7 @@ mod tests {
         let mut heard = Heard::default();
         heard.target(&endless);
         heard.target(&endless);
-        assert_eq!(heard.fits(&terminal(&endless, &[&endless]), false), Fit::Same);
+        assert_eq!(heard.fits(&[&terminal(&endless, &[&endless])], false), Fit::Same);
     }
 
     proptest! {
@@ -408,8 +608,9 @@ mod tests {
             for record in &records {
                 heard.target(record);
             }
-            let _ = heard.fits(&terminal(&console, &[&typed]), true);
-            let _ = heard.fits(&terminal(&console, &[&typed]), false);
+            let _ = heard.fits(&[&terminal(&console, &[&typed])], true);
+            let _ = heard.fits(&[&terminal(&console, &[&typed])], false);
+            let _ = heard.fits(&[&terminal(&console, &[&typed]), &terminal(&typed, &[&console])], false);
         }
 
         #[test]
@@ -422,7 +623,7 @@ mod tests {
                     heard.target(&c.to_string());
                 }
             }
-            prop_assert_eq!(heard.fits(&terminal(&printed, &[&typed]), false), Fit::Same);
+            prop_assert_eq!(heard.fits(&[&terminal(&printed, &[&typed])], false), Fit::Same);
         }
     }
 }

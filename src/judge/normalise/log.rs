@@ -1,11 +1,12 @@
 //! LAVA's log: one record a line, `level | message`. What is shown of it is bounded.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use meta_lava_ghost::ledger::Entry;
 use serde_json::Value;
 
-use super::heard::{self, Fit, Heard, LAST, LEAVES, Terminal};
+use super::heard::{self, At, Fit, Heard, LAST, LEAVES, Terminal};
 use super::masks::Scope;
 use super::rows::{Row, Rows, Seen};
 use super::{Artifacts, Normaliser};
@@ -20,22 +21,34 @@ const BYTES: usize = 4 << 20;
 /// A board, and what is beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Board {
-    /// Its first serial port.
-    pub console: Terminal,
+    /// Those of its serial ports that printed something or were typed something, by number; the first
+    /// one where there is none.
+    pub consoles: BTreeMap<usize, Terminal>,
     /// Containers beside it, one after the other.
     pub containers: Terminal,
 }
 
 impl Board {
-    /// By all that was printed on its console, and its ledger.
+    /// By all that was printed on its serial ports, with their numbers, and its ledger.
     #[must_use]
-    pub fn of(console: &str, ledger: &[Entry]) -> Self {
-        let (board, containers) = heard::apart(console);
-        let terminal = |printed, in_containers| {
-            let (typed, keys) = (heard::typed(ledger, in_containers), heard::keys(ledger, in_containers));
+    pub fn of<T: AsRef<str>>(consoles: impl IntoIterator<Item = (usize, T)>, ledger: &[Entry]) -> Self {
+        let terminal = |printed, at| {
+            let (typed, keys) = (heard::typed(ledger, at), heard::keys(ledger, at));
             Terminal { printed, typed, keys }
         };
-        Self { console: terminal(board, false), containers: terminal(containers, true) }
+        let (mut all, mut in_containers) = (BTreeMap::new(), String::new());
+        for (uart, console) in consoles {
+            let (board, containers) = heard::apart(console.as_ref());
+            all.insert(uart, terminal(board, At::Console(uart)));
+            in_containers.push_str(&containers);
+        }
+        let is_used = |terminal: &Terminal| *terminal != Terminal::default();
+        if all.values().any(is_used) {
+            all.retain(|_, terminal| is_used(terminal));
+        } else {
+            all.retain(|uart, _| *uart == 0);
+        }
+        Self { consoles: all, containers: terminal(in_containers, At::Containers) }
     }
 }
 
@@ -49,6 +62,15 @@ const LEFT_TO_ITS_CONTAINER: &str = "Listening to feedback from FVP binary";
 const DEBUGGER_PRINTS: [&str; 2] = ["Starting gdb: ", "Stopping gdb cleanly"];
 const DEBUGGER_IS_LEFT: &str = " boot-gdb-retry ";
 
+/// How the line begins that says so where LAVA did not log what a board printed.
+const NOT_LOGGED: &str = "--- LAVA did not log what the ";
+
+/// The line of a log's text that says that LAVA did not log what a board printed, if one does.
+#[must_use]
+pub fn not_logged(text: &str) -> Option<&str> {
+    text.lines().find(|line| line.starts_with(NOT_LOGGED))
+}
+
 /// The log as lines that are equal from run to run. Where there is one `board`, what
 /// LAVA logged of it is compared with what it printed.
 #[must_use]
@@ -60,7 +82,7 @@ pub fn normalise(
 ) -> Rows {
     let by_debugger = by_debugger(log);
     let read = |wanted: &dyn Fn(Origin) -> bool| read(log, &by_debugger, artifacts, normaliser, wanted);
-    let Some(Board { console, containers }) = board else {
+    let Some(Board { consoles, containers }) = board else {
         let mut rows = read(&|_| true);
         if log.is_given_up() {
             // A QEMU that has printed nothing may be gone before the terminal has echoed this, or
@@ -70,7 +92,7 @@ pub fn normalise(
         return rows;
     };
     // Of a device that is a container there is nothing else to hear.
-    let is_a_container = console.printed.is_empty();
+    let is_a_container = consoles.values().all(|console| console.printed.is_empty());
     let (mut in_a_container, mut left) = (is_a_container, false);
     let (mut heard, mut heard_in_containers) = (Heard::default(), Heard::default());
     for (record, by_debugger) in log.records().zip(&by_debugger) {
@@ -80,8 +102,9 @@ pub fn normalise(
             (Origin::Input, Some(text)) if in_a_container => heard_in_containers.input(text),
             (Origin::Input, Some(text)) => heard.input(text),
             (Origin::Feedback, Some(text)) if is_a_container || left => heard_in_containers.target(text),
-            // Feedback is what is read when a job ends.
-            (Origin::Target | Origin::Feedback, Some(text)) => heard.target(text),
+            (Origin::Target, Some(text)) => heard.target(text),
+            // What is read when a job ends, and of other consoles while one is listened to.
+            (Origin::Feedback, Some(text)) => heard.feedback(record.namespace.as_deref(), text),
             (Origin::Lava, Some(text)) if text.starts_with(LEFT_TO_ITS_CONTAINER) => left = true,
             (Origin::Lava, Some(text))
                 if IN_A_CONTAINER.iter().any(|action| text.contains(action)) && !is_a_container =>
@@ -97,27 +120,37 @@ pub fn normalise(
     }
     let of_lava = |origin| matches!(origin, Origin::Lava | Origin::Input);
     let mut rows = read(&of_lava);
-    let board = (!is_a_container).then_some(("board", &heard, console));
+    let several = consoles.len() > 1;
+    let of_board = consoles.iter().map(|(uart, console)| (several.then_some(*uart), console)).collect();
+    let board = (!is_a_container).then_some(("board", &heard, of_board));
     // An emulator in a container has its terminal, and prints all that the board does.
     let is_the_boards = !containers.printed.is_empty()
         && heard_in_containers.is_empty()
-        && heard::squeeze(&console.printed).starts_with(&heard::squeeze(&containers.printed));
+        && consoles.values().any(|console| {
+            heard::squeeze(&console.printed).starts_with(&heard::squeeze(&containers.printed))
+        });
     let has_any = !containers.printed.is_empty() || !heard_in_containers.is_empty();
-    let contained = (has_any && !is_the_boards).then_some(("container", &heard_in_containers, containers));
-    for (what, heard, terminal) in board.iter().chain(&contained) {
-        let fit = heard.fits(terminal, log.is_given_up());
+    let contained =
+        (has_any && !is_the_boards).then(|| ("container", &heard_in_containers, vec![(None, containers)]));
+    for (what, heard, terminals) in board.iter().chain(&contained) {
+        let all: Vec<&Terminal> = terminals.iter().map(|(_, terminal)| *terminal).collect();
+        let fit = heard.fits(&all, log.is_given_up());
         if let Fit::Differs(last) = fit {
             let last = normaliser.line(Scope::Board, &last);
-            rows.push(format!(
-                "--- LAVA did not log what the {what} printed; equal up to (without blanks): {last}"
-            ));
+            rows.push(format!("{NOT_LOGGED}{what} printed; equal up to (without blanks): {last}"));
             rows.0.extend(read(&|origin| !of_lava(origin)).0);
             return rows;
         }
-        rows.push(format!("--- what the {what} printed; LAVA logged the same"));
-        for line in echoed_once(&terminal.printed).into_iter().take(RECORDS) {
-            let line = quoted_if_unclear(&normaliser.line(Scope::Board, line));
-            rows.push_seen(format!("{:<8} | {line}", *what), Seen::Printed(line));
+        for (number, terminal) in terminals {
+            let (whose, label) = match number {
+                None => (format!("the {what}"), (*what).to_owned()),
+                Some(uart) => (format!("console {uart} of the {what}"), format!("{what} {uart}")),
+            };
+            rows.push(format!("--- what {whose} printed; LAVA logged the same"));
+            for line in echoed_once(&terminal.printed).into_iter().take(RECORDS) {
+                let line = quoted_if_unclear(&normaliser.line(Scope::Board, line));
+                rows.push_seen(format!("{label:<8} | {line}"), Seen::Printed(line));
+            }
         }
     }
     rows
@@ -461,7 +494,7 @@ mod tests {
             line("info", "Stopping gdb cleanly"),
             line("target", "Continuing."),
         ];
-        let board = Board::of("booted\r\n", &[]);
+        let board = Board::of([(0, "booted\r\n")], &[]);
         let shown =
             normalise(&log.concat().into_bytes().into(), Some(&board), &Artifacts::default(), normaliser);
         insta::assert_snapshot!(shown.text(), @r#"
@@ -484,7 +517,7 @@ mod tests {
             let masks = Masks::new();
             let normaliser = Normaliser { masks: &masks, context: &Context::new(Some("4711")) };
             let log = [line("target", "booted"), line("target", "login:")].concat().into_bytes();
-            let board = Board::of(console, &[]);
+            let board = Board::of([(0, console)], &[]);
             normalise(&log.into(), Some(&board), &Artifacts::default(), normaliser).text()
         };
         let same = with_board("booted\r\n\x1ebooted\r\n\x1flogin:\r\n\x1elogin:\r\n\x1f");
@@ -494,6 +527,36 @@ mod tests {
         );
         let more = with_board("booted\r\nlogin:\r\n\x1ebooted\r\nno such machine\r\n\x1f");
         assert!(more.contains("container | no such machine"), "{more}");
+    }
+
+    #[test]
+    fn of_a_board_with_several_consoles_each_one_that_was_used_is_shown_by_itself() {
+        let with = |log: &[String], consoles: [&str; 3]| {
+            let masks = Masks::new();
+            let normaliser = Normaliser { masks: &masks, context: &Context::new(Some("4711")) };
+            let board = Board::of(consoles.into_iter().enumerate(), &[]);
+            normalise(&log.concat().into_bytes().into(), Some(&board), &Artifacts::default(), normaliser)
+                .text()
+        };
+        let log = ["/ # uname", "Linux", "$ version", "3.2.0"].map(|text| line("target", text));
+        insta::assert_snapshot!(with(&log, ["/ # uname\r\nLinux\r\n", "", "$ version\r\n3.2.0\r\n"]), @r"
+        --- what console 0 of the board printed; LAVA logged the same
+        board 0  | / # uname
+        board 0  | Linux
+        --- what console 2 of the board printed; LAVA logged the same
+        board 2  | $ version
+        board 2  | 3.2.0
+        ");
+        insta::assert_snapshot!(with(&log[2..], ["", "", "$ version\r\n3.2.0\r\n"]), @r"
+        --- what the board printed; LAVA logged the same
+        board    | $ version
+        board    | 3.2.0
+        ");
+        let differs = with(&log[..3], ["/ # uname\r\nLinux\r\n/ # \r\n/ # \r\n", "", "3.2.0\r\n"]);
+        assert_eq!(
+            not_logged(&differs),
+            Some("--- LAVA did not log what the board printed; equal up to (without blanks): /#unameLinux")
+        );
     }
 
     #[test]
