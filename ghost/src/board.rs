@@ -45,6 +45,12 @@ pub struct BoardFile<F> {
     /// Whether its USB cable is plugged in before anybody touches it.
     #[serde(default)]
     pub cable: Cable,
+    /// Whether it has a battery: it is on before anybody touches it.
+    #[serde(default)]
+    pub battery: bool,
+    /// Whether nobody has a cable to its serial ports: what it prints there is lost.
+    #[serde(default)]
+    pub headless: bool,
     /// The controller that starts its firmware.
     #[serde(default)]
     pub mcc: Option<Mcc>,
@@ -113,6 +119,8 @@ pub struct Board {
     pub port: PortPower,
     pub peripherals: Vec<Peripheral>,
     pub cable: Cable,
+    pub battery: bool,
+    pub headless: bool,
     pub mcc: Option<Mcc>,
     pub switch_ports: Vec<SwitchPort>,
     pub faults: Vec<Fault>,
@@ -159,6 +167,8 @@ pub fn parse<F: DeserializeOwned>(name: &str, text: &str) -> Result<(Board, F), 
         port,
         peripherals,
         cable,
+        battery,
+        headless,
         mcc,
         switch_ports,
         faults,
@@ -178,6 +188,8 @@ pub fn parse<F: DeserializeOwned>(name: &str, text: &str) -> Result<(Board, F), 
         port,
         peripherals,
         cable,
+        battery,
+        headless,
         mcc,
         switch_ports,
         faults,

@@ -122,7 +122,7 @@ pub enum Request {
     Engine { board: String, ask: Ask },
     /// The terminal of a container: the stream is that from then on.
     Terminal { board: String, container: String },
-    /// A line was typed on a board that is reached by SSH; answered when it is noted.
+    /// A line was typed on a board that is reached by SSH or by adb; answered when it is noted.
     Typed { board: String, text: String },
     /// What such a board's session prints is what the stream carries from then on.
     Prints { board: String },

@@ -116,6 +116,8 @@ struct Handle {
     /// What it runs when it is switched on.
     firmware: Arc<dyn Firmware>,
     name: String,
+    /// Whether it is on when it is new.
+    battery: bool,
     off_is_the_end: bool,
     /// How late its power is switched.
     late_power: Duration,
@@ -128,6 +130,8 @@ struct Handle {
     bus: Bus,
     faults: Faults,
     sockets: Vec<Socket>,
+    /// What keeps what a board without a serial port prints elsewhere.
+    heard: Option<Socket>,
     /// What runs containers for its jobs.
     engine: Engine,
     /// What answers where it is reached by SSH.
@@ -207,6 +211,13 @@ impl Handle {
         self.send(|done| Order { action, renew: false, invocation, done }).await;
     }
 
+    /// Switches it on where it has a battery, as a new board is.
+    async fn be_new(&self) {
+        if self.battery {
+            self.order(PowerAction::On, None).await;
+        }
+    }
+
     /// Switches the board off, and makes it a new one.
     async fn renew(&self) {
         self.send(|done| Order { action: PowerAction::Off, renew: true, invocation: None, done }).await;
@@ -253,16 +264,25 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
         let faults = Faults::new(&board.faults, ledger.clone());
         let host = firmware.host();
         let (mut sockets, mut consoles, mut doors) = (Vec::new(), Vec::new(), Vec::new());
+        // Where LAVA hears it, if that is not by its serial ports.
+        let mut heard = None;
         for uart in 0..board.uarts {
             let controller = uart.checked_sub(1).and_then(|number| board.beside.get(number)).cloned();
             let path = state.join(console::transcript(uart));
             let transcript = File::options().create(true).append(true).open(&path).map_err(at(&path))?;
             let pace = settings.pace.or(lab.pace);
+            let transcript = match board.headless {
+                true => {
+                    heard.get_or_insert(transcript);
+                    None
+                }
+                false => Some(transcript),
+            };
             let (socket, console) = console::port(
                 uart,
                 ledger.clone(),
                 faults.clone(),
-                Some(transcript),
+                transcript,
                 pace,
                 board.typing_ms,
                 board.port,
@@ -291,6 +311,12 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
         let (orders, inbox) = mpsc::channel(8);
         let lease = Lease::new(&entry.name, settings.server);
         let (port, firmware): (_, Arc<dyn Firmware>) = (board.port, Arc::from(firmware));
+        let battery = board.battery;
+        // Nobody types there.
+        let heard = heard.map(|transcript| {
+            let faults = Faults::new(&[], ledger.clone());
+            console::port(0, ledger.clone(), faults, Some(transcript), None, 0, PortPower::Outlives).0
+        });
         let bus = Bus::new(&board, changes.clone());
         let machine = Machine::new(Arc::new(board), lease, consoles, bus.clone(), ledger.clone());
         if let Some(drive) = firmware.drive(&entry.name) {
@@ -309,9 +335,7 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
             state.join(console::transcript(0)),
             settings.socket.clone(),
         );
-        let ssh = host.zip(sockets.first()).map(|(host, console)| {
-            ssh::Server::new(&entry.name, host, engine.clone(), ledger.clone(), console.clone())
-        });
+        let ssh = host.map(|host| ssh::Server::new(&entry.name, host, engine.clone(), ledger.clone()));
         if let Some(server) = &ssh {
             for door in doors {
                 tokio::spawn(server.clone().listen(door));
@@ -323,6 +347,7 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
                 port,
                 firmware,
                 name: entry.name.clone(),
+                battery,
                 switched: AtomicBool::new(false),
                 off_is_the_end: entry.off_is_the_end,
                 late_power: Duration::from_millis(lab.late_power_ms.into()),
@@ -332,6 +357,7 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
                 bus,
                 faults,
                 sockets,
+                heard,
                 engine,
                 ssh,
                 attached: tokio::sync::Mutex::new(()),
@@ -347,6 +373,9 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
         _ => {}
     }
     let listener = UnixListener::bind(&settings.socket).map_err(at(&settings.socket))?;
+    for handle in handles.values() {
+        handle.be_new().await;
+    }
     let handles = Arc::new(Boards { handles, changes, vland: Vland::new(cables) });
     if !handles.vland.is_idle() {
         let port = vland::PORT;
@@ -440,7 +469,9 @@ async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
                 handle.engine.renew().await;
                 boards.vland.renew(&board);
                 handle.switched.store(false, Ordering::Relaxed);
-                renew(handle, &board).err().map(|error| format!("could not renew {board}: {error}"))
+                let renewed = renew(handle, &board);
+                handle.be_new().await;
+                renewed.err().map(|error| format!("could not renew {board}: {error}"))
             }
         },
         Ok(Request::Flash { board, part, file }) => match find(&board) {
@@ -529,17 +560,21 @@ async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
                 }
             },
         },
-        Ok(Request::Typed { board, text }) => match find_ssh(&board) {
+        Ok(Request::Typed { board, text }) => match find(&board) {
             Err(error) => Some(error),
-            Ok(server) => {
+            Ok(Handle { ssh: Some(server), .. }) => {
                 server.typed(text).await;
                 None
             }
+            Ok(handle) => {
+                handle.ledger.take(Event::Line { uart: 0, stage: Stage::Userland, text });
+                None
+            }
         },
-        Ok(Request::Prints { board }) => match find_ssh(&board) {
+        Ok(Request::Prints { board }) => match find(&board) {
             Err(error) => Some(error),
-            Ok(server) => {
-                prints = Some(server.clone());
+            Ok(handle) => {
+                prints = handle.heard.as_ref().or(handle.sockets.first()).cloned();
                 None
             }
         },
@@ -578,8 +613,11 @@ async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
     if let Some(watching) = watch {
         return tell(watching, read, write).await;
     }
-    if let Some(server) = prints {
-        server.prints(read).await;
+    if let Some(socket) = prints {
+        let mut buffer = [0; 4096];
+        while let Ok(size @ 1..) = read.read(&mut buffer).await {
+            socket.keep(&buffer[..size]);
+        }
         return Ok(());
     }
     if let Some(socket) = terminal {
@@ -630,6 +668,10 @@ impl Boards {
         for handle in self.handles.values() {
             if !unheard && identity.is_of_one() && handle.bus.has(identity) {
                 handle.listened_to_by_who_calls().await;
+            }
+            // Nobody waits for what such a board prints, so LAVA asks for it while it starts.
+            if handle.heard.is_some() && handle.bus.has(identity) {
+                let _ = tokio::time::timeout(SLOW_START, handle.bus.arrived()).await;
             }
             let attached = handle.bus.attached().into_iter().filter(|device| identity.is(device));
             let attached: Vec<Attached> = attached.collect();
@@ -725,7 +767,7 @@ fn renew(handle: &Handle, board: &str) -> io::Result<()> {
             }
         }
     }
-    handle.sockets.iter().try_for_each(Socket::renew)?;
+    handle.sockets.iter().chain(&handle.heard).try_for_each(Socket::renew)?;
     handle.ledger.renew()
 }
 

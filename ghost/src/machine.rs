@@ -32,6 +32,8 @@ pub struct Invocation {
 pub enum Reason {
     /// Its boot loader, which waits for orders.
     Bootloader,
+    /// What is in the other bank of its flash.
+    AlternateBank,
 }
 
 pub struct Machine {

@@ -34,6 +34,8 @@ pub enum Mode {
     Recovery,
     /// Its boot loader shows its storage as a disk.
     MassStorage,
+    /// What it has booted answers adb.
+    Adb,
     /// Its core answers debug probes. These are devices of their own, so this is nothing that is attached.
     Debug,
 }
@@ -469,6 +471,12 @@ impl Bus {
     pub fn attached(&self) -> Vec<Attached> {
         let state = self.lock();
         self.devices.iter().filter(|device| is_attached(&state, device.when)).cloned().collect()
+    }
+
+    /// Whether the board has a device that is attached in `mode`.
+    #[must_use]
+    pub fn knows(&self, mode: Mode) -> bool {
+        self.devices.iter().any(|device| device.when == mode)
     }
 
     /// The board is where it stays until somebody does something.

@@ -21,11 +21,10 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use meta_lava_formats::{compress, sha256, tar};
 use regex::Regex;
 use sha2::{Digest as _, Sha256};
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::console::Socket;
 use crate::engine::{Begun, Engine};
 use crate::ledger::{Event, Ledger, Protocol, Stage};
 use crate::linux::sandbox;
@@ -103,8 +102,6 @@ struct Inner {
     host: Host,
     engine: Engine,
     ledger: Ledger,
-    /// Its console: nobody is on it, but it keeps what sessions print.
-    console: Socket,
     /// Held while the machine is being made.
     making: tokio::sync::Mutex<()>,
     /// How many connections are open of which is not known yet who has logged in.
@@ -118,13 +115,12 @@ type Seen = (PathBuf, u64, i64, i64);
 
 impl Server {
     #[must_use]
-    pub fn new(board: &str, host: Host, engine: Engine, ledger: Ledger, console: Socket) -> Self {
+    pub fn new(board: &str, host: Host, engine: Engine, ledger: Ledger) -> Self {
         let inner = Inner {
             board: board.to_owned(),
             host,
             engine,
             ledger,
-            console,
             making: tokio::sync::Mutex::default(),
             unknown: watch::Sender::new(0),
             files: Mutex::default(),
@@ -210,14 +206,6 @@ impl Server {
     pub async fn typed(&self, text: String) {
         self.known().await;
         self.inner.ledger.take(Event::Line { uart: 0, stage: Stage::Userland, text });
-    }
-
-    /// Takes down what a session prints, until it ends.
-    pub async fn prints(&self, mut read: impl AsyncRead + Unpin) {
-        let mut buffer = [0; 4096];
-        while let Ok(size @ 1..) = read.read(&mut buffer).await {
-            self.inner.console.keep(&buffer[..size]);
-        }
     }
 
     /// Notes the files that have come since somebody looked last.

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::control::{self, Request};
 
+pub mod adb;
 mod argparse;
 pub(crate) mod caller;
 pub mod dfu_util;
@@ -108,6 +109,7 @@ impl Tool {
 
 /// All the tools there are.
 pub const TOOLS: &[Tool] = &[
+    adb::TOOL,
     dfu_util::TOOL,
     docker::TOOL,
     fastboot::TOOL,

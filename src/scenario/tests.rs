@@ -207,7 +207,7 @@ fn every_mistake_is_shown_where_it_was_made() {
 fn a_board_that_is_none_is_shown_where_it_went_wrong() {
     let bbb = "boards/bbb.yaml";
     let firmware = &GHOST[GHOST.find("firmware").unwrap()..];
-    insta::assert_snapshot!(problems(bbb, &format!("model: x\nmodl: y\n{firmware}")), @"boards/bbb.yaml:2:1: unknown field `modl`, expected one of `model`, `firmware`, `memory`, `uarts`, `beside`, `kernel`, `typing_ms`, `port`, `peripherals`, `cable`, `mcc`, `switch_ports`, `faults`");
+    insta::assert_snapshot!(problems(bbb, &format!("model: x\nmodl: y\n{firmware}")), @"boards/bbb.yaml:2:1: unknown field `modl`, expected one of `model`, `firmware`, `memory`, `uarts`, `beside`, `kernel`, `typing_ms`, `port`, `peripherals`, `cable`, `battery`, `headless`, `mcc`, `switch_ports`, `faults`");
     insta::assert_snapshot!(problems(bbb, "device_type: juno\nmodel: x\nfirmware:\n  kind: u-bot\n"), @r#"boards/bbb.yaml:4:3: firmware.kind: no firmware is called "u-bot"; there are barebox, depthcharge, fastboot, fvp, grub-efi, grub, ipxe, mcu, minimal, none, qemu, script, ssh, u-boot, uefi, uefi-fastboot, uefi-menu"#);
     insta::assert_snapshot!(problems(bbb, &format!("dictionary:\n  a-b: 1\n{GHOST}")), @"boards/bbb.yaml:2:3: dictionary: `a-b` is no name of a variable");
     insta::assert_snapshot!(problems(bbb, &format!("dictionary: [a]\n{GHOST}")), @"boards/bbb.yaml:1:13: dictionary: expected a mapping, found a list");

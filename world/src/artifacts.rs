@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::image::{self, Image};
 use crate::installer;
 use crate::manifest::{self, Content, Entry, Manifest};
-use crate::userland::{Busybox, Login, Userland, modules, nbd, rootfs, with_kexec};
+use crate::userland::{self, Busybox, Login, Userland, modules, nbd, rootfs, with_kexec};
 
 /// Which artifacts there are.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -126,6 +126,9 @@ pub enum Artifact {
         /// Whether it has kexec(8), and a shell whose `wget` shows no progress: how often that is told depends on the machine.
         #[serde(default)]
         kexec: bool,
+        /// Whether it has the folders and names of an Android.
+        #[serde(default)]
+        android: bool,
         /// The architecture of a legacy U-Boot header to put before it, as mkimage names it.
         #[serde(default)]
         uimage: Option<String>,
@@ -486,9 +489,10 @@ impl Builder<'_> {
             }
             Artifact::Fit(fit) => self.fit(fit),
             Artifact::AndroidBoot(boot) => self.android_boot(boot),
-            Artifact::Rootfs { pack, compress, login, kexec, uimage } => {
+            Artifact::Rootfs { pack, compress, login, kexec, android, uimage } => {
                 let name = self.root(*login)?;
                 let name = if *kexec { self.with_kexec(name)? } else { name };
+                let name = if *android { self.as_android(name)? } else { name };
                 let built = self.archive(name, *pack, *compress)?;
                 built.wrap(uimage.as_deref(), uimage::ImageType::RAMDISK, *compress, 0)
             }
@@ -621,6 +625,15 @@ impl Builder<'_> {
             self.trees.insert(name, tree);
         }
         Ok(name)
+    }
+
+    /// Makes an Android of that root file system, once, and says by which name it is kept.
+    fn as_android(&mut self, root: &str) -> anyhow::Result<&'static str> {
+        if !self.trees.contains_key("android") {
+            let tree = userland::as_android(self.trees.get(root).context("no such tree")?);
+            self.trees.insert("android", tree);
+        }
+        Ok("android")
     }
 
     fn archive(&mut self, name: &'static str, pack: Pack, compress: Compress) -> anyhow::Result<Built> {

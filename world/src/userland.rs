@@ -189,6 +189,18 @@ pub fn rootfs(busybox: &Busybox, userland: &Userland, login: &Login, ask: bool) 
     Ok(tree)
 }
 
+/// That root file system with what Android has elsewhere: its programs in `/system/bin`, and a place for files from outside.
+#[must_use]
+pub fn as_android(root: &Tree) -> Tree {
+    let mut tree = root.clone();
+    for path in ["data", "data/local", "data/local/tmp", "system"] {
+        tree.directory(path);
+    }
+    tree.symlink("system/bin", "../bin");
+    tree.nodes.sort_by(|a, b| a.path.cmp(&b.path));
+    tree
+}
+
 /// A ramdisk that goes on with the root on a network block device: its script is what a real one's is, and ghosts do what it does,
 /// since there is no device that its client could make.
 #[must_use]

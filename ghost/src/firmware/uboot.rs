@@ -24,6 +24,7 @@ use crate::net::FetchError;
 use crate::net::tftp::error_code;
 use crate::peripheral::{Answer, Call, Data, Gadget, Mode};
 
+mod cpld;
 mod fastboot;
 mod mmc;
 mod ums;
@@ -94,6 +95,8 @@ pub struct Uboot {
     /// Its SD cards and eMMCs, by number.
     #[serde(default)]
     mmc: BTreeMap<u32, mmc::Mmc>,
+    /// The CPLD that chooses the flash bank which it is started from; see [`cpld`].
+    cpld: Option<cpld::Cpld>,
     /// The boot ROM of an i.MX, which starts it from one of these or takes it by USB.
     rom: Option<imx::Rom>,
     /// Folder of the storage; see [`flash`].
@@ -142,6 +145,13 @@ impl Firmware for Uboot {
     }
 
     async fn run(&self, machine: &mut Machine) -> Next {
+        if let Some(cpld) = &self.cpld {
+            return match cpld.banner(machine, &self.banner) {
+                Some(banner) => self.start(machine, banner, Came::FromCard).await,
+                // What an empty flash has in it is no program.
+                None => Next::Hang,
+            };
+        }
         let (board, uboot) = (machine.board.name.clone(), self.clone());
         let found = flash::beside(move || Ok(uboot.on_card(&board))).await.ok().flatten();
         match found {
@@ -211,6 +221,7 @@ const COMMANDS: &[Command<Run>] = &[
     ("booti", |shell, _, args| Box::pin(shell.booti(args))),
     ("bootm", |shell, _, args| Box::pin(shell.bootm(args))),
     ("bootz", |shell, _, args| Box::pin(shell.bootz(args))),
+    ("cpld", |shell, _, args| Box::pin(shell.cpld(args))),
     ("dfu", |shell, _, args| Box::pin(shell.dfu(args))),
     ("dhcp", |shell, _, args| Box::pin(shell.dhcp(args))),
     ("echo", |shell, _, args| Box::pin(shell.say(args.join(" ")))),
@@ -277,6 +288,7 @@ impl Shell for UbootShell<'_> {
         let Some((&name, args)) = words.split_first() else { return Ok(true) };
         let boot = &self.uboot.boot;
         let built_in = |command: &str| match command {
+            "cpld" => self.uboot.cpld.is_some(),
             "bootm" => boot.contains(&BootCommand::Bootm),
             "bootz" => boot.contains(&BootCommand::Bootz),
             "booti" => boot.contains(&BootCommand::Booti),
@@ -297,6 +309,9 @@ impl UbootShell<'_> {
     async fn run(&mut self) -> Next {
         let mut hello = format!("\n\n{}\n\n", self.banner);
         let _ = writeln!(hello, "Model: {}", self.machine.board.model);
+        if let Some(cpld) = &self.uboot.cpld {
+            hello.push_str(&cpld.says(self.machine));
+        }
         for line in &self.uboot.lines {
             hello.push_str(line);
             hello.push('\n');

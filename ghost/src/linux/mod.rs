@@ -8,17 +8,19 @@ use std::time::Duration;
 
 use meta_lava_formats::tree::{NodeKind, Tree};
 use meta_lava_formats::{fdt, kernel, sha256};
+use tokio::sync::oneshot;
 
 use self::cmdline::{Cmdline, Ip};
 use self::gateway::Gateway;
 use self::kernel_log::KernelLog;
-use self::sandbox::{BlockDevice, End, Init, Loaded, NamedBy, NotRun, Userland};
+use self::sandbox::{BlockDevice, End, Init, Loaded, NamedBy, NotRun, Told, Userland};
 use crate::disk::Disk;
 use crate::firmware::BootImage;
 use crate::ledger::{Event, Ledger, Stage};
 use crate::machine::Machine;
 use crate::memory::Memory;
 
+mod adbd;
 mod cmdline;
 pub mod gateway;
 mod installer;
@@ -390,7 +392,29 @@ impl System<'_> {
             // LAVA's URLs name a worker by its IPv4 address (`dispatcher_ip`).
             IpAddr::V6(_) => None,
         };
-        let end = sandbox::run(userland, root.tree, gateway, self.machine.console()).await;
+        let end = {
+            let (begun, begins) = oneshot::channel();
+            let mut begun = Some(begun);
+            let mut tell = |told| {
+                if let Told::Begun(pid) = told
+                    && let Some(begun) = begun.take()
+                {
+                    // Nobody waits for it on a board without adb.
+                    let _ = begun.send(pid);
+                }
+            };
+            let adbd = adbd::serve(self.machine.bus.clone(), self.machine.ledger.clone(), begins);
+            let console = self.machine.console();
+            let running = sandbox::run_and_tell(userland, root.tree, gateway, console, &mut tell);
+            tokio::select! {
+                end = running => Ok(end),
+                reason = adbd => Err(reason),
+            }
+        };
+        let end = end.unwrap_or_else(|reason| {
+            self.machine.reason = reason;
+            End::Reboot
+        });
         self.machine.enter(Stage::Kernel).await;
         Ended::Exit(match end {
             // `kernel_kexec` in `kernel/kexec_core.c`. Without a device tree kexec-tools takes the one of the kernel that runs.

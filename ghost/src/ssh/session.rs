@@ -40,11 +40,20 @@ pub fn received(socket: &Path, board: String) -> io::Result<()> {
 /// # Errors
 /// When there is no terminal for it, or the daemon does not answer.
 pub fn run(socket: &Path, board: String) -> io::Result<u8> {
+    let mut shell = Command::new(SHELL);
+    shell.arg0("-sh").env_remove(BOARD);
+    relay(shell, socket, board)
+}
+
+/// Runs `shell` on a terminal of its own, which is that of this process from then on, until it ends; returns its exit code. What is
+/// typed and printed is noted with `board`.
+///
+/// # Errors
+/// As [`run`].
+pub fn relay(mut shell: Command, socket: &Path, board: String) -> io::Result<u8> {
     let (input, mut output) = crate::tools::standard()?;
     let _raw = Raw::enter();
     let Pty { master, terminal, .. } = pty::open(OFlag::empty())?;
-    let mut shell = Command::new(SHELL);
-    shell.arg0("-sh").env_remove(BOARD);
     shell.stdin(terminal.try_clone()?).stdout(terminal.try_clone()?).stderr(Stdio::from(terminal));
     let lead = || {
         nix::unistd::setsid()?;

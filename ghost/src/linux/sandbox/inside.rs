@@ -171,9 +171,7 @@ fn supervise() -> Result<Status, Refusal> {
         ForkResult::Child => finish(make_proc(&spec)),
     }
 
-    if spec.container.is_some() {
-        report(io::stderr().as_fd(), &Status::Begun(child.pid.as_raw()));
-    }
+    report(io::stderr().as_fd(), &Status::Begun(child.pid.as_raw()));
     unistd::write(&child.go, b"!").while_("PID 1")?;
     let mounts = proc.and_then(|proc| Mounts::of(child.go.as_fd(), file_system, proc, &spec.disks));
     let status = wait(child.pid, &children, mounts)?;

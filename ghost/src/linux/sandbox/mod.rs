@@ -108,12 +108,12 @@ impl Userland {
     }
 }
 
-/// What is told of a container before it ends.
+/// What is told of a sandbox before it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Told {
     /// This is its PID 1, seen from the worker.
     Begun(i32),
-    /// It runs.
+    /// It runs. Only of a container.
     Running,
 }
 
@@ -169,7 +169,7 @@ pub async fn run(userland: Userland, tree: Tree, gateway: Option<Gateway>, conso
     run_and_tell(userland, tree, gateway, console, &mut |_| {}).await
 }
 
-/// The same, and says of a container how far it is.
+/// The same, and says how far it is.
 pub async fn run_and_tell(
     userland: Userland,
     tree: Tree,
