@@ -25,6 +25,7 @@ pub mod openocd;
 pub mod pyocd;
 pub mod qdl;
 pub mod qemu;
+pub mod rclone;
 mod relay;
 pub(crate) use relay::standard;
 pub mod schroot;
@@ -118,6 +119,7 @@ pub const TOOLS: &[Tool] = &[
     pyocd::TOOL,
     qdl::TOOL,
     qemu::TOOL,
+    rclone::TOOL,
     schroot::TOOL,
     udevadm::TOOL,
     uuu::TOOL,
