@@ -17,7 +17,7 @@ import tarfile
 import tempfile
 
 # What debugfs says where tar would just go on: a folder is there already, or a file that is to be replaced is not there.
-HARMLESS = re.compile(r"^(debugfs \d|(ext2fs_)?mkdir: Ext2 directory already exists|rm: File not found)")
+HARMLESS = re.compile(r"^(debugfs \d|(ext2fs_)?mkdir2?: Ext2 directory already exists|rm: File not found)")
 
 
 def _run(what, *command):
@@ -126,17 +126,19 @@ class GuestFS:
     def mount(self, mountable, mountpoint):
         if mountpoint != "/":
             raise RuntimeError(f"not played: mount at {mountpoint}")
-        self._mount("mount", mountable, ["dumpe2fs", "-h"])
+        self._mount("mount", mountable, "ext2,ext3,ext4")
 
     def mount_ro(self, mountable, mountpoint):
         if mountpoint != "/":
             raise RuntimeError(f"not played: mount_ro at {mountpoint}")
-        self._mount("mount_ro", mountable, ["blkid", "-p", "-t", "TYPE=iso9660"])
+        self._mount("mount_ro", mountable, "iso9660")
 
-    def _mount(self, what, mountable, is_one):
-        """Mounts what a program takes for a file system."""
+    def _mount(self, what, mountable, kinds):
+        """Mounts what is a file system of one of these kinds."""
         drive, path = self._find(what, mountable)
-        done = subprocess.run([*is_one, path], capture_output=True, check=False)
+        offset = path.removeprefix(drive.raw).removeprefix("?offset=") or "0"
+        command = ["blkid", "-p", "-O", offset, "-n", kinds, drive.raw]
+        done = subprocess.run(command, capture_output=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(
                 f"{what}: mount exited with status 32: mount: /sysroot: wrong fs type, bad option, bad superblock on {mountable}, "

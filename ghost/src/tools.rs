@@ -26,6 +26,7 @@ pub mod openocd;
 pub mod pyocd;
 pub mod qdl;
 pub mod qemu;
+pub mod rclone;
 mod relay;
 pub(crate) use relay::standard;
 pub mod schroot;
@@ -120,6 +121,7 @@ pub const TOOLS: &[Tool] = &[
     pyocd::TOOL,
     qdl::TOOL,
     qemu::TOOL,
+    rclone::TOOL,
     schroot::TOOL,
     udevadm::TOOL,
     uuu::TOOL,

@@ -237,6 +237,7 @@ impl Writer<'_> {
         for path in paths {
             match (known.get(path), found.get(path)) {
                 (Some(_), None) => add(format!("  - {}", self.line(path))),
+                (None, Some(_)) if is_of_git(path) => {}
                 (None, Some(entry)) => add(format!("  + {}", self.tree_entry(entry))),
                 (Some(known), Some(entry)) if !alike(known, entry) => {
                     add(format!("  ! {} (was {})", self.tree_entry(entry), self.tree_entry(known)));
@@ -296,6 +297,14 @@ fn group_in_order(text: String) -> String {
     let mut jobs: Vec<&str> = list.split_inclusive("\\n").collect();
     jobs.sort_unstable();
     format!("{before}LAVA_GROUP=\"\n{}\"\n{after}", jobs.concat())
+}
+
+/// Whether a file of a clone's `.git` is git's own: the index and the logs have times in them, samples of hooks come with each
+/// version, and how objects are packed is left to it. What was cloned is told by the rest, and by the files beside.
+fn is_of_git(path: &str) -> bool {
+    let Some((_, inside)) = path.split_once("/.git/") else { return false };
+    let name = inside.split('/').next().unwrap_or_default();
+    !["HEAD", "config", "packed-refs", "refs", "shallow"].contains(&name)
 }
 
 /// Equal in all that a job can tell. The mode of a link says nothing.
@@ -359,6 +368,18 @@ pub mod tests {
         artifacts.add("rootfs.cpio.gz", "bb", Some(rootfs()));
         artifacts.add("modules.tar.gz", "cc", Some(modules()));
         artifacts
+    }
+
+    #[test]
+    fn of_a_clone_only_what_was_cloned_is_told() {
+        for told in ["HEAD", "config", "packed-refs", "refs/heads/main", "shallow"] {
+            assert!(!is_of_git(&format!("tests/0_all/services/.git/{told}")), "{told}");
+        }
+        for left in ["index", "logs/HEAD", "hooks/update.sample", "objects/pack/pack-1.idx", "description"] {
+            assert!(is_of_git(&format!("tests/0_all/services/.git/{left}")), "{left}");
+        }
+        assert!(!is_of_git("tests/0_all/services/.git"));
+        assert!(!is_of_git("tests/0_all/services/index"));
     }
 
     #[test]

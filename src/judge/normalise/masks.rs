@@ -181,11 +181,12 @@ pub const TABLE: &[Mask] = &[
         pattern: r"(\[JOB_ID\]/[A-Za-z][A-Za-z0-9.-]*-)(?:[a-z0-9_]{8}\b|[a-z0-9_]*\[JOB_ID\][a-z0-9_]*)",
         replacement: "${1}[TMPDIR]",
     },
-    // boot/cmsis_dap.py: mkdtemp(), where it mounts a drive.
+    // boot/cmsis_dap.py: mkdtemp(), where it mounts a drive; deploy/apply_overlay.py: TemporaryDirectory(), where it keeps a
+    // partition meanwhile.
     Mask {
         name: "tmpdir-python",
-        scopes: &[Lava, Board],
-        pattern: r"(/tmp/tmp)[a-z0-9_]{8}\b",
+        scopes: &[Lava, Board, Results],
+        pattern: r"(/tmp/(?:tmp|lava-part-))[a-z0-9_]{8}\b",
         replacement: "${1}[TMPDIR]",
     },
     // boot/cmsis_dap.py: how long a drive was gone.

@@ -1,10 +1,10 @@
-//! Command lines as pflag takes them apart, which Docker's client does it with (`flag.go` of `spf13/pflag`): each option in full,
+//! Command lines as pflag takes them apart, which Docker's client and rclone do it with (`flag.go` of `spf13/pflag`): each option in full,
 //! letters together, and a value behind a `=` or in the next word. Crates for command lines have other rules and other messages,
 //! and LAVA's log shows the latter.
 
 /// What an option takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Takes {
+pub(in crate::tools) enum Takes {
     /// Nothing, or `=true` and the like.
     Switch,
     Text,
@@ -19,44 +19,44 @@ pub(super) enum Takes {
 }
 
 /// An option: its letter, or NUL; its name; what it takes.
-pub(super) type Flag = (char, &'static str, Takes);
+pub(in crate::tools) type Flag = (char, &'static str, Takes);
 
 /// A letter that is none.
-pub(super) const NONE: char = '\0';
+pub(in crate::tools) const NONE: char = '\0';
 
 /// A command line.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Parsed {
+pub(in crate::tools) struct Parsed {
     /// The options by their name, in order.
     options: Vec<(&'static str, String)>,
     /// The other words.
-    pub(super) words: Vec<String>,
+    pub(in crate::tools) words: Vec<String>,
 }
 
 impl Parsed {
     /// The values of an option.
-    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+    pub(in crate::tools) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.options.iter().filter(move |(found, _)| *found == name).map(|(_, value)| value.as_str())
     }
 
     /// Its value; of several the last.
-    pub(super) fn value(&self, name: &str) -> Option<&str> {
+    pub(in crate::tools) fn value(&self, name: &str) -> Option<&str> {
         self.all(name).last()
     }
 
     /// The names of those that are there.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+    pub(in crate::tools) fn names(&self) -> impl Iterator<Item = &str> {
         self.options.iter().map(|(name, _)| *name)
     }
 
     /// Whether a switch is on.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(in crate::tools) fn has(&self, name: &str) -> bool {
         self.value(name).is_some_and(|value| truth(value) == Some(true))
     }
 }
 
 /// `strconv.ParseBool`.
-pub(super) fn truth(text: &str) -> Option<bool> {
+pub(in crate::tools) fn truth(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
@@ -68,7 +68,7 @@ pub(super) fn truth(text: &str) -> Option<bool> {
 ///
 /// # Errors
 /// What pflag says of it.
-pub(super) fn parse(args: &[String], flags: &[Flag], only_first: bool) -> Result<Parsed, String> {
+pub(in crate::tools) fn parse(args: &[String], flags: &[Flag], only_first: bool) -> Result<Parsed, String> {
     let mut parsed = Parsed::default();
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {

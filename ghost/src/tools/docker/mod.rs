@@ -22,7 +22,7 @@ use crate::linux::sandbox::{self, Entered, NotRun};
 use crate::terminal::Raw;
 
 mod compose;
-mod flags;
+pub(super) mod flags;
 mod mounts;
 
 /// The tool.
