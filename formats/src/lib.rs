@@ -17,6 +17,7 @@ pub mod fdt;
 pub mod fit;
 pub mod grub;
 pub mod imx;
+pub mod initramfs;
 pub mod iso;
 pub mod kernel;
 pub mod mbr;

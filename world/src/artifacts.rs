@@ -892,7 +892,7 @@ mod tests {
             let data = uimage::parse(whole).map_or(whole, |image| image.data);
             let archive = compress::decompress(data, MAX_KERNEL).unwrap();
             let tree = if path.contains("cpio") || ramdisk.is_some() {
-                cpio::parse(&archive).unwrap()
+                cpio::parse(&archive).unwrap().tree
             } else {
                 tar::read(&archive).unwrap()
             };
@@ -924,7 +924,7 @@ mod tests {
     #[test]
     fn the_root_file_system_has_an_init_and_no_package_manager() {
         let (dir, _) = built();
-        let tree = cpio::parse(&store(&dir, "ramdisk/rootfs.cpio")).unwrap();
+        let tree = cpio::parse(&store(&dir, "ramdisk/rootfs.cpio")).unwrap().tree;
         let target = |path: &str| match &tree.get(path)?.kind {
             meta_lava_formats::tree::NodeKind::Symlink(target) => Some(target.clone()),
             _ => None,

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use meta_lava_formats::initramfs::Initramfs;
 use meta_lava_formats::tree::{NodeKind, Tree};
 use meta_lava_formats::{fdt, kernel, sha256};
 use tokio::sync::oneshot;
@@ -191,7 +192,7 @@ struct Root {
 }
 
 /// What an unpacked ramdisk comes as.
-type Unpacked = Option<Option<Result<Tree, root::BadRamdisk>>>;
+type Unpacked = Option<Option<Result<Initramfs, root::BadRamdisk>>>;
 
 impl System<'_> {
     async fn flush(&mut self) {
@@ -226,7 +227,16 @@ impl System<'_> {
             self.flush().await;
         }
         let initramfs = match ramdisk.await.flatten() {
-            Some(Ok(tree)) => Some(self.note("ramdisk", sha256, tree).await),
+            Some(Ok(Initramfs { tree, left_out })) => {
+                if let [first, rest @ ..] = &left_out[..] {
+                    // The kernel goes on without a word.
+                    self.machine.ledger.violation(
+                        "lost-in-ramdisk",
+                        format!("/{first} and {} more could not be made", rest.len()),
+                    );
+                }
+                Some(self.note("ramdisk", sha256, tree).await)
+            }
             Some(Err(bad)) => {
                 self.machine.ledger.violation("bad-ramdisk", bad.detail);
                 self.log.line(&format!("Initramfs unpacking failed: {}", bad.kernel_says));

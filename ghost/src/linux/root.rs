@@ -7,6 +7,7 @@ use std::path::Path;
 
 use meta_lava_formats::compress::{self, decompress};
 use meta_lava_formats::cpio;
+use meta_lava_formats::initramfs::Initramfs;
 use meta_lava_formats::tree::{Node, NodeKind, Tree};
 
 use crate::ledger::{Event, Ledger};
@@ -27,7 +28,7 @@ pub(super) struct BadRamdisk {
 }
 
 /// Unpacks an initramfs.
-pub(super) fn ramdisk(bytes: &[u8]) -> Result<Tree, BadRamdisk> {
+pub(super) fn ramdisk(bytes: &[u8]) -> Result<Initramfs, BadRamdisk> {
     let bad = |kernel_says, detail: String| BadRamdisk { kernel_says, detail };
     let unpacked = decompress(bytes, UNPACKED_LIMIT).map_err(|error| {
         let says = match error {
@@ -85,19 +86,27 @@ pub(super) fn note(ledger: &Ledger, root: &str, source: String, tree: &Tree) {
     ledger.take(Event::Tree { root: root.to_owned(), source, entries: tree.listing() });
     let is_disk = root == DISK;
     ledger.keep(tree.nodes.iter().filter_map(|node| match &node.kind {
-        NodeKind::File(content)
-            if (node.path.starts_with("lava-") && node.path.contains('/'))
-                || (is_disk && content.len() <= SCRIPT) =>
-        {
+        NodeKind::File(content) if is_overlay(&node.path) || (is_disk && content.len() <= SCRIPT) => {
             Some(content.as_slice())
         }
         _ => None,
     }));
 }
 
+/// Whether a file is in LAVA's overlay, which is a folder `lava-JOB`, on a phone below another one.
+fn is_overlay(path: &str) -> bool {
+    path.split('/').rev().skip(1).any(|folder| folder.starts_with("lava-"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lavas_overlay_is_where_its_folder_is() {
+        assert!(is_overlay("lava-12/bin/lava-test-case") && is_overlay("data/local/tmp/lava-12/0/run.sh"));
+        assert!(!is_overlay("bin/lava-test-case") && !is_overlay("lava-12"));
+    }
 
     fn archive() -> Vec<u8> {
         let mut tree = Tree::default();
@@ -109,7 +118,7 @@ mod tests {
     fn a_ramdisk_may_be_compressed_or_not() {
         let plain = archive();
         for bytes in [plain.clone(), compress::gzip(&plain).unwrap(), compress::xz(&plain).unwrap()] {
-            assert!(ramdisk(&bytes).unwrap().get("init").is_some());
+            assert!(ramdisk(&bytes).unwrap().tree.get("init").is_some());
         }
     }
 

@@ -203,12 +203,15 @@ impl Command {
     }
 }
 
-/// The remotes of the configuration, each with its keys, and what is said of it.
+/// Remotes by name, each with its keys.
+type Remotes = BTreeMap<String, BTreeMap<String, String>>;
+
+/// The remotes of the configuration, and what is said of it.
 fn configuration(
     path: Option<&str>,
     environment: &Environment,
     log: Log,
-) -> Result<(BTreeMap<String, BTreeMap<String, String>>, String), Refused> {
+) -> Result<(Remotes, String), Refused> {
     let home = environment.get("HOME").map_or("", String::as_str);
     let path = match path.or_else(|| environment.get("RCLONE_CONFIG").map(String::as_str)) {
         Some(path) => {
@@ -216,7 +219,7 @@ fn configuration(
         }
         None => format!("{home}/.config/rclone/rclone.conf"),
     };
-    let mut remotes: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    let mut remotes = Remotes::new();
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
