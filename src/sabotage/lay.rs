@@ -44,9 +44,10 @@ const WRAPPER: &str = r#"#!/bin/sh
 for argument; do
     case $argument in
         --device=*)
-            # Its name is nowhere in its configuration but in its power commands.
-            device=$(sed -n 's/.*ghost power [a-z]* \([A-Za-z0-9_.-]*\).*/\1/p' "${argument#--device=}" | head -n 1)
-            # One that is reached by SSH has none.
+            # Newer LAVAs tell its name. To others it is nowhere but in its power commands,
+            device=$(sed -n "s/^hostname: *[\"']\{0,1\}\([A-Za-z0-9_.-]*\).*/\1/p
+                s/.*ghost power [a-z]* \([A-Za-z0-9_.-]*\).*/\1/p" "${argument#--device=}" | head -n 1)
+            # and one that is reached by SSH has none.
             port=$(sed -n "s/^ *port: *[\"']\{0,1\}\([0-9]\{1,\}\).*/\1/p" "${argument#--device=}" | head -n 1)
             if [ -z "$device" ] && [ -f "$folder/ports/$port" ]; then
                 device=$(cat "$folder/ports/$port")

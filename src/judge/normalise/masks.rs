@@ -649,14 +649,17 @@ fn begins_a_vlan(before: &str, after: &str) -> bool {
 /// `lava-12`, `tmp/12/`, `12/tftp-deploy-…`, `12_1.2.3`, `job 12`, `job_id: 12`, `{LAVA_JOB_ID}: 12`,
 /// `jobs/12`.
 fn names_a_job(before: &str, after: &str) -> bool {
-    const WORDS: [&str; 7] = ["lava-", "tmp/", "job", "job_id", "jobs/", "job/", "results/"];
+    const NAMES: [&str; 2] = ["job", "job_id"];
+    // `data/local/tmp/: 12 files pushed` is no job's folder.
+    const FOLDERS: [&str; 5] = ["lava-", "tmp/", "jobs/", "job/", "results/"];
     let mut from = before.len().saturating_sub(32);
     while !before.is_char_boundary(from) {
         from += 1;
     }
     let near = &before[from..];
     let word = near.trim_end_matches(['"', '\'', ' ', ':', '=', '}']).to_ascii_lowercase();
-    WORDS.iter().any(|end| word.ends_with(end))
+    NAMES.iter().any(|name| word.ends_with(name))
+        || FOLDERS.iter().any(|folder| near.ends_with(folder))
         // job-output/2024/11/23/12
         || near.rfind("job-output/").is_some_and(|at| near.len() - at == "job-output/2024/11/23/".len())
         || ["/tftp-deploy-", "/nbd-deploy-", "/deploy-iso-installer-"].iter().any(|folder| after.starts_with(folder))
@@ -822,6 +825,7 @@ mod tests {
             ("- {LAVA_JOB_ID}: 7", "- {LAVA_JOB_ID}: [JOB_ID]"),
             ("job-output/2024/11/23/7/metadata", "job-output/2024/11/23/[JOB_ID]/metadata"),
             ("1.7 x 7 blocks 7", "1.7 x 7 blocks 7"),
+            ("/x/data/local/tmp/: 7 files pushed", "/x/data/local/tmp/: 7 files pushed"),
         ] {
             assert_eq!(mask(Scope::Lava, "7", text), masked);
         }
