@@ -884,6 +884,7 @@ async fn a_kernel_boots_its_ramdisk_and_reboots() {
     let bus = meta_lava_ghost::peripheral::Bus::new(&board, tokio::sync::broadcast::channel(1).0);
     let mut machine = Machine::new(Arc::new(board), lease, vec![console], bus, ledger);
     let mut root = tree(SHELL);
+    root.directory("lava-1");
     root.file("lava-1/environment", 0o644, "export A=b\n");
     let image = BootImage {
         kernel: b"Linux version 6.1.0 (a@b) #1\n\0".to_vec(),

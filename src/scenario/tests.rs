@@ -186,7 +186,7 @@ fn a_whole_job_is_submitted_as_it_is_but_for_the_tag() {
 #[test]
 fn every_mistake_is_shown_where_it_was_made() {
     let scenario = "jobs/health-checks/bbb/scenario.yaml";
-    insta::assert_snapshot!(problems(scenario, "famly: uboot\n"), @"jobs/health-checks/bbb/scenario.yaml:1:1: unknown field `famly`, expected one of `about`, `family`, `board`, `change`, `dictionary`, `roles`, `with`, `tags`, `skip`, `ends`, `says`, `again`, `fails`, `defect`, `timeout`, `variants`");
+    insta::assert_snapshot!(problems(scenario, "famly: uboot\n"), @"jobs/health-checks/bbb/scenario.yaml:1:1: unknown field `famly`, expected one of `about`, `family`, `board`, `change`, `dictionary`, `roles`, `with`, `tags`, `skip`, `unlogged`, `ends`, `says`, `again`, `fails`, `defect`, `timeout`, `variants`");
     insta::assert_snapshot!(problems(scenario, "family: ubot\n"), @"jobs/health-checks/bbb/scenario.yaml:1:1: no family is called `ubot`; there are uboot");
     insta::assert_snapshot!(problems(scenario, "family: uboot\nwith:\n  dtbb: x\n  name: y\n"), @"
     jobs/health-checks/bbb/scenario.yaml:3:3: with: the job's template looks up no `dtbb`
@@ -277,7 +277,7 @@ fn what_is_wrong_with_a_boards_series_is_shown_where_it_is() {
     insta::assert_snapshot!(told("\">=2026.09\"", "new"), @"boards/bbb.yaml:3:3: of_series[0]: `new` is not a series of LAVA such as 2023.01");
     insta::assert_snapshot!(told("the template has another prompt from there on", "''"), @"boards/bbb.yaml:4:3: of_series: say why");
     insta::assert_snapshot!(told("bootloader_prompt", "a-b"), @"boards/bbb.yaml:5:16: dictionary: `a-b` is no name of a variable");
-    insta::assert_snapshot!(told("prompt: 'bbb=> '", "prmpt: x"), @"boards/bbb.yaml:6:23: of_series: change: firmware: unknown field `prmpt`, expected one of `kind`, `banner`, `lines`, `prompt`, `autoboot`, `arch`, `boot`, `ethernet`, `usb_ethernet`, `usb_storage`, `env`, `nand`, `mmc`, `rom`, `flash`, `disks`");
+    insta::assert_snapshot!(told("prompt: 'bbb=> '", "prmpt: x"), @"boards/bbb.yaml:6:23: of_series: change: firmware: unknown field `prmpt`, expected one of `kind`, `banner`, `lines`, `prompt`, `autoboot`, `arch`, `boot`, `ethernet`, `usb_ethernet`, `usb_storage`, `env`, `nand`, `mmc`, `cpld`, `rom`, `flash`, `disks`");
     insta::assert_snapshot!(told("firmware: {prompt: 'bbb=> '}", "uarts: 2"), @"boards/bbb.yaml:6:12: of_series: change: uarts: a board has as many serial ports with every LAVA");
 }
 
@@ -316,7 +316,7 @@ fn a_scenario_changes_a_value_of_its_board_and_says_only_that() {
 
 #[test]
 fn a_change_that_makes_no_board_is_shown_where_it_was_made() {
-    insta::assert_snapshot!(changed("  firmware:\n    prompt: '# '\n    prmpt: x\n"), @"jobs/health-checks/bbb/scenario.yaml:6:5: change: firmware: unknown field `prmpt`, expected one of `kind`, `banner`, `lines`, `prompt`, `autoboot`, `arch`, `boot`, `ethernet`, `usb_ethernet`, `usb_storage`, `env`, `nand`, `mmc`, `rom`, `flash`, `disks`");
+    insta::assert_snapshot!(changed("  firmware:\n    prompt: '# '\n    prmpt: x\n"), @"jobs/health-checks/bbb/scenario.yaml:6:5: change: firmware: unknown field `prmpt`, expected one of `kind`, `banner`, `lines`, `prompt`, `autoboot`, `arch`, `boot`, `ethernet`, `usb_ethernet`, `usb_storage`, `env`, `nand`, `mmc`, `cpld`, `rom`, `flash`, `disks`");
     insta::assert_snapshot!(changed("  typing_ms: soon\n"), @r#"jobs/health-checks/bbb/scenario.yaml:4:3: change: typing_ms: expected a number that is not negative, found the text `soon`"#);
     insta::assert_snapshot!(changed("  firmware: {prompt: ~}\n"), @"jobs/health-checks/bbb/scenario.yaml:4:14: change: firmware.prompt: the board has none that could be left out");
     insta::assert_snapshot!(changed("  model: ~\n"), @"jobs/health-checks/bbb/scenario.yaml:4:3: change: missing field `model`");

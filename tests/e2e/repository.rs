@@ -50,6 +50,11 @@ impl Repository {
                 if fs::read_dir(&folder).unwrap().next().is_none() {
                     let of = folder.strip_prefix(copy.root().join("expected")).unwrap();
                     let job = copy.root().join("jobs").join(of);
+                    if !job.exists() {
+                        leave_out_of_its_table(&job);
+                        fs::remove_dir(folder).unwrap();
+                        continue;
+                    }
                     let text = fs::read_to_string(job.join("scenario.yaml")).unwrap_or_default();
                     let board = text.lines().find_map(|line| line.strip_prefix("board: "));
                     boards.extend(board.map(str::to_owned));
@@ -181,6 +186,24 @@ impl Repository {
 fn is_series(name: &str) -> bool {
     name.starts_with("20")
         && name.split_once('.').is_some_and(|(year, month)| (year.len(), month.len()) == (4, 2))
+}
+
+/// Takes a scenario out of the table (`variants`) that it is in, in another folder of its suite.
+fn leave_out_of_its_table(job: &Path) {
+    let name = format!("  {}:", job.file_name().unwrap().to_string_lossy());
+    for scenario in fs::read_dir(job.parent().unwrap()).unwrap() {
+        let path = scenario.unwrap().path().join("scenario.yaml");
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        if text.lines().any(|line| line == name) {
+            let mut is_its = false;
+            let others = text.split_inclusive('\n').filter(|line| {
+                let begins = !line.starts_with("   ");
+                is_its = line.trim_end() == name || (is_its && !begins);
+                !is_its
+            });
+            fs::write(&path, others.collect::<String>()).unwrap();
+        }
+    }
 }
 
 fn copy_folder(from: &Path, to: &Path) {

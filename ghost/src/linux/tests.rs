@@ -119,9 +119,26 @@ async fn a_damaged_ramdisk_is_told_and_panics() {
 }
 
 #[tokio::test]
+async fn what_the_kernel_leaves_out_of_a_ramdisk_is_noted_and_not_there() {
+    let mut tree = Tree::default();
+    tree.file("bin/busybox", 0o755, "elf");
+    tree.symlink("bin/sh", "busybox");
+    tree.directory("bin");
+    let booted = boot(BootImage { ramdisk: ramdisk(&tree), ..image("") }).await;
+    assert!(!booted.printed.contains("busybox"));
+    assert_eq!(booted.violations(), ["lost-in-ramdisk"]);
+    assert!(booted.events.iter().any(|event| matches!(
+        event,
+        Event::Tree { entries, .. } if entries.iter().map(|entry| &*entry.path).eq(["bin"])
+    )));
+}
+
+#[tokio::test]
 async fn a_ramdisk_without_init_is_noted_with_lavas_overlay_and_panics() {
     let mut tree = Tree::default();
+    tree.directory("etc");
     tree.file("etc/motd", 0o644, "hello");
+    tree.parents("lava-42/bin/lava-test-runner");
     tree.file("lava-42/bin/lava-test-runner", 0o755, "#!/bin/sh\n");
     let image = BootImage { ramdisk: ramdisk(&tree), ..image("") };
     let sum = sha256(image.ramdisk.as_deref().unwrap());
@@ -180,6 +197,7 @@ async fn the_device_tree_names_the_board_and_the_command_line() {
 /// A ramdisk that is Debian's installer.
 fn installer() -> Option<Vec<u8>> {
     let mut tree = Tree::default();
+    tree.directory("sbin");
     tree.file("sbin/debian-installer", 0o755, "#!/bin/sh\n");
     tree.symlink("init", "sbin/debian-installer");
     ramdisk(&tree)
@@ -274,6 +292,7 @@ async fn an_installer_waits_for_what_nobody_has_answered() {
 #[tokio::test]
 async fn a_ramdisk_of_debians_goes_on_with_the_root_that_it_is_told() {
     let mut tree = Tree::default();
+    tree.directory("scripts");
     tree.file("scripts/local", 0o755, "#!/bin/sh\n");
     tree.symlink("init", "scripts/local");
     let booted = boot(BootImage { ramdisk: ramdisk(&tree), ..image("root=UUID=1-2 ro") }).await;

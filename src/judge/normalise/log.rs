@@ -61,6 +61,9 @@ const LEFT_TO_ITS_CONTAINER: &str = "Listening to feedback from FVP binary";
 /// container GDB has the container's terminal.
 const DEBUGGER_PRINTS: [&str; 2] = ["Starting gdb: ", "Stopping gdb cleanly"];
 const DEBUGGER_IS_LEFT: &str = " boot-gdb-retry ";
+/// From when on LAVA's connection is that of the commands which a job has run in a Fast Model's container (`RunFVPShellCommands` in
+/// `lava_dispatcher/actions/boot/fvp.py`).
+const COMMANDS_RUN: &str = " run-fvp-shell-commands ";
 
 /// How the line begins that says so where LAVA did not log what a board printed.
 const NOT_LOGGED: &str = "--- LAVA did not log what the ";
@@ -80,8 +83,8 @@ pub fn normalise(
     artifacts: &Artifacts,
     normaliser: Normaliser<'_>,
 ) -> Rows {
-    let by_debugger = by_debugger(log);
-    let read = |wanted: &dyn Fn(Origin) -> bool| read(log, &by_debugger, artifacts, normaliser, wanted);
+    let by_program = by_program(log);
+    let read = |wanted: &dyn Fn(Origin) -> bool| read(log, &by_program, artifacts, normaliser, wanted);
     let Some(Board { consoles, containers }) = board else {
         let mut rows = read(&|_| true);
         if log.is_given_up() {
@@ -95,9 +98,9 @@ pub fn normalise(
     let is_a_container = consoles.values().all(|console| console.printed.is_empty());
     let (mut in_a_container, mut left) = (is_a_container, false);
     let (mut heard, mut heard_in_containers) = (Heard::default(), Heard::default());
-    for (record, by_debugger) in log.records().zip(&by_debugger) {
+    for (record, by_program) in log.records().zip(&by_program) {
         match (record.origin(), record.text()) {
-            _ if *by_debugger => {}
+            _ if *by_program => {}
             (Origin::Target, Some(text)) if in_a_container => heard_in_containers.target(text),
             (Origin::Input, Some(text)) if in_a_container => heard_in_containers.input(text),
             (Origin::Input, Some(text)) => heard.input(text),
@@ -188,9 +191,9 @@ fn echoed_once(console: &str) -> Vec<&str> {
 /// Shortest line that is taken for an echo, in bytes.
 const ECHO: usize = 3;
 
-/// Which records are what GDB has printed, and what it was typed. Nobody else knows of that; and since LAVA only waits for it
-/// meanwhile, its lines have an order among LAVA's own.
-fn by_debugger(log: &Log) -> Vec<bool> {
+/// Which records are what a program of the worker's has printed, GDB or what runs in a Fast Model's container, and what it was typed.
+/// Nobody else knows of that; and since LAVA only waits for it meanwhile, its lines have an order among LAVA's own.
+fn by_program(log: &Log) -> Vec<bool> {
     let mut prints = false;
     let is_of_it = |record: &Record| {
         match (record.origin(), record.text()) {
@@ -199,6 +202,9 @@ fn by_debugger(log: &Log) -> Vec<bool> {
             }
             (Origin::Lava, Some(text)) if text.starts_with("end: ") && text.contains(DEBUGGER_IS_LEFT) => {
                 prints = false;
+            }
+            (Origin::Lava, Some(text)) if text.starts_with("start: ") && text.contains(COMMANDS_RUN) => {
+                prints = true;
             }
             (Origin::Target | Origin::Input, _) => return prints,
             _ => {}
@@ -211,17 +217,17 @@ fn by_debugger(log: &Log) -> Vec<bool> {
 /// The records of the origins that are wanted.
 fn read(
     log: &Log,
-    by_debugger: &[bool],
+    by_program: &[bool],
     artifacts: &Artifacts,
     normaliser: Normaliser<'_>,
     wanted: &dyn Fn(Origin) -> bool,
 ) -> Rows {
     let mut writer = Interleave::default();
-    let mut by_debugger = by_debugger.iter();
+    let mut by_program = by_program.iter();
     for line in log.lines() {
         match line {
             Line::Record(record) => {
-                let origin = match by_debugger.next() {
+                let origin = match by_program.next() {
                     Some(true) => Origin::Lava,
                     _ => record.origin(),
                 };
@@ -509,6 +515,28 @@ mod tests {
         --- what the board printed; LAVA logged the same
         board    | booted
         "#);
+    }
+
+    #[test]
+    fn what_commands_beside_a_fast_model_print_stands_among_lavas_lines() {
+        let masks = Masks::new();
+        let normaliser = Normaliser { masks: &masks, context: &Context::new(Some("4711")) };
+        let log = [
+            line("target", "booted"),
+            line("debug", "start: 2.4 run-fvp-shell-commands (timeout 00:03:00) [common]"),
+            line("debug", "end: 2.4 run-fvp-shell-commands (duration 00:00:00) [common]"),
+            line("target", "in the container"),
+        ];
+        let board = Board::of([(0, "booted\r\n")], &[]);
+        let shown =
+            normalise(&log.concat().into_bytes().into(), Some(&board), &Artifacts::default(), normaliser);
+        insta::assert_snapshot!(shown.text(), @r"
+        debug    | start: 2.4 run-fvp-shell-commands (timeout [TIMEOUT]) [common]
+        debug    | end: 2.4 run-fvp-shell-commands (duration [DURATION]) [common]
+        target   | in the container
+        --- what the board printed; LAVA logged the same
+        board    | booted
+        ");
     }
 
     #[test]

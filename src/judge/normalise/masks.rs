@@ -598,7 +598,9 @@ fn names_a_member(before: &str, after: &str) -> bool {
     let ends_a_key = ["': {", "\": {", "\\\": {"].iter().any(|end| after.starts_with(end));
     let is_key = before.ends_with(['\'', '"']) && ends_a_key;
     let word = before.trim_end_matches(['"', '\'', ' ', ':', '=']);
-    is_key || (word.len() < before.len() && KEYS.iter().any(|key| word.ends_with(key)))
+    // A worker's name, which VLANd is told, may begin with a number.
+    let is_whole = !after.starts_with(char::is_alphanumeric);
+    is_key || (is_whole && word.len() < before.len() && KEYS.iter().any(|key| word.ends_with(key)))
 }
 
 /// Replaces `value` where it is not a part of a longer word or number.
@@ -774,6 +776,7 @@ mod tests {
                 r#"{"client_name": "4", "poll_delay": 3}"#,
                 r#"{"client_name": "[JOB_ID of client 1]", "poll_delay": 3}"#,
             ),
+            (r#"{"client_name": "4ddfc62094b1"}"#, r#"{"client_name": "4ddfc62094b1"}"#),
             (
                 r#"{"Retrieving replaceable values from": "{\"4\": {\"ipaddr\": \"192.0.2.7\"}}"}"#,
                 r#"{"Retrieving replaceable values from": "{\"[JOB_ID of client 1]\": {\"ipaddr\": \"192.0.2.7\"}}"}"#,
