@@ -103,17 +103,16 @@ impl Rootfs {
             self.first(member);
             return false;
         };
-        match kind {
-            REGULAR => {
+        // What it holds from now on, where that changes.
+        let content = match kind {
+            REGULAR | BLOCK | CHARACTER | FIFO | SOCKET => {
                 self.clean(&path, kind);
                 match self.link(member, &path) {
                     Link::Failed => return false,
+                    Link::Made if kind != REGULAR => return true,
                     // The content comes with one of the links; another one's emptiness cuts nothing.
-                    Link::Made if data.is_empty() => {}
-                    Link::Made | Link::Alone => match self.open(&path, kind) {
-                        Some(inode) => inode.data = data,
-                        None => return false,
-                    },
+                    Link::Made if data.is_empty() => None,
+                    Link::Made | Link::Alone => Some(data),
                 }
             }
             SYMLINK => {
@@ -122,35 +121,20 @@ impl Rootfs {
                 if target.is_empty() || self.names.contains_key(&path) {
                     return false;
                 }
-                let target = target.to_vec();
-                if let Some(inode) = self.open(&path, kind) {
-                    inode.data = target;
-                }
+                Some(target.to_vec())
             }
             DIRECTORY => {
                 self.clean(&path, kind);
-                if self.open(&path, kind).is_none() {
-                    return false;
-                }
-            }
-            BLOCK | CHARACTER | FIFO | SOCKET => {
-                self.clean(&path, kind);
-                match self.link(member, &path) {
-                    Link::Alone => {
-                        if self.open(&path, kind).is_none() {
-                            return false;
-                        }
-                    }
-                    Link::Made => return true,
-                    Link::Failed => return false,
-                }
+                None
             }
             _ => return false,
+        };
+        let Some(inode) = self.open(&path, kind) else { return false };
+        if let Some(content) = content {
+            inode.data = content;
         }
-        if let Some(inode) = self.open(&path, kind) {
-            inode.mode = member.mode;
-            (inode.uid, inode.gid) = (member.uid, member.gid);
-        }
+        inode.mode = member.mode;
+        (inode.uid, inode.gid) = (member.uid, member.gid);
         true
     }
 

@@ -485,10 +485,16 @@ mod tests {
         assert_eq!(log(told.concat().as_bytes()), "exception | socket error '32' on send");
     }
 
-    #[test]
-    fn what_gdb_prints_stands_among_lavas_lines_and_is_not_looked_for_on_the_board() {
+    /// The log of a board whose serial ports printed this, as it is shown.
+    fn shown<const PORTS: usize>(log: &[String], consoles: [&str; PORTS]) -> String {
         let masks = Masks::new();
         let normaliser = Normaliser { masks: &masks, context: &Context::new(Some("4711")) };
+        let board = Board::of(consoles.into_iter().enumerate(), &[]);
+        normalise(&log.concat().into_bytes().into(), Some(&board), &Artifacts::default(), normaliser).text()
+    }
+
+    #[test]
+    fn what_gdb_prints_stands_among_lavas_lines_and_is_not_looked_for_on_the_board() {
         let log = [
             line("info", "Starting gdb: gdb-multiarch zephyr.elf"),
             line("target", "(No debugging symbols found in zephyr.elf)"),
@@ -500,10 +506,7 @@ mod tests {
             line("info", "Stopping gdb cleanly"),
             line("target", "Continuing."),
         ];
-        let board = Board::of([(0, "booted\r\n")], &[]);
-        let shown =
-            normalise(&log.concat().into_bytes().into(), Some(&board), &Artifacts::default(), normaliser);
-        insta::assert_snapshot!(shown.text(), @r#"
+        insta::assert_snapshot!(shown(&log, ["booted\r\n"]), @r#"
         info     | Starting gdb: gdb-multiarch zephyr.elf
         target   | (No debugging symbols found in zephyr.elf)
         input    | load
@@ -519,18 +522,13 @@ mod tests {
 
     #[test]
     fn what_commands_beside_a_fast_model_print_stands_among_lavas_lines() {
-        let masks = Masks::new();
-        let normaliser = Normaliser { masks: &masks, context: &Context::new(Some("4711")) };
         let log = [
             line("target", "booted"),
             line("debug", "start: 2.4 run-fvp-shell-commands (timeout 00:03:00) [common]"),
             line("debug", "end: 2.4 run-fvp-shell-commands (duration 00:00:00) [common]"),
             line("target", "in the container"),
         ];
-        let board = Board::of([(0, "booted\r\n")], &[]);
-        let shown =
-            normalise(&log.concat().into_bytes().into(), Some(&board), &Artifacts::default(), normaliser);
-        insta::assert_snapshot!(shown.text(), @r"
+        insta::assert_snapshot!(shown(&log, ["booted\r\n"]), @r"
         debug    | start: 2.4 run-fvp-shell-commands (timeout [TIMEOUT]) [common]
         debug    | end: 2.4 run-fvp-shell-commands (duration [DURATION]) [common]
         target   | in the container
@@ -541,13 +539,8 @@ mod tests {
 
     #[test]
     fn what_an_emulator_in_a_container_prints_is_the_boards_and_told_once() {
-        let with_board = |console: &str| {
-            let masks = Masks::new();
-            let normaliser = Normaliser { masks: &masks, context: &Context::new(Some("4711")) };
-            let log = [line("target", "booted"), line("target", "login:")].concat().into_bytes();
-            let board = Board::of([(0, console)], &[]);
-            normalise(&log.into(), Some(&board), &Artifacts::default(), normaliser).text()
-        };
+        let log = [line("target", "booted"), line("target", "login:")];
+        let with_board = |console: &str| shown(&log, [console]);
         let same = with_board("booted\r\n\x1ebooted\r\n\x1flogin:\r\n\x1elogin:\r\n\x1f");
         assert_eq!(
             same,
@@ -559,15 +552,8 @@ mod tests {
 
     #[test]
     fn of_a_board_with_several_consoles_each_one_that_was_used_is_shown_by_itself() {
-        let with = |log: &[String], consoles: [&str; 3]| {
-            let masks = Masks::new();
-            let normaliser = Normaliser { masks: &masks, context: &Context::new(Some("4711")) };
-            let board = Board::of(consoles.into_iter().enumerate(), &[]);
-            normalise(&log.concat().into_bytes().into(), Some(&board), &Artifacts::default(), normaliser)
-                .text()
-        };
         let log = ["/ # uname", "Linux", "$ version", "3.2.0"].map(|text| line("target", text));
-        insta::assert_snapshot!(with(&log, ["/ # uname\r\nLinux\r\n", "", "$ version\r\n3.2.0\r\n"]), @r"
+        insta::assert_snapshot!(shown(&log, ["/ # uname\r\nLinux\r\n", "", "$ version\r\n3.2.0\r\n"]), @r"
         --- what console 0 of the board printed; LAVA logged the same
         board 0  | / # uname
         board 0  | Linux
@@ -575,12 +561,12 @@ mod tests {
         board 2  | $ version
         board 2  | 3.2.0
         ");
-        insta::assert_snapshot!(with(&log[2..], ["", "", "$ version\r\n3.2.0\r\n"]), @r"
+        insta::assert_snapshot!(shown(&log[2..], ["", "", "$ version\r\n3.2.0\r\n"]), @r"
         --- what the board printed; LAVA logged the same
         board    | $ version
         board    | 3.2.0
         ");
-        let differs = with(&log[..3], ["/ # uname\r\nLinux\r\n/ # \r\n/ # \r\n", "", "3.2.0\r\n"]);
+        let differs = shown(&log[..3], ["/ # uname\r\nLinux\r\n/ # \r\n/ # \r\n", "", "3.2.0\r\n"]);
         assert_eq!(
             not_logged(&differs),
             Some("--- LAVA did not log what the board printed; equal up to (without blanks): /#unameLinux")
