@@ -50,7 +50,6 @@ def main():
     for folder in (FILES, Path(WORKER_LOG).parent, Path("/var/lib/ghost/boards")):
         folder.mkdir(parents=True, exist_ok=True)
     labs_key()
-    known_hosts()
     for hook in sorted(HOOKS.rglob("*.sh")):
         run(hook)
     container = Supervisor()
@@ -151,14 +150,6 @@ def labs_key():
         old.unlink(missing_ok=True)
     command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "the lab's", "-f", str(key)]
     subprocess.run(command, check=True)
-
-
-def known_hosts():
-    """Has ssh, by which LAVA reads `scp://` addresses, take the world's host for known: it has another key in each image."""
-    folder = Path("/etc/ssh/ssh_config.d")
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = "Host world\n    StrictHostKeyChecking no\n    UserKnownHostsFile /dev/null\n    LogLevel ERROR\n"
-    (folder / "meta-lava.conf").write_text(settings)
 
 
 def ping_interval():

@@ -44,6 +44,14 @@ cat > /etc/lava-coordinator/lava-coordinator.conf <<'CFG'
 CFG
 # Labs name their repositories by the host that they are on: the world has them all.
 git config --system url.git://world/.insteadOf https://
+# The world's host, from which LAVA downloads by `scp://`, has another key in each image.
+mkdir -p /etc/ssh/ssh_config.d
+cat > /etc/ssh/ssh_config.d/meta-lava.conf <<'CFG'
+Host world
+    StrictHostKeyChecking no
+    UserKnownHostsFile /dev/null
+    LogLevel ERROR
+CFG
 # GDB cuts what is typed where its terminal ends, which is in the middle of LAVA's paths.
 mkdir -p /etc/gdb
 echo 'set width 0' >> /etc/gdb/gdbinit
