@@ -18,8 +18,8 @@ use crate::run::lab::lab;
 use crate::run::runner::{self, Ready};
 use crate::run::session::{Session, StackArgs, Up};
 use crate::sabotage::{
-    ACTIONS, CONTROL, Fix, Left, Mutation, PACKAGES, Sabotage, Scheduler, Table, Trial, Verdict, choose,
-    control, draw, few, is_refused, load, traced, undo,
+    ACTIONS, CONTROL, Fix, Left, Mutation, PACKAGES, Reached, Sabotage, Scheduler, Table, Trial, Verdict,
+    choose, control, draw, few, is_refused, load, server_traced, traced, undo,
 };
 use crate::scenario::Scenario;
 use crate::stack::images::{Commit, commits};
@@ -232,9 +232,7 @@ impl Test<'_> {
         ready: &[Ready],
     ) -> Result<()> {
         scheduler.prepare(sabotages).await?;
-        let of = |sabotage: &Arc<Sabotage>| choose(sabotage, ready, self.args.all);
-        let mut planned: Vec<(&Arc<Sabotage>, Vec<Trial>)> =
-            sabotages.iter().map(|sabotage| (sabotage, of(sabotage))).collect();
+        let mut planned = choose(sabotages, ready, self.args.all);
         let control = control(planned.iter().flat_map(|(_, trials)| trials));
         self.found.table.plan(CONTROL, "nothing is broken: no scenario may notice anything", control.len());
         for (sabotage, trials) in &planned {
@@ -242,10 +240,7 @@ impl Test<'_> {
         }
         let of_server: Vec<(&Arc<Sabotage>, Vec<Trial>)> =
             planned.extract_if(.., |(sabotage, _)| sabotage.is_of_the_server()).collect();
-        // Slow ones first: so that none is left alone at the end.
-        let mut trials: Vec<Trial> =
-            planned.into_iter().flat_map(|(_, trials)| trials).chain(control).collect();
-        trials.sort_by_key(|trial| std::cmp::Reverse(trial.length()));
+        let trials: Vec<Trial> = planned.into_iter().flat_map(|(_, trials)| trials).chain(control).collect();
         self.try_all(scheduler, trials).await?;
         for (sabotage, trials) in of_server {
             scheduler.change_server(Some(sabotage)).await?;
@@ -278,8 +273,7 @@ impl Test<'_> {
         let tracer = Arc::new(traced(parts));
         scheduler.prepare(std::slice::from_ref(&tracer)).await?;
         self.say(format!("tracing what {} scenarios run through", ready.len()));
-        let mut ready: Vec<Ready> =
-            ready.iter().filter(|ready| !is_refused(&ready.scenario)).cloned().collect();
+        let mut ready = ready.to_vec();
         let trials = ready.iter().cloned();
         let trials = trials.map(|ready| Trial { sabotage: Some(Arc::clone(&tracer)), ready }).collect();
         let mut red = Vec::new();
@@ -321,22 +315,27 @@ impl Test<'_> {
         &self,
         scheduler: &Scheduler,
         ready: &[Ready],
-        sabotages: &[Arc<Sabotage>],
+        sabotages: &[(Arc<Sabotage>, Reached)],
         found: &mut [&mut Trials],
     ) -> Result<()> {
-        scheduler.prepare(sabotages).await?;
+        let changes: Vec<_> = sabotages.iter().map(|(sabotage, _)| Arc::clone(sabotage)).collect();
+        scheduler.prepare(&changes).await?;
         let mut tried = 0;
         for round in ROUNDS {
             let left = sabotages.iter().zip(found.iter()).filter(|(_, one)| one.noticed.is_none());
-            let trials: Vec<Trial> =
-                left.flat_map(|(sabotage, _)| few(sabotage, ready, tried, round)).collect();
+            let trials: Vec<Trial> = left
+                .flat_map(|((sabotage, reached), _)| few(sabotage, reached, ready, tried, round))
+                .collect();
+            if trials.is_empty() {
+                break;
+            }
             self.say(format!("{} jobs for what nobody has noticed yet", trials.len()));
             scheduler
                 .run(trials, |trial, outcome| {
                     let at = trial
                         .sabotage
                         .as_ref()
-                        .and_then(|sabotage| sabotages.iter().position(|other| other.name == sabotage.name));
+                        .and_then(|sabotage| changes.iter().position(|other| other.name == sabotage.name));
                     if let Some(one) = at.and_then(|at| found.get_mut(at)) {
                         one.take(&trial.ready.scenario, outcome);
                     }
@@ -348,12 +347,14 @@ impl Test<'_> {
     }
 
     async fn mutate(&mut self, scheduler: &Scheduler, count: usize, ready: &[Ready]) -> Result<()> {
-        let ready = self.trace(scheduler, ACTIONS, ready).await?;
+        let ready: Vec<Ready> = ready.iter().filter(|ready| !is_refused(&ready.scenario)).cloned().collect();
+        let ready = self.trace(scheduler, ACTIONS, &ready).await?;
         let traces = self.traces_of(scheduler, &ready).await?;
         let (lines, drawn) = draw(&scheduler.overlay, traces, count, self.args.seed).await?;
         self.say(format!("{} mutants of {lines} lines, drawn with --seed {}", drawn.len(), self.args.seed));
         self.found.lines = Some(lines);
-        let (drawn, sabotages): (Vec<_>, Vec<_>) = drawn.into_iter().unzip();
+        let (drawn, sabotages): (Vec<_>, Vec<_>) =
+            drawn.into_iter().map(|(mutation, sabotage)| (mutation, (sabotage, Reached::new()))).unzip();
         let mutant = |mutation| Mutant { mutation, trials: Trials::default() };
         let mut mutants: Vec<_> = drawn.into_iter().map(mutant).collect();
         let mut found: Vec<_> = mutants.iter_mut().map(|mutant| &mut mutant.trials).collect();
@@ -363,9 +364,12 @@ impl Test<'_> {
     }
 
     async fn undo(&mut self, scheduler: &Scheduler, commits: Vec<Commit>, ready: &[Ready]) -> Result<()> {
+        scheduler.change_server(Some(&server_traced())).await?;
         let ready = self.trace(scheduler, PACKAGES, ready).await?;
         let traces = self.traces_of(scheduler, &ready).await?;
-        let undone = undo(&scheduler.overlay, &ready, &traces, commits).await?;
+        let of_server = scheduler.overlay.trace_of_server().await?;
+        scheduler.change_server(None).await?;
+        let undone = undo(&scheduler.overlay, &ready, &traces, &of_server, commits).await?;
         let (mut history, mut sabotages) = (Vec::new(), Vec::new());
         for (fix, sabotage) in undone {
             history.push(Undone { fix, trials: Trials::default() });
@@ -373,10 +377,42 @@ impl Test<'_> {
         }
         self.say(format!("{} of {} commits can be undone", sabotages.len(), history.len()));
         let left = history.iter_mut().filter(|one| one.fix.left.is_none());
-        let mut found: Vec<_> = left.map(|one| &mut one.trials).collect();
-        let result = self.try_until_noticed(scheduler, &ready, &sabotages, &mut found).await;
+        let left = left.map(|one| &mut one.trials).zip(sabotages);
+        // What is changed on the server is changed for all jobs.
+        type Found<'a> = Vec<(&'a mut Trials, (Arc<Sabotage>, Reached))>;
+        let (of_server, of_jobs): (Found, Found) =
+            left.partition(|(_, (sabotage, _))| sabotage.is_of_the_server());
+        let (mut found, sabotages): (Vec<_>, Vec<_>) = of_jobs.into_iter().unzip();
+        let mut result = self.try_until_noticed(scheduler, &ready, &sabotages, &mut found).await;
+        for (trials, sabotage) in of_server {
+            if result.is_ok() {
+                result = self.try_on_server(scheduler, &ready, &sabotage, trials).await;
+            }
+        }
         self.found.history = history;
         result
+    }
+
+    /// Runs scenarios on a server under `sabotage` until one has noticed it. A server that does not even begin, or
+    /// does not take the job, is noticed as well.
+    async fn try_on_server(
+        &self,
+        scheduler: &Scheduler,
+        ready: &[Ready],
+        sabotage: &(Arc<Sabotage>, Reached),
+        found: &mut Trials,
+    ) -> Result<()> {
+        let tried = async {
+            scheduler.change_server(Some(&sabotage.0)).await?;
+            self.try_until_noticed(scheduler, ready, std::slice::from_ref(sabotage), &mut [&mut *found]).await
+        };
+        match tried.await {
+            Err(Error::Infrastructure(fault)) => {
+                found.noticed.get_or_insert_with(|| Error::Infrastructure(fault).brief());
+                Ok(())
+            }
+            other => other,
+        }
     }
 }
 

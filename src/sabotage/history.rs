@@ -11,7 +11,7 @@ use serde::Serialize;
 use similar::{DiffOp, TextDiff};
 
 use super::lay::Overlay;
-use super::{Change, Place, Sabotage};
+use super::{Change, Place, SERVER, Sabotage};
 use crate::error::Result;
 use crate::run::runner::Ready;
 use crate::scenario::filter::Filter;
@@ -27,25 +27,29 @@ const TEMPLATES: &str = "etc/dispatcher-config/device-types/";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Left {
-    /// It changed files of the server or of none of LAVA's programs only.
-    NotOfJobs,
+    /// It changed none of LAVA's programs: pages, migrations of the database, LAVA's own tests.
+    NoProgram,
     /// What it changed has been changed again since, or is not there.
     DoesNotApply,
-    /// No scenario runs through what it changed.
+    /// Nothing that scenarios run goes through what it changed.
     NotReached,
 }
 
+/// Who runs through what is undone: scenarios by name, and through how many of its lines and of those beside
+/// them.
+pub type Reached = BTreeMap<String, usize>;
+
 impl Left {
     /// All of them, in the order of a report.
-    pub const ALL: [Self; 3] = [Self::NotOfJobs, Self::DoesNotApply, Self::NotReached];
+    pub const ALL: [Self; 3] = [Self::NoProgram, Self::DoesNotApply, Self::NotReached];
 
     /// For people: `6 do not apply any more`.
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
-            Self::NotOfJobs => "change nothing that a job goes through on its worker",
+            Self::NoProgram => "change none of LAVA's programs",
             Self::DoesNotApply => "do not apply any more",
-            Self::NotReached => "change lines that no scenario runs through",
+            Self::NotReached => "change lines that no scenario makes LAVA run through",
         }
     }
 }
@@ -65,16 +69,23 @@ pub struct Fix {
     pub left: Option<Left>,
 }
 
-/// Where a file of LAVA's repository is under test, and what a sabotage calls it; none for one that no
-/// job goes through on its worker.
+/// Where a file of LAVA's repository is under test, and what a sabotage calls it; none for one that is no
+/// program of LAVA's.
 fn place(path: &str) -> Option<(Place, &str)> {
     if let Some(template) = path.strip_prefix(TEMPLATES) {
         return template.ends_with(".jinja2").then_some((Place::Template, template));
     }
+    // A database that has been set up is not changed back by them.
+    if !path.ends_with(".py") || path.contains("/tests/") || path.contains("/migrations/") {
+        return None;
+    }
     // The server checks jobs and devices by the schemas.
     let dispatcher = path.starts_with("lava_dispatcher/")
         || (path.starts_with("lava_common/") && !path.starts_with("lava_common/schemas/"));
-    (dispatcher && path.ends_with(".py") && !path.contains("/tests/")).then_some((Place::Dispatcher, path))
+    if dispatcher {
+        return Some((Place::Dispatcher, path));
+    }
+    SERVER.iter().any(|part| path.starts_with(part)).then_some((Place::Server, path))
 }
 
 /// The installed text without what a commit made of `before`, which was `after` then; none where that
@@ -97,16 +108,18 @@ fn touched(installed: &str, changed: &str) -> BTreeSet<usize> {
 }
 
 /// Makes a sabotage of each of `commits` that can be undone, with `scenarios` that have been run
-/// under [`super::traced`].
+/// under [`super::traced`] and [`super::server_traced`]: `traces` are what each ran through on the worker,
+/// `of_server` is what all of them did on the server.
 ///
 /// # Errors
-/// [`crate::error::Error::Infrastructure`] when the traces or LAVA's files can't be had.
+/// [`crate::error::Error::Infrastructure`] when LAVA's files can't be had.
 pub async fn undo(
     overlay: &Overlay,
     scenarios: &[Ready],
     traces: &BTreeMap<&str, Vec<String>>,
+    of_server: &BTreeSet<String>,
     commits: Vec<Commit>,
-) -> Result<Vec<(Fix, Option<Arc<Sabotage>>)>> {
+) -> Result<Vec<(Fix, Option<(Arc<Sabotage>, Reached)>)>> {
     // By line, which scenarios run through it.
     let mut through: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (scenario, lines) in traces {
@@ -114,17 +127,21 @@ pub async fn undo(
             through.entry(line).or_default().push(scenario);
         }
     }
-    let paths = commits.iter().flat_map(|commit| &commit.changed).filter_map(|file| place(&file.path));
-    let paths = paths.filter(|(place, _)| *place == Place::Dispatcher).map(|(_, path)| path).collect();
-    let installed = overlay.dispatcher_files(&paths).await?;
+    let paths = |wanted: Place| -> BTreeSet<&str> {
+        let paths = commits.iter().flat_map(|commit| &commit.changed).filter_map(|file| place(&file.path));
+        paths.filter(|(place, _)| *place == wanted).map(|(_, path)| path).collect()
+    };
+    let on_worker = overlay.dispatcher_files(&paths(Place::Dispatcher)).await?;
+    let on_server = overlay.server_files(&paths(Place::Server)).await?;
     let mut found = Vec::new();
     for commit in &commits {
-        let (mut change, mut applies, mut reached) = (Vec::new(), true, BTreeSet::new());
+        let (mut change, mut applies, mut reached) = (Vec::new(), true, Reached::new());
         for file in &commit.changed {
             let Some((place, name)) = place(&file.path) else { continue };
             let text = match place {
                 Place::Template => overlay.template(name),
-                _ => installed.get(name).map(String::as_str),
+                Place::Server => on_server.get(name).map(String::as_str),
+                Place::Dispatcher | Place::Command => on_worker.get(name).map(String::as_str),
             };
             let Some((text, with)) =
                 text.and_then(|text| Some((text, undone(text, &file.after, &file.before)?)))
@@ -132,9 +149,20 @@ pub async fn undo(
                 applies = false;
                 continue;
             };
-            if place == Place::Dispatcher {
-                let lines = touched(text, &with).into_iter().map(|line| format!("{name}:{line}"));
-                reached.extend(lines.filter_map(|line| through.get(line.as_str())).flatten().copied());
+            let mut lines = touched(text, &with).into_iter().map(|line| format!("{name}:{line}"));
+            match place {
+                Place::Dispatcher => {
+                    for scenario in lines.filter_map(|line| through.get(line.as_str())).flatten() {
+                        *reached.entry((*scenario).to_owned()).or_default() += 1;
+                    }
+                }
+                // Whose job it was that had the server run a line is not known: it may have been any.
+                Place::Server if lines.any(|line| of_server.contains(&line)) => {
+                    for ready in scenarios {
+                        reached.entry(ready.scenario.name.clone()).or_default();
+                    }
+                }
+                Place::Server | Place::Template | Place::Command => {}
             }
             change.push(Change::whole(place, name, with));
         }
@@ -145,12 +173,12 @@ pub async fn undo(
         };
         for ready in scenarios {
             if ready.scenario.device_types().iter().any(|name| overlay.concerns(&sabotage, name)) {
-                reached.insert(&ready.scenario.name);
+                reached.entry(ready.scenario.name.clone()).or_default();
             }
         }
         let left = match (applies, sabotage.change.is_empty(), reached.is_empty()) {
             (false, ..) => Some(Left::DoesNotApply),
-            (_, true, _) => Some(Left::NotOfJobs),
+            (_, true, _) => Some(Left::NoProgram),
             (.., true) => Some(Left::NotReached),
             _ => None,
         };
@@ -161,9 +189,9 @@ pub async fn undo(
             files: sabotage.change.iter().map(|change| change.file.clone()).collect(),
             left,
         };
-        let sabotage =
-            Sabotage { noticed_by: Filter::names(reached.into_iter().map(str::to_owned)), ..sabotage };
-        found.push((fix, left.is_none().then(|| Arc::new(sabotage))));
+        let noticed_by = Filter::names(reached.keys().cloned());
+        let sabotage = || (Arc::new(Sabotage { noticed_by, ..sabotage }), reached);
+        found.push((fix, left.is_none().then(sabotage)));
     }
     Ok(found)
 }
@@ -173,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_jobs_go_through_on_their_worker_is_undone_and_nothing_else() {
+    fn what_is_undone_is_a_program_or_a_template() {
         assert_eq!(
             place("lava_dispatcher/actions/boot/uuu.py"),
             Some((Place::Dispatcher, "lava_dispatcher/actions/boot/uuu.py"))
@@ -182,10 +210,14 @@ mod tests {
             place("etc/dispatcher-config/device-types/base.jinja2"),
             Some((Place::Template, "base.jinja2"))
         );
+        for path in ["lava_common/schemas/device.py", "lava_server/urls.py", "lava_rest_app/v02/views.py"] {
+            assert_eq!(place(path), Some((Place::Server, path)));
+        }
         for path in [
             "lava_dispatcher/tests/test_uuu.py",
-            "lava_common/schemas/device.py",
-            "lava_server/urls.py",
+            "lava_scheduler_app/tests/test_device.py",
+            "lava_scheduler_app/migrations/0001_initial.py",
+            "lava_server/templates/base.html",
             "lava_dispatcher/lava_test_shell/lava-echo",
             "doc/v2/index.rst",
         ] {

@@ -24,7 +24,8 @@ use crate::stack::provision::{self, DeviceSpec};
 
 /// Where the copies are, on a worker: a volume, which the archive API reaches.
 const FOLDER: &str = "/var/lib/ghost/self-test";
-/// Where it is written down what jobs ran through, see [`super::traced`].
+/// Where it is written down what jobs and the server ran through, see [`super::traced`] and
+/// [`super::server_traced`].
 pub const TRACES: &str = "/var/lib/ghost/self-test/traces";
 /// Where LAVA's own templates are, and where an administrator's are.
 const TEMPLATES: &str = "/usr/share/lava-server/device-types";
@@ -95,8 +96,8 @@ pub struct Overlay {
     templates: BTreeMap<String, String>,
     /// What each device was told last: the copies that it takes, and its dictionary.
     told: Mutex<BTreeMap<String, (String, String)>>,
-    /// Files of the server that are changed now, as they were.
-    changed: Mutex<BTreeMap<String, String>>,
+    /// Files of the server that are changed now, as they were; none for one that was not there.
+    changed: Mutex<BTreeMap<String, Option<String>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -137,6 +138,10 @@ impl Overlay {
             archive.folder(path.trim_start_matches('/'), 0o755, Owner::default())?;
         }
         stack.engine().upload(&worker, "/", archive.finish()?).await?;
+        let mut archive = Archive::new();
+        // Its programs have users of their own.
+        archive.folder(TRACES.trim_start_matches('/'), 0o1777, Owner::default())?;
+        stack.engine().upload(&server, "/", archive.finish()?).await?;
         Ok(Self {
             server,
             worker,
@@ -154,6 +159,14 @@ impl Overlay {
     /// [`Error::Infrastructure`] when they can't be had.
     pub async fn dispatcher_files(&self, paths: &BTreeSet<&str>) -> Result<BTreeMap<String, String>> {
         self.files(&self.worker, &self.packages.0, paths).await
+    }
+
+    /// Files of the server, by their path below the folder that has its packages.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when they can't be had.
+    pub async fn server_files(&self, paths: &BTreeSet<&str>) -> Result<BTreeMap<String, String>> {
+        self.files(&self.server, &self.packages.1, paths).await
     }
 
     async fn files(
@@ -191,7 +204,7 @@ impl Overlay {
     /// # Errors
     /// [`Error::Infrastructure`] when the worker is gone, or there is nothing of any of them.
     pub async fn traces_of<'a>(&self, scenarios: &'a [Ready]) -> Result<BTreeMap<&'a str, Vec<String>>> {
-        let mut all = self.traces().await?;
+        let mut all = self.traces(&self.worker).await?;
         let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for ready in scenarios {
             // A job of several roles is as many on the worker.
@@ -209,9 +222,22 @@ impl Overlay {
         Ok(found)
     }
 
-    /// What was written down of jobs, by their devices: a file for each process, `<device>.<pid>.lines`.
-    async fn traces(&self) -> Result<BTreeMap<String, Vec<String>>> {
-        let files = self.stack.engine().download(&self.worker, TRACES, LIMIT).await?.unwrap_or_default();
+    /// What was written down of the server: the lines that it has run through since it was changed to
+    /// [`super::server_traced`].
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when the server is gone, or there is nothing.
+    pub async fn trace_of_server(&self) -> Result<BTreeSet<String>> {
+        let lines: BTreeSet<String> = self.traces(&self.server).await?.into_values().flatten().collect();
+        if lines.is_empty() {
+            return Err(Error::infrastructure("it was not written down what the server ran through"));
+        }
+        Ok(lines)
+    }
+
+    /// What was written down in a container, by device: a file for each process, `<device>.<pid>.lines`.
+    async fn traces(&self, container: &str) -> Result<BTreeMap<String, Vec<String>>> {
+        let files = self.stack.engine().download(container, TRACES, LIMIT).await?.unwrap_or_default();
         let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for file in &files {
             let name = file.path.rsplit('/').next().and_then(|name| name.strip_suffix(".lines"));
@@ -383,6 +409,7 @@ impl Overlay {
     /// [`Error::Usage`] for a sabotage that does not fit this LAVA, [`Error::Infrastructure`]
     /// when the server does not come back.
     pub async fn change_server(&self, sabotage: Option<&Sabotage>) -> Result<()> {
+        // Files as they are to be; none for one that is not to be there.
         let mut texts = std::mem::take(&mut *lock(&self.changed));
         let changes: Vec<&Change> = sabotage
             .iter()
@@ -396,21 +423,24 @@ impl Overlay {
         let engine = self.stack.engine();
         let mut originals = self.files(&self.server, &self.packages.1, &paths).await?;
         // What is changed now is not the original.
-        originals.extend(texts.iter().map(|(path, text)| (path.clone(), text.clone())));
+        originals.extend(texts.iter().filter_map(|(path, text)| Some((path.clone(), text.clone()?))));
         for change in changes {
             if let Some(sabotage) = sabotage {
                 let text = changed(sabotage, change, None, &originals)?;
-                texts.insert(change.file.clone(), text);
-                if let Some(original) = originals.get(&change.file) {
-                    lock(&self.changed).insert(change.file.clone(), original.clone());
-                }
+                texts.insert(change.file.clone(), Some(text));
+                lock(&self.changed).insert(change.file.clone(), originals.get(&change.file).cloned());
             }
         }
         let mut archive = Archive::new();
         let mut script = String::from("set -e\n");
         for (path, text) in &texts {
             let whole = format!("{}/{path}", self.packages.1);
-            archive.file(whole.trim_start_matches('/'), 0o644, Owner::default(), text.as_bytes())?;
+            match text {
+                Some(text) => {
+                    archive.file(whole.trim_start_matches('/'), 0o644, Owner::default(), text.as_bytes())?;
+                }
+                None => script.push_str(&format!("rm -f '{whole}'\n")),
+            }
             // Python goes by time and size, and both may be alike.
             if let Some((folder, file)) = whole.rsplit_once('/') {
                 let stem = file.trim_end_matches(".py");

@@ -3,6 +3,7 @@
 //! A board is renewed before each job, so that nothing of the last one is left. One
 //! board bears one job at a time; different boards bear different sabotages at once.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::lay::Overlay;
-use super::{Place, Sabotage};
+use super::{Place, Reached, Sabotage};
 use crate::error::Result;
 use crate::event::Outcome;
 use crate::interrupt::Interrupt;
@@ -24,10 +25,8 @@ use crate::stack::Stack;
 use crate::stack::provision::DeviceSpec;
 
 /// How many scenarios that must notice a sabotage are run to show it, and how many others.
-const NOTICING: usize = 3;
+const NOTICING: usize = 2;
 const OTHERS: usize = 1;
-/// The first where LAVA waits for its timeouts, most of which are two minutes.
-const NOTICING_SLOWLY: usize = 2;
 /// How many times as long such a job may take as it may with LAVA as it is: how it ends is the proof.
 const PATIENCE: u32 = 3;
 /// How many jobs more at once where LAVA only waits.
@@ -86,12 +85,6 @@ impl Trial {
             .is_some_and(|sabotage| sabotage.slow && sabotage.must_notice(&self.ready.scenario))
     }
 
-    /// How long it may take: what may take long begins first.
-    #[must_use]
-    pub fn length(&self) -> (bool, std::time::Duration) {
-        (self.is_slow(), self.ready.scenario.timeout)
-    }
-
     fn folder(&self) -> &str {
         self.sabotage.as_ref().map_or(CONTROL, |sabotage| &sabotage.name)
     }
@@ -140,6 +133,7 @@ impl Scheduler {
     pub async fn run(&self, trials: Vec<Trial>, mut done: impl FnMut(&Trial, &Outcome)) -> Result<()> {
         let mut waiting = trials;
         let mut busy: BTreeSet<String> = BTreeSet::new();
+        let mut pace = Pace::default();
         let mut running = JoinSet::new();
         let mut waiting_for_lava = 0;
         loop {
@@ -147,11 +141,11 @@ impl Scheduler {
                 if slow { waiting_for_lava < WAITING } else { running - waiting_for_lava < self.at_once }
             };
             loop {
-                let next = waiting.iter().position(|trial| {
+                let free = waiting.iter().enumerate().filter(|(_, trial)| {
                     !busy.contains(&trial.ready.scenario.name)
                         && room(trial.is_slow(), waiting_for_lava, running.len())
                 });
-                let Some(next) = next else { break };
+                let Some(next) = pace.most_urgent(free, &waiting) else { break };
                 let trial = waiting.remove(next);
                 busy.insert(trial.ready.scenario.name.clone());
                 waiting_for_lava += usize::from(trial.is_slow());
@@ -166,7 +160,9 @@ impl Scheduler {
                 .map_err(|error| crate::error::Error::infrastructure(format!("a trial broke: {error}")))?;
             busy.remove(&trial.ready.scenario.name);
             waiting_for_lava -= usize::from(trial.is_slow());
-            done(&trial, &outcome?);
+            let outcome = outcome?;
+            pace.take(&trial, outcome.seconds);
+            done(&trial, &outcome);
         }
     }
 
@@ -194,6 +190,49 @@ impl Scheduler {
     }
 }
 
+/// How long scenarios take, as far as it has been seen: those of one scenario come one after the other, so that the
+/// longest such row decides when all is over.
+#[derive(Default)]
+struct Pace(BTreeMap<String, f64>);
+
+/// What a trial is taken to last before one of its scenario has been seen, in seconds.
+const USUAL: f64 = 15.0;
+
+impl Pace {
+    /// Which of `free`, by its place in `waiting`, is of the longest row; slow ones before all others, and of equals
+    /// the first.
+    fn most_urgent<'t>(
+        &self,
+        free: impl Iterator<Item = (usize, &'t Trial)>,
+        waiting: &'t [Trial],
+    ) -> Option<usize> {
+        let mut rows: BTreeMap<&str, f64> = BTreeMap::new();
+        for trial in waiting {
+            let name = trial.ready.scenario.name.as_str();
+            *rows.entry(name).or_default() += self.0.get(name).copied().unwrap_or(USUAL);
+        }
+        let urgency = |trial: &Trial| {
+            let row = rows.get(trial.ready.scenario.name.as_str()).copied().unwrap_or_default();
+            (trial.is_slow(), row)
+        };
+        let mut best: Option<(usize, (bool, f64))> = None;
+        for (at, trial) in free {
+            let own = urgency(trial);
+            if best.is_none_or(|(_, best)| own.0 > best.0 || (own.0 == best.0 && own.1 > best.1)) {
+                best = Some((at, own));
+            }
+        }
+        best.map(|(at, _)| at)
+    }
+
+    fn take(&mut self, trial: &Trial, seconds: f64) {
+        // How long LAVA waits under a sabotage says nothing of the others.
+        if !trial.is_slow() {
+            self.0.insert(trial.ready.scenario.name.clone(), seconds);
+        }
+    }
+}
+
 /// LAVA as it is, for each scenario that is in one of `trials`, unless one of them is for a
 /// sabotage that it must not notice: that trial asks the same of it, and more.
 #[must_use]
@@ -209,43 +248,74 @@ pub fn control<'a>(trials: impl Iterator<Item = &'a Trial>) -> Vec<Trial> {
     shown.into_values().flatten().map(|ready| Trial { sabotage: None, ready: ready.clone() }).collect()
 }
 
-/// The scenarios to show a sabotage with: some that must notice it and some that must
-/// not, the same ones each time, of as many kinds as there are. With `all`, all of them.
+/// The scenarios to show each of `sabotages` with: some that must notice it and one that must not, the same
+/// ones each time, of as many kinds as there are. The one that must not is, where there is one, a scenario that another
+/// sabotage is shown with: what it shows of that one is then worth as much as with LAVA as it is. With `all`, all
+/// of them.
 #[must_use]
-pub fn choose(sabotage: &Arc<Sabotage>, scenarios: &[Ready], all: bool) -> Vec<Trial> {
-    let wanted = |ready: &&Ready| {
-        let scenario = &ready.scenario;
-        !is_refused(scenario)
-            && (sabotage.features || !is_of_a_feature(scenario))
-            && sabotage.run.as_ref().is_none_or(|run| run.matches(scenario))
-    };
-    let (noticing, others): (Vec<&Ready>, Vec<&Ready>) =
-        scenarios.iter().filter(wanted).partition(|ready| sabotage.must_notice(&ready.scenario));
+pub fn choose<'s>(
+    sabotages: &'s [Arc<Sabotage>],
+    scenarios: &[Ready],
+    all: bool,
+) -> Vec<(&'s Arc<Sabotage>, Vec<Trial>)> {
     let most = |most: usize| if all { usize::MAX } else { most };
-    let noticing_most = if sabotage.slow { NOTICING_SLOWLY } else { NOTICING };
-    let noticing = some(sabotage, &noticing, most(noticing_most), kind);
-    noticing.chain(some(sabotage, &others, most(OTHERS), kind)).collect()
+    let fitting = |sabotage: &Sabotage| -> (Vec<&Ready>, Vec<&Ready>) {
+        let wanted = |ready: &&Ready| {
+            let scenario = &ready.scenario;
+            !is_refused(scenario)
+                && (sabotage.features || !is_of_a_feature(scenario))
+                && sabotage.run.as_ref().is_none_or(|run| run.matches(scenario))
+        };
+        scenarios.iter().filter(wanted).partition(|ready| sabotage.must_notice(&ready.scenario))
+    };
+    let noticing = |sabotage: &'s Arc<Sabotage>| {
+        let trials = some(sabotage, &fitting(sabotage).0, most(NOTICING), kind, &|_| 0).collect();
+        (sabotage, trials)
+    };
+    let mut planned: Vec<(&Arc<Sabotage>, Vec<Trial>)> = sabotages.iter().map(noticing).collect();
+    let names = planned.iter().flat_map(|(_, trials)| trials).map(|trial| trial.ready.scenario.name.clone());
+    let mut uncontrolled: BTreeSet<String> = names.collect();
+    for (sabotage, trials) in &mut planned {
+        let others = fitting(sabotage).1;
+        let rank = |name: &str| usize::from(uncontrolled.contains(name));
+        let others: Vec<Trial> = some(sabotage, &others, most(OTHERS), kind, &rank).collect();
+        for trial in &others {
+            uncontrolled.remove(&trial.ready.scenario.name);
+        }
+        trials.extend(others);
+    }
+    planned
 }
 
 /// At most `most` trials of a sabotage by scenarios that must notice it, after the first
-/// `tried` of them.
+/// `tried` of them. Those that run through more of its lines by `reached` come first.
 #[must_use]
-pub fn few(sabotage: &Arc<Sabotage>, scenarios: &[Ready], tried: usize, most: usize) -> Vec<Trial> {
+pub fn few(
+    sabotage: &Arc<Sabotage>,
+    reached: &Reached,
+    scenarios: &[Ready],
+    tried: usize,
+    most: usize,
+) -> Vec<Trial> {
     let noticing: Vec<&Ready> =
         scenarios.iter().filter(|ready| sabotage.must_notice(&ready.scenario)).collect();
     // What a template says is one thing for each device-type, whatever a job does with it.
     let is_template = sabotage.change.iter().all(|change| change.place == Place::Template);
     let kind = if is_template { device_types } else { kind_or_name };
-    some(sabotage, &noticing, tried + most, kind).skip(tried).collect()
+    let lines = |name: &str| reached.get(name).copied().unwrap_or(0);
+    some(sabotage, &noticing, tried + most, kind, &lines).skip(tried).collect()
 }
 
-/// At most `most` of `scenarios`, by their places: first one of each kind, the quick ones
-/// before the slow ones, else by a hash, so that a choice does not depend on what else
+/// At most `most` of `scenarios`, by their places: first one of each kind, those of the highest `rank` before
+/// others, the quick ones before the slow ones, else by a hash, so that a choice does not depend on what else
 /// there is.
-fn spread(salt: &str, scenarios: &[&Scenario], most: usize, kind: Kind) -> Vec<usize> {
+fn spread(salt: &str, scenarios: &[&Scenario], most: usize, kind: Kind, rank: Rank) -> Vec<usize> {
     let hash = |name: &str| meta_lava_formats::sha256(format!("{salt} {name}").as_bytes());
     let mut left: Vec<usize> = (0..scenarios.len()).collect();
-    left.sort_by_cached_key(|at| (scenarios[*at].timeout, hash(&scenarios[*at].name)));
+    left.sort_by_cached_key(|at| {
+        let scenario = scenarios[*at];
+        (Reverse(rank(&scenario.name)), scenario.timeout, hash(&scenario.name))
+    });
     let mut chosen = Vec::new();
     while chosen.len() < most && !left.is_empty() {
         let mut kinds: BTreeSet<String> = BTreeSet::new();
@@ -267,16 +337,20 @@ fn some<'r>(
     ready: &[&'r Ready],
     most: usize,
     kind: Kind,
+    rank: Rank,
 ) -> impl Iterator<Item = Trial> + use<'r> {
     let scenarios: Vec<&Scenario> = ready.iter().map(|ready| &ready.scenario).collect();
     let chosen: Vec<&Ready> =
-        spread(&sabotage.name, &scenarios, most, kind).into_iter().map(|at| ready[at]).collect();
+        spread(&sabotage.name, &scenarios, most, kind, rank).into_iter().map(|at| ready[at]).collect();
     let sabotage = Arc::clone(sabotage);
     chosen.into_iter().map(move |ready| Trial { sabotage: Some(Arc::clone(&sabotage)), ready: ready.clone() })
 }
 
 /// What scenarios have in common that go the same way through LAVA.
 type Kind = fn(&Scenario) -> String;
+
+/// What is preferred, by a scenario's name.
+type Rank<'a> = &'a dyn Fn(&str) -> usize;
 
 /// [`kind`], but for scenarios that are not just a device-type: each of these is there for
 /// something of its own.
@@ -311,17 +385,24 @@ mod tests {
         let matrix = Matrix::load(folder.path()).unwrap();
         let all: Vec<&Scenario> = matrix.scenarios.iter().collect();
         let names = |scenarios: &[&Scenario], most| -> BTreeSet<String> {
-            spread("salt", scenarios, most, kind).into_iter().map(|at| scenarios[at].name.clone()).collect()
+            spread("salt", scenarios, most, kind, &|_| 0)
+                .into_iter()
+                .map(|at| scenarios[at].name.clone())
+                .collect()
         };
         assert_eq!(names(&all, usize::MAX).len(), all.len());
         assert_eq!(names(&all, 0).len(), 0);
         let kinds: BTreeSet<String> = all.iter().map(|scenario| kind(scenario)).collect();
         let chosen: BTreeSet<String> =
-            spread("salt", &all, kinds.len(), kind).into_iter().map(|at| kind(all[at])).collect();
+            spread("salt", &all, kinds.len(), kind, &|_| 0).into_iter().map(|at| kind(all[at])).collect();
         assert_eq!(chosen, kinds);
         let few = names(&all, 2);
         let without_one: Vec<&Scenario> =
             all.iter().copied().filter(|scenario| few.contains(&scenario.name)).collect();
         assert_eq!(names(&without_one, 2), few);
+        let last = names(&all, usize::MAX).pop_last().unwrap();
+        let preferred = |name: &str| usize::from(name == last);
+        let first = spread("salt", &all, 1, kind, &preferred);
+        assert_eq!(all[first[0]].name, last);
     }
 }
