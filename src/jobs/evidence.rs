@@ -7,6 +7,7 @@ use meta_lava_ghost::ledger::{Entry, Event};
 use serde_json::Value;
 
 use crate::jobs::announced::Announced;
+use crate::jobs::requests::Answered;
 use crate::lava::log::Log;
 
 /// Everything the verdict is made of. Raw: nothing is masked here.
@@ -25,6 +26,8 @@ pub struct Evidence {
     pub suites: Vec<(String, Vec<Value>)>,
     /// `GET jobs/ID/metadata/`.
     pub metadata: Value,
+    /// What LAVA said to the scenario's own requests after the job.
+    pub answers: Vec<Answered>,
     /// What lava-worker's own log says of the job, a line each; asked for only where LAVA has
     /// no log of it.
     pub worker: Vec<String>,

@@ -7,6 +7,7 @@ pub mod announced;
 pub mod collector;
 pub mod ending;
 pub mod evidence;
+pub mod requests;
 pub mod timeline;
 
 use std::collections::BTreeMap;

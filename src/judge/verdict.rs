@@ -324,6 +324,7 @@ pub mod tests {
         ];
         let overlay = format!("echo /lava-{job}/bin\n").into_bytes();
         Evidence {
+            answers: Vec::new(),
             worker: Vec::new(),
             announced: crate::jobs::announced::Announced::default(),
             blobs: [(meta_lava_formats::sha256(&overlay), overlay)].into(),

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
+use reqwest::redirect::Policy;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -36,9 +37,28 @@ pub struct Api {
     client: reqwest::Client,
     /// One that makes a connection for each question.
     fresh: reqwest::Client,
+    /// One that goes nowhere else when it is sent there.
+    unled: reqwest::Client,
     base: String,
     user: String,
     token: Secret,
+    /// Whether it says who it is.
+    named: bool,
+}
+
+/// What LAVA's web server said to any request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// HTTP's status.
+    pub status: u16,
+    /// Its media type, without parameters; empty where none is said.
+    pub kind: String,
+    /// Where it sends the client instead, if it does.
+    pub location: Option<String>,
+    /// What it says.
+    pub body: Vec<u8>,
+    /// Whether it was broken off: LAVA had said already that all is well when something went wrong.
+    pub broken: bool,
 }
 
 /// What LAVA said to a job.
@@ -160,10 +180,24 @@ impl Api {
             // gunicorn closes a connection that was idle for two seconds.
             client: make(builder().pool_idle_timeout(IDLE))?,
             fresh: make(builder().pool_max_idle_per_host(0))?,
+            unled: make(builder().pool_max_idle_per_host(0).redirect(Policy::none()))?,
             base: base.trim_end_matches('/').to_owned(),
             user: user.to_owned(),
             token,
+            named: true,
         })
+    }
+
+    /// The same server, asked by one who has not logged in.
+    #[must_use]
+    pub fn without_user(&self) -> Self {
+        Self { named: false, ..self.clone() }
+    }
+
+    /// Where the server is: `127.0.0.1:32768`.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        self.base.split_once("://").map_or(self.base.as_str(), |(_, authority)| authority)
     }
 
     /// The user that it acts as.
@@ -187,6 +221,49 @@ impl Api {
             .request(method, self.url(path))
             .header("Authorization", format!("Token {}", self.token.reveal()))
             .header("Accept", "application/json")
+    }
+
+    /// Asks for anything at all, by its path from the server's root on. Whatever it answers is an answer.
+    ///
+    /// # Errors
+    /// [`Error::Infrastructure`] when there is none, or it is too long, or the request is none of HTTP's.
+    pub async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Reply> {
+        let what = format!("ask LAVA to {method} {path}");
+        let method = reqwest::Method::from_bytes(method.as_bytes());
+        let method = method.map_err(|error| Error::failed(&what, error))?;
+        let mut request = self.unled.request(method, format!("{}{path}", self.base));
+        if self.named {
+            request = request.header("Authorization", format!("Token {}", self.token.reveal()));
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let failed = |error: reqwest::Error| Error::failed(&what, chain(&error.without_url()));
+        let mut response = request.send().await.map_err(failed)?;
+        let header = |name: &str| {
+            let value = response.headers().get(name)?.to_str().ok()?;
+            Some(value.to_owned())
+        };
+        let kind = header("content-type").unwrap_or_default();
+        let mut reply = Reply {
+            status: response.status().as_u16(),
+            kind: kind.split(';').next().unwrap_or_default().trim().to_owned(),
+            location: header("location"),
+            body: Vec::new(),
+            broken: false,
+        };
+        loop {
+            match response.chunk().await {
+                Ok(Some(piece)) => reply.body.extend_from_slice(&piece),
+                Ok(None) => return Ok(reply),
+                Err(error) if error.is_timeout() => return Err(failed(error)),
+                Err(_) => return Ok(Reply { broken: true, ..reply }),
+            }
+            if reply.body.len() > ANSWER_BYTES {
+                let limit = ANSWER_BYTES >> 20;
+                return Err(Error::failed(&what, format!("LAVA's answer is longer than {limit} MiB")));
+            }
+        }
     }
 
     /// Sends a request and gives status and body.
@@ -387,7 +464,8 @@ impl Api {
     }
 
     /// The pipeline that LAVA made of a job, YAML; empty where there is none, as with a
-    /// job that was never started. It is no part of the REST API, but of the job's page.
+    /// job that was never started, and where a job is not public: it is no part of the REST API, but of the
+    /// job's page, which knows no tokens.
     ///
     /// # Errors
     /// [`Error::Infrastructure`] when it could not be had.
@@ -395,7 +473,7 @@ impl Api {
         let what = format!("fetch the pipeline of job {id}");
         let request = self.client.get(format!("{}/scheduler/job/{id}/description", self.base));
         match self.send(&what, request).await? {
-            (StatusCode::NOT_FOUND, _) => Ok(Vec::new()),
+            (StatusCode::NOT_FOUND | StatusCode::FORBIDDEN, _) => Ok(Vec::new()),
             (status, body) if status.is_success() => Ok(body),
             (status, body) => Err(refused(&what, status, &body)),
         }
@@ -509,12 +587,11 @@ impl Api {
 
     /// Posts XML to `/RPC2`.
     pub(super) async fn xmlrpc(&self, what: &str, body: String) -> Result<Vec<u8>> {
-        let request = self
-            .client
-            .post(format!("{}/RPC2", self.base))
-            .basic_auth(&self.user, Some(self.token.reveal()))
-            .header("Content-Type", "text/xml")
-            .body(body);
+        let mut request = self.client.post(format!("{}/RPC2", self.base));
+        if self.named {
+            request = request.basic_auth(&self.user, Some(self.token.reveal()));
+        }
+        let request = request.header("Content-Type", "text/xml").body(body);
         let (status, body) = self.send(what, request).await?;
         if status.is_success() { Ok(body) } else { Err(refused(what, status, &body)) }
     }

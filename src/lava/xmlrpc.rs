@@ -7,6 +7,7 @@
 //! were made. It has an HTTP client of its own and brings second versions of `quick-xml`,
 //! `base64` and `winnow`; [`Api`] would still be needed for bounds, deadlines and tunnels.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use quick_xml::Reader;
@@ -35,11 +36,23 @@ impl From<&str> for Value {
     }
 }
 
+impl From<&serde_json::Value> for Value {
+    /// A number that is not whole, and what is no scalar, is sent as text.
+    fn from(value: &serde_json::Value) -> Self {
+        match value {
+            serde_json::Value::Null => Self::Nothing,
+            serde_json::Value::Bool(truth) => Self::Truth(*truth),
+            serde_json::Value::String(text) => Self::Text(text.clone()),
+            other => other.as_i64().map_or_else(|| Self::Text(other.to_string()), Self::Number),
+        }
+    }
+}
+
 /// One call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
     /// Method.
-    pub method: &'static str,
+    pub method: Cow<'static, str>,
     /// Parameters.
     pub parameters: Vec<Value>,
 }
@@ -47,8 +60,8 @@ pub struct Call {
 impl Call {
     /// A call of `method`.
     #[must_use]
-    pub fn new(method: &'static str, parameters: impl Into<Vec<Value>>) -> Self {
-        Self { method, parameters: parameters.into() }
+    pub fn new(method: impl Into<Cow<'static, str>>, parameters: impl Into<Vec<Value>>) -> Self {
+        Self { method: method.into(), parameters: parameters.into() }
     }
 
     fn describe(&self) -> String {
@@ -108,11 +121,24 @@ pub async fn ask(api: &Api, what: &str, calls: &[Call]) -> Result<Vec<Vec<String
             return Err(Error::failed(what, format!("{first}{more}")));
         }
         answers.extend(outcomes.into_iter().filter_map(|outcome| match outcome {
-            Outcome::Value(scalars) => Some(scalars),
+            Outcome::Value(scalars) => Some(scalars.into_iter().map(|scalar| scalar.text).collect()),
             Outcome::Fault(_) => None,
         }));
     }
     Ok(answers)
+}
+
+/// Makes one call, of which a fault is an answer, too.
+///
+/// # Errors
+/// [`Error::Infrastructure`] when LAVA does not answer, or its answer makes no sense.
+pub async fn one(api: &Api, call: &Call) -> Result<Outcome> {
+    let what = format!("call {}", call.describe());
+    let answer = api.xmlrpc(&what, request(std::slice::from_ref(call))).await?;
+    let made = outcomes(&answer).map(|outcomes| outcomes.into_iter().next());
+    let senseless =
+        |why: String| Error::failed(&what, format!("LAVA's XML-RPC answer makes no sense: {why}"));
+    made.map_err(senseless)?.ok_or_else(|| senseless("it answers no call".into()))
 }
 
 fn request(calls: &[Call]) -> String {
@@ -125,7 +151,7 @@ fn request(calls: &[Call]) -> String {
             xml,
             "<value><struct><member><name>methodName</name><value><string>{}</string></value></member>\
              <member><name>params</name><value><array><data>",
-            call.method
+            quick_xml::escape::escape(&*call.method)
         );
         for parameter in &call.parameters {
             let _ = match parameter {
@@ -145,11 +171,20 @@ fn request(calls: &[Call]) -> String {
 
 /// What became of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// The scalars in it, in order.
-    Value(Vec<String>),
+    Value(Vec<Scalar>),
     /// The fault in words.
     Fault(String),
+}
+
+/// A value that is no array and no struct.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Scalar {
+    /// Which member of a struct it is, or is in; empty outside of all.
+    pub member: String,
+    /// What it is, as text.
+    pub text: String,
 }
 
 /// What became of each call. In the answer each one is a `value` of the
@@ -178,7 +213,7 @@ pub(crate) fn outcomes(xml: &[u8]) -> Result<Vec<Outcome>, String> {
                 if let Some(Outcome::Value(scalars)) = outcomes.last_mut()
                     && kind.is_some_and(|kind| SCALARS.contains(&kind))
                 {
-                    scalars.push(String::new());
+                    scalars.push(Scalar { member: member.clone(), text: String::new() });
                 }
                 if path.len() == 2 && kind == Some("fault") {
                     whole_fault = true;
@@ -259,7 +294,7 @@ fn append_scalar(path: &[String], content: &str, outcomes: &mut [Outcome]) {
         && let Some(Outcome::Value(scalars)) = outcomes.last_mut()
         && let Some(last) = scalars.last_mut()
     {
-        last.push_str(content);
+        last.text.push_str(content);
     }
 }
 
@@ -298,14 +333,15 @@ mod tests {
             [
                 Outcome::Value(vec![]),
                 Outcome::Fault("fault 404: Worker <'w'> was not found.".into()),
-                Outcome::Value(vec!["1".into()]),
+                Outcome::Value(vec![Scalar { member: "x".into(), text: "1".into() }]),
             ]
         );
         let xml = "<methodResponse><params><param><value><array><data><value><array><data><value><array><data>\
                    <value><boolean>1</boolean></value><value><base64>\nLSB7\nfQ==\n</base64></value>\
                    <value><string>a&amp;b</string></value></data></array></value></data></array></value></data>\
                    </array></value></param></params></methodResponse>";
-        let scalars = ["1", "\nLSB7\nfQ==\n", "a&b"].map(String::from).to_vec();
+        let scalars = ["1", "\nLSB7\nfQ==\n", "a&b"];
+        let scalars = scalars.map(|text| Scalar { text: text.into(), ..Scalar::default() }).to_vec();
         assert_eq!(outcomes(xml.as_bytes()).unwrap(), [Outcome::Value(scalars)]);
         let xml = "<methodResponse><fault><value><struct><member><name>faultCode</name><value><int>-32601</int>\
                    </value></member><member><name>faultString</name><value><string>no</string></value></member>\
@@ -351,7 +387,8 @@ mod tests {
                  </value></data></array></value></data></array></value></param></params></methodResponse>",
                 quick_xml::escape::escape(&text)
             );
-            prop_assert_eq!(outcomes(xml.as_bytes()), Ok(vec![Outcome::Value(vec![text])]));
+            let scalar = Scalar { text, ..Scalar::default() };
+            prop_assert_eq!(outcomes(xml.as_bytes()), Ok(vec![Outcome::Value(vec![scalar])]));
         }
     }
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::files::write_whole;
 use crate::jobs::evidence::{Evidence, Port};
+use crate::jobs::requests::{Answered, Said};
 use crate::judge::normalise::Context;
 use crate::judge::snapshot::{self, Id};
 use crate::judge::verdict::{Answer, Found};
@@ -64,6 +65,17 @@ fn write_raw(folder: &Path, evidence: &Evidence, context: &Context) -> Result<()
         .map(|(name, tests)| serde_json::json!({"suite": name, "tests": tests}))
         .collect();
     write("results.json", &json(&Value::Array(suites)))?;
+    for (number, Answered { request, said }) in (1..).zip(&evidence.answers) {
+        let said = match said {
+            Said::Reply(reply) => String::from_utf8_lossy(&reply.body).into_owned(),
+            Said::Value(scalars) => {
+                let lines = scalars.iter().map(|scalar| format!("{}: {}\n", scalar.member, scalar.text));
+                lines.collect()
+            }
+            Said::Fault(fault) => fault.clone(),
+        };
+        write(&format!("answer-{number:02}.txt"), format!("{request}\n\n{said}").as_bytes())?;
+    }
     for (board, entries) in &evidence.ledgers {
         let mut lines = Vec::new();
         for entry in entries {

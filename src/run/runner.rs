@@ -16,6 +16,7 @@ use crate::event::{Event, EventSender, Outcome, Verdict};
 use crate::interrupt::Interrupt;
 use crate::jobs::activity::Activity;
 use crate::jobs::evidence::Evidence;
+use crate::jobs::requests::{self, Answered};
 use crate::jobs::{self, End, Watch};
 use crate::judge::meant::{AGAIN, FIRST};
 use crate::judge::normalise::{Context, TOKEN};
@@ -252,6 +253,11 @@ impl One {
             heard.push(job.hearing);
         }
         let mut found = self.stack.guard(self.evidence(told)).await?;
+        if end == End::Finished
+            && let Some(first) = found.first_mut()
+        {
+            first.answers = self.interrupt.or(self.stack.guard(self.requests(first))).await?;
+        }
         for (evidence, hearing) in found.iter_mut().zip(heard) {
             evidence.announced = hearing.close();
         }
@@ -403,6 +409,25 @@ impl One {
         found.iter().position(|evidence| free(evidence) && is_of(evidence)).unwrap_or_default()
     }
 
+    /// What LAVA says to the scenario's requests about the job that `evidence` is of.
+    async fn requests(&self, evidence: &Evidence) -> Result<Vec<Answered>> {
+        let device = self.ready.rendered.devices.first();
+        let test = evidence.suites.iter().rev().find_map(|(_, tests)| tests.first());
+        let of_test =
+            |key: &str| test.and_then(|test| test.get(key)).map(Value::to_string).unwrap_or_default();
+        let known = [
+            ("{job}", evidence.job.clone().unwrap_or_default()),
+            ("{device}", device.map(|device| device.hostname.clone()).unwrap_or_default()),
+            ("{device_type}", device.map(|device| device.device_type.clone()).unwrap_or_default()),
+            ("{worker}", self.ready.worker.name.clone()),
+            ("{suite}", of_test("suite")),
+            ("{test}", of_test("id")),
+        ];
+        let fill =
+            |text: &str| known.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value));
+        requests::ask(self.stack.api(), &self.ready.scenario.requests, &fill).await
+    }
+
     async fn board(&self, evidence: &mut Evidence, board: &Board) -> Result<()> {
         let name = board.name.as_str();
         jobs::gather_boards(evidence, &self.ready.worker.collector, std::iter::once(name)).await?;
@@ -489,6 +514,9 @@ impl One {
         context.add("[DISPATCHER_IP]", &self.ready.worker.address);
         context.add("[WORKER]", &self.ready.worker.name);
         context.add(TOKEN, self.stack.api().token().reveal());
+        if !self.ready.scenario.requests.is_empty() {
+            context.add("[SERVER]", self.stack.api().authority());
+        }
         for port in self.ready.rendered.boards.iter().flat_map(|board| &board.ports) {
             context.add_port(*port);
         }

@@ -215,14 +215,11 @@ impl Pace {
             let row = rows.get(trial.ready.scenario.name.as_str()).copied().unwrap_or_default();
             (trial.is_slow(), row)
         };
-        let mut best: Option<(usize, (bool, f64))> = None;
-        for (at, trial) in free {
-            let own = urgency(trial);
-            if best.is_none_or(|(_, best)| own.0 > best.0 || (own.0 == best.0 && own.1 > best.1)) {
-                best = Some((at, own));
-            }
-        }
-        best.map(|(at, _)| at)
+        let of_two = |best: (usize, (bool, f64)), next: (usize, (bool, f64))| {
+            let order = next.1.0.cmp(&best.1.0).then(next.1.1.total_cmp(&best.1.1));
+            if order.is_gt() { next } else { best }
+        };
+        free.map(|(at, trial)| (at, urgency(trial))).reduce(of_two).map(|(at, _)| at)
     }
 
     fn take(&mut self, trial: &Trial, seconds: f64) {

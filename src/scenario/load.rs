@@ -6,8 +6,8 @@
 //! jobs/families/<family>/family.yaml   about, with, fails: what its scenarios share
 //! jobs/families/<other>/…              what the templates of families include or import
 //! jobs/<suite>/suite.yaml              about: one line
-//! jobs/<suite>/<name>/scenario.yaml    about, family, board (or roles), change, dictionary, with, tags, skip, unlogged, ends, says, fails,
-//!                                      defect, timeout; or variants of it, each a scenario with a name of its own
+//! jobs/<suite>/<name>/scenario.yaml    about, family, board (or roles), change, dictionary, with, tags, skip, unlogged, ends, says, requests,
+//!                                      fails, defect, timeout; or variants of it, each a scenario with a name of its own
 //! jobs/<suite>/<name>/job.yaml         a whole job, instead of a family
 //! ```
 
@@ -28,6 +28,7 @@ use serde_yaml::Mapping;
 use super::board::{Changed, LibraryBoard, check_dictionary, prefixed};
 use super::defect::DefectsFile;
 use super::problem::{Problem, key_position, path_position, refuse, relative};
+use super::request::Request;
 use super::{Ends, EndsOn, JobSource, Role, Says, Scenario, Why};
 use crate::error::Result;
 use crate::lava::series::Range;
@@ -98,6 +99,7 @@ struct ScenarioFile {
     ends: Option<EndsFile>,
     says: Option<Says>,
     again: Option<Ends>,
+    requests: Vec<Request>,
     fails: Vec<String>,
     defect: DefectsFile,
     timeout: Option<u64>,
@@ -136,6 +138,7 @@ impl ScenarioFile {
             ends: own.ends.or_else(|| self.ends.clone()),
             says: own.says.or_else(|| self.says.clone()),
             again: own.again.or(self.again),
+            requests: self.requests.iter().cloned().chain(own.requests).collect(),
             fails: both(&self.fails, own.fails),
             defect: if own.defect.0.is_empty() { self.defect.clone() } else { own.defect },
             timeout: own.timeout.or(self.timeout),
@@ -735,6 +738,7 @@ impl Loader<'_> {
             about: file.about,
             says: file.says,
             again: file.again,
+            requests: file.requests,
             with,
             tags: file.tags,
             skip: file.skip.map(|why| why.0),

@@ -10,6 +10,7 @@ pub mod filter;
 mod load;
 mod problem;
 mod render;
+pub mod request;
 mod tag;
 mod world;
 
@@ -31,6 +32,7 @@ use crate::lava::series::{Range, Series};
 pub use board::Ghost;
 
 use board::LibraryBoard;
+use request::Request;
 
 /// A job that LAVA is given, with the boards it runs on.
 #[derive(Debug, Clone)]
@@ -58,6 +60,8 @@ pub struct Scenario {
     /// How the same job is meant to end once more, on the devices and boards as the first one leaves
     /// them; where it does not say, there is no second one.
     pub again: Option<Ends>,
+    /// What LAVA's server is asked once the job has ended.
+    pub requests: Vec<Request>,
     /// Names of test cases that are made to fail: its family's and its own.
     pub fails: Vec<String>,
     /// What LAVAs are known to do wrong in it.

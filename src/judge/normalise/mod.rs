@@ -4,6 +4,7 @@
 //! [`results`] and [`ledger`] give the rest a readable shape. Structure is never masked: a line
 //! that LAVA no longer writes, writes twice or writes elsewhere stays visible.
 
+mod answers;
 pub mod artifacts;
 pub mod heard;
 pub mod ledger;

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::Normaliser;
+use super::answers;
 use super::log::spaced;
 use super::masks::Scope;
 use super::rows::{Row, Rows, Seen};
@@ -82,6 +83,7 @@ pub fn normalise(evidence: &Evidence, normaliser: Normaliser<'_>) -> Rows {
             rows.push_seen(format!("  {}", case(suite, test, length, &mask)), Seen::Case(mask(name)));
         }
     }
+    answers::normalise(&evidence.answers, normaliser, &mut rows);
     rows
 }
 
