@@ -85,7 +85,8 @@ impl World {
         }
         named.sort();
         named.dedup();
-        named.retain(|path| !self.files.contains(path));
+        // A gate is no file, and opens whatever it is called.
+        named.retain(|path| !path.starts_with("gates/") && !self.files.contains(path));
         named.into_iter().map(|path| self.problem(root, scenario, &path)).collect()
     }
 

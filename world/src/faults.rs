@@ -4,8 +4,11 @@
 //! refused once with HTTP status 500. `WHO` keeps those apart who ask for the same at a time; a
 //! scenario puts its own name there. A job asks with HEAD before it begins
 //! (`lava_dispatcher/actions/deploy/download.py`), and with that its requests are counted anew.
+//!
+//! `until=GATE` ends it when somebody asks for `/gates/GATE`, as LAVA does for a job with a callback
+//! (`invoke_callback` in `lava_scheduler_app/models.py`); a HEAD closes the gate again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -35,6 +38,8 @@ pub struct How {
     pub wrong: bool,
     /// Only the first so many times.
     pub first: Option<u32>,
+    /// Only until this gate is opened.
+    pub until: Option<String>,
     /// A HEAD, too.
     pub head: bool,
 }
@@ -90,21 +95,40 @@ impl How {
     }
 }
 
-/// How often each address was asked for since its last HEAD. Cheap to clone.
+/// What was asked for. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Asked(Arc<Mutex<HashMap<String, u32>>>);
+pub struct Asked(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// How often each address was asked for since its last HEAD.
+    counts: HashMap<String, u32>,
+    /// The gates that are open.
+    open: HashSet<String>,
+}
 
 impl Asked {
     /// Whether a request for `address` is served as `how` says.
     #[must_use]
     pub fn is_wrong(&self, how: &How, method: &Method, address: &str) -> bool {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if *method == Method::HEAD {
-            counts.remove(address);
+            known.counts.remove(address);
+            if let Some(gate) = &how.until {
+                known.open.remove(gate);
+            }
             return how.head;
         }
-        let count = counts.entry(address.to_owned()).or_default();
+        if how.until.as_ref().is_some_and(|gate| known.open.contains(gate)) {
+            return false;
+        }
+        let count = known.counts.entry(address.to_owned()).or_default();
         *count += 1;
         how.first.is_none_or(|first| *count <= first)
+    }
+
+    /// Opens a gate, for those whose fault is there until then.
+    pub fn open(&self, gate: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).open.insert(gate);
     }
 }

@@ -63,6 +63,7 @@ pub fn router(root: &Path) -> Router {
         .route("/api/v1/fetch", get(fetch))
         .route("/api/v1/fetch/", get(fetch))
         .route("/faults/{how}/{who}/{*path}", get(faulty))
+        .route("/gates/{gate}", get(open))
         .fallback(file)
         .with_state(Store { root: root.into(), files, asked: faults::Asked::default() })
         .layer(from_fn(print_line))
@@ -112,6 +113,11 @@ async fn faulty(
     *request.uri_mut() = uri;
     let response = store.answer(request).await;
     Asked(path).answer(if is_wrong { how.spoil(response).await } else { response })
+}
+
+async fn open(State(store): State<Store>, UrlPath(gate): UrlPath<String>) -> &'static str {
+    store.asked.open(gate);
+    "open\n"
 }
 
 /// What KissCache is asked for.
@@ -280,6 +286,15 @@ mod tests {
             for status in [503, 503, 200, 200] {
                 assert_eq!(ask(Method::GET, &url).await.0, status);
             }
+        }
+        let closed = format!("{world}/faults/status=503&until=job-1/job-1/kernel/Image");
+        for _ in 0..2 {
+            assert_eq!(ask(Method::HEAD, &closed).await.0, 200);
+            assert_eq!(ask(Method::GET, &closed).await.0, 503);
+            assert_eq!(ask(Method::GET, &format!("{world}/gates/job-2")).await.0, 200);
+            assert_eq!(ask(Method::GET, &closed).await.0, 503, "another one's gate");
+            assert_eq!(ask(Method::GET, &format!("{world}/gates/job-1")).await.0, 200);
+            assert_eq!(ask(Method::GET, &closed).await.0, 200);
         }
         let missing = format!("{world}/faults/status=404&head=true/job-1/kernel/Image");
         assert_eq!(ask(Method::HEAD, &missing).await.0, 404);
