@@ -63,6 +63,19 @@ pub struct LabBoard {
     /// end of a job (`lava_dispatcher/power.py`, `ReadFeedback`), and closes it then itself.
     #[serde(default)]
     pub off_is_the_end: bool,
+    /// Of a job that has no board but another one's: whose sessions there these are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<Guest>,
+}
+
+/// A guest on a board that is reached by SSH.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Guest {
+    /// The board's name.
+    pub of: String,
+    /// What the guest's job is in its group.
+    pub role: String,
 }
 
 /// What a daemon needs to know.
@@ -95,6 +108,9 @@ pub enum DaemonError {
     /// A port could not be had.
     #[error("console of {board} on port {port}: {error}")]
     Port { board: String, port: u16, error: io::Error },
+    /// A guest's host is none.
+    #[error("{board} is to be a guest of {of}, which is no board that is reached by SSH")]
+    Guest { board: String, of: String },
     /// The port of the lab's VLANd could not be had.
     #[error("VLANd on port {port}: {error}")]
     Vland { port: u16, error: io::Error },
@@ -250,7 +266,9 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
     let (changes, _) = broadcast::channel(CHANGES);
     let mut handles = BTreeMap::new();
     let mut cables = Vec::new();
-    for entry in &lab.boards {
+    // A guest comes behind the board that it is on.
+    let (boards, guests): (Vec<_>, Vec<_>) = lab.boards.iter().partition(|entry| entry.guest.is_none());
+    for entry in boards.into_iter().chain(guests) {
         let path = settings.lab.join("boards").join(format!("{}.yaml", entry.name));
         let text = fs::read_to_string(&path).map_err(at(&path))?;
         let (board, firmware) = firmware::load(&entry.name, &text)
@@ -335,7 +353,14 @@ pub async fn run(settings: &Settings) -> Result<(), DaemonError> {
             state.join(console::transcript(0)),
             settings.socket.clone(),
         );
-        let ssh = host.map(|host| ssh::Server::new(&entry.name, host, engine.clone(), ledger.clone()));
+        let ssh = match &entry.guest {
+            None => host.map(|host| ssh::Server::new(&entry.name, host, engine.clone(), ledger.clone())),
+            Some(Guest { of, role }) => {
+                let host = handles.get(of).and_then(|handle: &Handle| handle.ssh.as_ref());
+                let none = || DaemonError::Guest { board: entry.name.clone(), of: of.clone() };
+                Some(host.ok_or_else(none)?.guest(role, &entry.name, ledger.clone()))
+            }
+        };
         if let Some(server) = &ssh {
             for door in doors {
                 tokio::spawn(server.clone().listen(door));

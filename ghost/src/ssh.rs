@@ -7,6 +7,9 @@
 //! - what the server says of who has logged in, and who was refused;
 //! - the shell of a login, which stands between the server's terminal and the machine's own ([`session`]);
 //! - the files that are there when a transfer has ended and were not there before.
+//!
+//! A job may be a guest on another one's device (LAVA's secondary connections): its sessions are on the same machine. Each of
+//! them has a [`Seat`], and whose a connection is the job tells that has opened it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -29,6 +32,7 @@ use crate::engine::{Begun, Engine};
 use crate::ledger::{Event, Ledger, Protocol, Stage};
 use crate::linux::sandbox;
 use crate::patience::{SLOW_START, after_failed_accept};
+use crate::tools::caller;
 
 pub mod session;
 
@@ -91,17 +95,29 @@ fn fingerprint(line: &str) -> Option<String> {
     Some(STANDARD_NO_PAD.encode(Sha256::digest(key)))
 }
 
-/// A machine of the daemon's.
+/// A machine of the daemon's, as one of those has it who log in there.
 #[derive(Clone)]
 pub struct Server {
     inner: Arc<Inner>,
+    seat: Arc<Seat>,
+}
+
+/// Whose sessions are noted together.
+struct Seat {
+    /// The board's name with which they are noted.
+    board: String,
+    ledger: Ledger,
+    /// Of a guest, what its job is in its group.
+    role: Option<String>,
+    /// The job that has connected last, where several have a seat.
+    job: Mutex<Option<String>>,
 }
 
 struct Inner {
-    board: String,
     host: Host,
     engine: Engine,
-    ledger: Ledger,
+    /// The machine's own first, then those of guests.
+    seats: Mutex<Vec<Arc<Seat>>>,
     /// Held while the machine is being made.
     making: tokio::sync::Mutex<()>,
     /// How many connections are open of which is not known yet who has logged in.
@@ -116,16 +132,46 @@ type Seen = (PathBuf, u64, i64, i64);
 impl Server {
     #[must_use]
     pub fn new(board: &str, host: Host, engine: Engine, ledger: Ledger) -> Self {
+        let seat = Arc::new(Seat { board: board.to_owned(), ledger, role: None, job: Mutex::default() });
         let inner = Inner {
-            board: board.to_owned(),
             host,
             engine,
-            ledger,
+            seats: Mutex::new(vec![Arc::clone(&seat)]),
             making: tokio::sync::Mutex::default(),
             unknown: watch::Sender::new(0),
             files: Mutex::default(),
         };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(inner), seat }
+    }
+
+    /// The same machine, as a guest has it: what its job, which is `role` in its group, does there is noted with `board`.
+    #[must_use]
+    pub fn guest(&self, role: &str, board: &str, ledger: Ledger) -> Self {
+        let (board, role) = (board.to_owned(), Some(role.to_owned()));
+        let seat = Arc::new(Seat { board, ledger, role, job: Mutex::default() });
+        self.seats().push(Arc::clone(&seat));
+        Self { inner: Arc::clone(&self.inner), seat }
+    }
+
+    fn seats(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Seat>>> {
+        self.inner.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The machine as the job has it that has opened this connection: a guest's, or else its own.
+    async fn seated(self, stream: &TcpStream) -> Self {
+        if self.seats().len() < 2 {
+            return self;
+        }
+        let (Ok(client), Ok(server)) = (stream.peer_addr(), stream.local_addr()) else { return self };
+        let looked = tokio::task::spawn_blocking(move || {
+            let job = caller::job_at(client, server)?;
+            Some((job.role(), job.id))
+        });
+        let Ok(Some((role, job))) = looked.await else { return self };
+        let found = self.seats().iter().find(|seat| role.is_some() && seat.role == role).cloned();
+        let seat = found.unwrap_or_else(|| Arc::clone(&self.seat));
+        *seat.job.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
+        Self { seat, ..self }
     }
 
     /// Takes connections, for ever.
@@ -143,12 +189,13 @@ impl Server {
     }
 
     async fn connected(self, stream: TcpStream, unknown: Unknown) {
-        let begun = match self.machine().await {
+        let this = self.seated(&stream).await;
+        let begun = match this.machine().await {
             Ok(begun) => begun,
-            Err(why) => return self.inner.ledger.violation("machine-not-started", why),
+            Err(why) => return this.seat.ledger.violation("machine-not-started", why),
         };
-        if let Err(error) = self.serve(stream, begun, unknown).await {
-            tracing::error!(%error, board = self.inner.board, "an SSH connection was not served");
+        if let Err(error) = this.serve(stream, begun, unknown).await {
+            tracing::error!(%error, board = this.seat.board, "an SSH connection was not served");
         }
     }
 
@@ -170,7 +217,7 @@ impl Server {
     async fn serve(&self, stream: TcpStream, begun: Begun, mut unknown: Unknown) -> std::io::Result<()> {
         let mut program = begun.program;
         program.words = SERVER.map(str::to_owned).into();
-        program.words.push(format!("-oSetEnv={}={}", session::BOARD, self.inner.board));
+        program.words.push(format!("-oSetEnv={}={}", session::BOARD, self.seat.board));
         let stream = stream.into_std()?;
         stream.set_nonblocking(false)?;
         let (input, output) = (OwnedFd::from(stream.try_clone()?), OwnedFd::from(stream));
@@ -181,10 +228,10 @@ impl Server {
             let mut lines = BufReader::new(said).split(b'\n');
             while let Some(line) = lines.next_segment().await? {
                 let line = String::from_utf8_lossy(&line);
-                tracing::debug!(board = self.inner.board, "sshd: {}", line.trim_end());
+                tracing::debug!(board = self.seat.board, "sshd: {}", line.trim_end());
                 if let Some(Event::Login { user, by, accepted }) = login(&line) {
                     let by = self.inner.host.named(&by);
-                    self.inner.ledger.take(Event::Login { user, by, accepted });
+                    self.seat.ledger.take(Event::Login { user, by, accepted });
                     if accepted {
                         unknown.end();
                     }
@@ -205,7 +252,7 @@ impl Server {
     /// Notes a line that was typed in a session.
     pub async fn typed(&self, text: String) {
         self.known().await;
-        self.inner.ledger.take(Event::Line { uart: 0, stage: Stage::Userland, text });
+        self.seat.ledger.take(Event::Line { uart: 0, stage: Stage::Userland, text });
     }
 
     /// Notes the files that have come since somebody looked last.
@@ -222,7 +269,12 @@ impl Server {
         let mut files = self.inner.files.lock().unwrap_or_else(PoisonError::into_inner);
         let root = root(files.0);
         let now = seen(&root);
+        let others = self.jobs_of_others();
         for (path, size, ..) in now.difference(&files.1) {
+            // What a neighbour's test writes meanwhile.
+            if others.iter().any(|job| is_of(path, job)) {
+                continue;
+            }
             let bytes = match fs::read(root.join(path)) {
                 Ok(bytes) if *size <= FILE_LIMIT => bytes,
                 Ok(_) => Vec::new(),
@@ -232,15 +284,30 @@ impl Server {
                 }
             };
             let place = format!("/{}", path.display());
-            self.inner.ledger.take(Event::file(Protocol::Ssh, &place, "", &bytes));
+            self.seat.ledger.take(Event::file(Protocol::Ssh, &place, "", &bytes));
             let unpacked = compress::decompress(&bytes, crate::linux::UNPACKED_LIMIT).ok();
             let tree = unpacked.and_then(|unpacked| tar::read(&unpacked).ok());
             if let Some(tree) = tree.filter(|tree| !tree.nodes.is_empty()) {
-                crate::linux::note_archive(&self.inner.ledger, sha256(&bytes), &tree);
+                crate::linux::note_archive(&self.seat.ledger, sha256(&bytes), &tree);
             }
         }
         files.1 = now;
     }
+
+    /// The jobs that have the other seats.
+    fn jobs_of_others(&self) -> Vec<String> {
+        let seats = self.seats();
+        let others = seats.iter().filter(|seat| !Arc::ptr_eq(seat, &self.seat));
+        others.filter_map(|seat| seat.job.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect()
+    }
+}
+
+/// Whether what is at `path` belongs to `job`: LAVA keeps all that is a job's on a device in `/lava-JOB`
+/// (`lava_test_results_dir` in `lava_dispatcher/actions/deploy/overlay.py`), and before 2023.03 its archive is beside that.
+fn is_of(path: &Path, job: &str) -> bool {
+    let first = path.iter().next().map(|first| first.to_string_lossy()).unwrap_or_default();
+    let rest = first.strip_prefix("lava-").and_then(|rest| rest.strip_prefix(job));
+    rest.is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_digit()))
 }
 
 /// A connection of which is not known who has logged in, as long as it is one.
@@ -371,6 +438,31 @@ mod tests {
         let now = seen(root.path());
         let new: Vec<_> = now.difference(&before).map(|(path, size, ..)| (path.as_path(), *size)).collect();
         assert_eq!(new, [(Path::new("lava-1/overlay"), 1)]);
+    }
+
+    #[test]
+    fn what_is_in_a_jobs_folder_is_that_jobs() {
+        for own in ["lava-12/overlay-1.1.4.tar.gz", "lava-12-overlay-1.1.4.tar.gz", "lava-12"] {
+            assert!(is_of(Path::new(own), "12"), "{own}");
+        }
+        for other in ["lava-123/0", "lava-1/12", "srv/lava-12", "root/.profile"] {
+            assert!(!is_of(Path::new(other), "12"), "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_guest_has_a_seat_of_its_own_on_the_same_machine() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = |name: &str| Ledger::open(&folder.path().join(name)).unwrap();
+        let engine = Engine::new("host", ledger("host"), folder.path().join("console"), "control".into());
+        let host = Host { image: "host".into(), authorized: Vec::new(), authorized_files: Vec::new() };
+        let server = Server::new("host", host, engine, ledger("host"));
+        let guest = server.guest("guest", "guest", ledger("guest"));
+        guest.typed("ls".into()).await;
+        let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        assert!(read("host").is_empty() && read("guest").contains("ls"));
+        *guest.seat.job.lock().unwrap() = Some("13".into());
+        assert_eq!((server.jobs_of_others(), guest.jobs_of_others()), (vec!["13".to_owned()], Vec::new()));
     }
 
     proptest! {

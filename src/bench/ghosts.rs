@@ -145,7 +145,8 @@ impl Daemon {
                 TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(|error| failed(what, error))?;
             let port = listener.local_addr().map_err(|error| failed(what, error))?.port();
             held.push(listener);
-            lab.boards.push(LabBoard { name: name.clone(), consoles: vec![port], off_is_the_end: true });
+            let (name, consoles) = (name.clone(), vec![port]);
+            lab.boards.push(LabBoard { name: name.clone(), consoles, off_is_the_end: true, guest: None });
             let path = folder.path().join("boards").join(format!("{name}.yaml"));
             std::fs::write(path, text).map_err(|error| failed(what, error))?;
         }

@@ -22,6 +22,7 @@ pub fn lab(matrix: &Matrix, scenarios: &[&Scenario], series: Series, workers: us
             text: board.ghost,
             consoles: board.ports,
             off_is_the_end: board.off_is_the_end,
+            guest: board.guest,
         }));
         lab.devices.extend(rendered.devices.into_iter().map(|device| DeviceSpec {
             hostname: device.hostname,

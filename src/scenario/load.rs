@@ -252,7 +252,9 @@ struct Roles(Vec<(String, RoleFile)>);
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RoleFile {
-    board: String,
+    board: Option<String>,
+    /// The role on whose device it is, of a guest.
+    on: Option<String>,
     #[serde(default = "one")]
     count: usize,
     #[serde(default)]
@@ -315,7 +317,7 @@ impl<'de> Deserialize<'de> for NameOrRole {
             }
 
             fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<RoleFile, E> {
-                Ok(RoleFile { board: name.to_owned(), count: 1, ..RoleFile::default() })
+                Ok(RoleFile { board: Some(name.to_owned()), count: 1, ..RoleFile::default() })
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RoleFile, A::Error> {
@@ -764,7 +766,8 @@ impl Loader<'_> {
     ) -> Option<Vec<Role>> {
         let Some(Roles(roles)) = file.roles.take() else {
             let one = RoleFile {
-                board: file.board.clone().unwrap_or_else(|| scenario.to_owned()),
+                board: Some(file.board.clone().unwrap_or_else(|| scenario.to_owned())),
+                on: None,
                 count: 1,
                 change: std::mem::take(&mut file.change),
                 dictionary: std::mem::take(&mut file.dictionary),
@@ -785,9 +788,52 @@ impl Loader<'_> {
         }
         let mut found = Vec::new();
         for (name, role) in roles {
-            found.push(self.role(scenario, Some(name), role, shown, place, boards));
+            let role = match role.on.clone() {
+                Some(on) => self.guest(scenario, name, &on, &role, &found, (shown, place)),
+                None => self.role(scenario, Some(name), role, shown, place, boards),
+            };
+            found.push(role);
         }
         found.into_iter().collect::<Option<Vec<_>>>().filter(|roles| !roles.is_empty())
+    }
+
+    /// A role whose job is on the device of another one, which is among those `before`.
+    fn guest(
+        &mut self,
+        scenario: &str,
+        name: String,
+        on: &str,
+        file: &RoleFile,
+        before: &[Option<Role>],
+        (shown, place): (&Path, Place<'_>),
+    ) -> Option<Role> {
+        let own = file.board.is_some() || !file.change.is_empty() || !file.dictionary.is_empty();
+        let host = before.iter().flatten().find(|role| role.name.as_deref() == Some(on));
+        let why = match host {
+            _ if own || file.count != 1 => "has one job, and nothing of its own but `on`".to_owned(),
+            None => format!("is on the device of a role before it, and there `{on}` is none"),
+            // LAVA refuses a host of several boards (`split_multinode_yaml` in `lava_scheduler_app/utils.py`).
+            Some(host) if host.boards.len() != 1 => {
+                format!("can be on one board only, and `{on}` has several")
+            }
+            Some(host) if host.ghost.firmware != "ssh" => {
+                format!("can be on a board only that is reached by SSH, and `{on}` is none")
+            }
+            Some(host) => {
+                return Some(Role {
+                    boards: vec![format!("{scenario}-{name}-01")],
+                    on: Some((on.to_owned(), host.boards[0].clone())),
+                    name: Some(name),
+                    board: Arc::clone(&host.board),
+                    change: host.change.clone(),
+                    dictionary: Mapping::new(),
+                    ghost: host.ghost.clone(),
+                });
+            }
+        };
+        let at = path_position(place.text, &["roles", &name, "on"]);
+        self.problems.push(Problem::at(shown, at, format!("roles.{name}: a guest {why}")));
+        None
     }
 
     fn role(
@@ -805,18 +851,22 @@ impl Loader<'_> {
         let at = |key: &[String]| path_position(text, &prefixed(&place, key));
         let key = |key: &str| at(&[key.to_owned()]);
         let mut problem = |at, message: String| self.problems.push(Problem::at(shown, at, message));
-        let board = match boards.get(&file.board) {
+        let Some(called) = file.board else {
+            problem(at(&[]), "a role has a `board`, or is `on` another one's device".to_owned());
+            return None;
+        };
+        let board = match boards.get(&called) {
             Some(Some(board)) => Arc::clone(board),
             // Said already, of the board's own file.
             Some(None) => return None,
             None => {
-                let near = nearest(&file.board, boards.keys().map(String::as_str));
+                let near = nearest(&called, boards.keys().map(String::as_str));
                 let hint = if near.is_empty() {
-                    format!("boards/{}.yaml would be its file", file.board)
+                    format!("boards/{called}.yaml would be its file")
                 } else {
                     format!("did you mean {}?", near.join(", "))
                 };
-                problem(key("board"), format!("no board is called `{}`; {hint}", file.board));
+                problem(key("board"), format!("no board is called `{called}`; {hint}"));
                 return None;
             }
         };
@@ -851,6 +901,7 @@ impl Loader<'_> {
         };
         Some(Role {
             boards: (1..=file.count).map(instance).collect(),
+            on: None,
             name,
             board,
             change: file.change,

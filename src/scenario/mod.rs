@@ -169,6 +169,8 @@ pub struct Role {
     pub dictionary: Mapping,
     /// Names of its boards and of LAVA's devices, one for each job.
     pub boards: Vec<String>,
+    /// Of guests: the role on whose device they are, and its one board. They have no devices of their own.
+    pub on: Option<(String, String)>,
     /// The board with the change.
     ghost: Ghost,
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use minijinja::Value as JinjaValue;
 use serde_yaml::{Mapping, Value};
 
+use meta_lava_ghost::daemon::Guest;
 use meta_lava_ghost::peripheral::usb_path;
 
 use super::board::{Changed, Ghost};
@@ -39,6 +40,8 @@ pub struct Board {
     pub ghost: String,
     /// What is wrong with it on purpose, a line each.
     pub faults: Vec<String>,
+    /// Of a guest: on whose device it is. LAVA has none of its name then.
+    pub guest: Option<Guest>,
 }
 
 /// A device for LAVA.
@@ -65,7 +68,8 @@ impl Matrix {
         const FIRST: usize = 21_000;
         const EACH: usize = 16; // as many as a board can have
         let of = |scenario: &Scenario| {
-            let uarts: usize = scenario.roles.iter().map(|role| role.ghost.uarts * role.boards.len()).sum();
+            let own = scenario.roles.iter().filter(|role| role.on.is_none());
+            let uarts: usize = own.map(|role| role.ghost.uarts * role.boards.len()).sum();
             uarts.div_ceil(EACH).max(1) * EACH
         };
         let before: usize =
@@ -86,6 +90,10 @@ impl Matrix {
                 let message = format!("with LAVA {series}: change: {}", changed.message);
                 Problem::new(scenario.folder.join("scenario.yaml"), message)
             })?;
+            if let Some((_, host)) = &role.on {
+                boards.extend(role.boards.iter().map(|name| guest(name, host, role, &ghost)));
+                continue;
+            }
             for name in &role.boards {
                 let ports = (0..ghost.uarts).map(|_| {
                     next_port = next_port.saturating_add(1);
@@ -98,6 +106,7 @@ impl Matrix {
                     firmware: ghost.firmware.clone(),
                     ghost: ghost.text.clone(),
                     faults: ghost.faults.clone(),
+                    guest: None,
                 };
                 let device = self.device(scenario, role, series, &board)?;
                 board.off_is_the_end = is_off_the_end(&device.dictionary, &job);
@@ -222,6 +231,20 @@ impl Role {
     }
 }
 
+/// A job's own part of the board of `host`, which is `ghost`.
+fn guest(name: &str, host: &str, role: &Role, ghost: &Ghost) -> Board {
+    let role = role.name.clone().unwrap_or_default();
+    Board {
+        name: name.to_owned(),
+        ports: Vec::new(),
+        off_is_the_end: false,
+        firmware: ghost.firmware.clone(),
+        ghost: ghost.text.clone(),
+        faults: Vec::new(),
+        guest: Some(Guest { of: host.to_owned(), role }),
+    }
+}
+
 /// What every device dictionary says, unless the scenario says otherwise.
 fn generated(board: &Board) -> Mapping {
     let mut variables = Mapping::new();
@@ -314,9 +337,18 @@ fn tagged(scenario: &Scenario, text: &str, job: &Mapping) -> Result<String, Stri
         let Some(asked) = found.get(name).and_then(Value::as_mapping) else {
             return Err(format!("the scenario has the role `{name}`, and the job has not"));
         };
+        if let Some((host, _)) = &role.on {
+            let says = |key| asked.get(key).and_then(Value::as_str);
+            if says("connection").is_none() || says("host_role") != Some(host) {
+                return Err(format!(
+                    "the scenario's role `{name}` is on `{host}`'s device, and the job's has no `connection` and \
+                     `host_role: {host}`"
+                ));
+            }
+        }
         let (kind, count) = (role.device_type(), role.boards.len());
         let asks_kind = asked.get("device_type").and_then(Value::as_str).unwrap_or_default();
-        if asks_kind != kind {
+        if role.on.is_none() && asks_kind != kind {
             return Err(format!(
                 "the job asks for device_type `{asks_kind}` for the role `{name}`, and the scenario's board \
                  is a `{kind}`"
@@ -328,7 +360,9 @@ fn tagged(scenario: &Scenario, text: &str, job: &Mapping) -> Result<String, Stri
                 "the job asks for {asks_count} boards for the role `{name}`, and the scenario has {count}"
             ));
         }
-        edited = tag::add_to_role(&edited, name, &role_tag(scenario, role))?;
+        if role.on.is_none() {
+            edited = tag::add_to_role(&edited, name, &role_tag(scenario, role))?;
+        }
     }
     // A role may also be one on another role's device, without one of its own.
     let needs_a_board = |(name, asked): &(&Value, &Value)| {

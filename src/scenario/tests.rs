@@ -125,6 +125,7 @@ fn a_family_gives_its_scenarios_the_job_and_a_board_its_dictionary() {
         firmware: "u-boot".into(),
         ghost: GHOST.into(),
         faults: Vec::new(),
+        guest: None,
     };
     assert_eq!(rendered.boards, [board]);
     assert_eq!(rendered.devices[0].tags, ["bbb-01"]);
@@ -441,7 +442,7 @@ fn a_role_that_does_not_fit_its_job_or_its_board_is_told() {
     insta::assert_snapshot!(told(&ROLES.replace("server: bbb", "server: juno"), JOB_OF_ROLES), @"jobs/lab/two/job.yaml: the job asks for device_type `beaglebone-black` for the role `server`, and the scenario's board is a `juno`");
     insta::assert_snapshot!(told(ROLES, WHOLE_JOB), @"jobs/lab/two/job.yaml: the scenario has roles, and the job has none in `protocols.lava-multinode.roles`");
     insta::assert_snapshot!(told("board: bbb\n", JOB_OF_ROLES), @"jobs/lab/two/job.yaml: the job has roles: the scenario needs `roles`, with a board for each");
-    insta::assert_snapshot!(told(&ROLES.replace("count: 2", "cuont: 2"), JOB_OF_ROLES), @"jobs/lab/two/scenario.yaml:3:25: roles.client: unknown field `cuont`, expected one of `board`, `count`, `change`, `dictionary`");
+    insta::assert_snapshot!(told(&ROLES.replace("count: 2", "cuont: 2"), JOB_OF_ROLES), @"jobs/lab/two/scenario.yaml:3:25: roles.client: unknown field `cuont`, expected one of `board`, `on`, `count`, `change`, `dictionary`");
     insta::assert_snapshot!(told(&ROLES.replace("count: 2", "count: 0"), JOB_OF_ROLES), @"jobs/lab/two/scenario.yaml:3:25: count: 0; a role has 1 to 99 boards");
     insta::assert_snapshot!(told(&ROLES.replace("board: juno", "board: jun"), JOB_OF_ROLES), @"jobs/lab/two/scenario.yaml:3:12: no board is called `jun`; did you mean juno?");
     insta::assert_snapshot!(told(&ROLES.replace("uarts: ~", "uarts: 99"), JOB_OF_ROLES), @"jobs/lab/two/scenario.yaml:3:80: change: uarts is 99, a board has 1 to 16");
@@ -449,6 +450,44 @@ fn a_role_that_does_not_fit_its_job_or_its_board_is_told() {
     insta::assert_snapshot!(told("roles: {}\n", JOB_OF_ROLES), @"jobs/lab/two/scenario.yaml:1:1: roles: there is none");
     insta::assert_snapshot!(told("roles: [bbb]\n", JOB_OF_ROLES), @"jobs/lab/two/scenario.yaml:1:8: roles: expected roles by name, such as `client: {board: juno, count: 2}`, found a list");
     insta::assert_snapshot!(told("roles: {server: bbb, server: juno}\n", JOB_OF_ROLES), @"jobs/lab/two/scenario.yaml:1:8: roles: two roles are called `server`");
+}
+
+#[test]
+fn a_guest_is_on_the_one_board_of_another_role_and_has_no_device() {
+    const HOST: &str = "model: m\nfirmware: {kind: ssh, image: i}\ndevice_type: ssh\n";
+    const ROLES: &str = "roles:\n  host: host\n  guest: {on: host}\n";
+    const JOB: &str = "job_name: guest\nvisibility: public\ntimeouts: {job: {minutes: 5}}\nprotocols:\n  lava-multinode:\n    \
+                       roles:\n      host: {device_type: ssh, count: 1}\n      guest: {connection: ssh, count: 1, \
+                       host_role: host}\nactions: []\n";
+    let load = |roles: &str, job: &str| {
+        let folder = folder();
+        write(folder.path(), "boards/host.yaml", HOST);
+        write(folder.path(), "jobs/lab/two/scenario.yaml", roles);
+        write(folder.path(), "jobs/lab/two/job.yaml", job);
+        Matrix::load_with_problems(folder.path())
+    };
+    let told = |roles: &str, job: &str| {
+        let (matrix, problems) = load(roles, job);
+        let render =
+            matrix.scenarios.iter().filter_map(|scenario| matrix.render(scenario, Series::OLDEST).err());
+        problems.into_iter().chain(render).map(|problem| format!("{problem}\n")).collect::<String>()
+    };
+    assert_eq!(told(ROLES, JOB), "");
+    let (matrix, _) = load(ROLES, JOB);
+    let rendered = matrix.render(get(&matrix, "two"), Series::OLDEST).unwrap();
+    let devices: Vec<&str> = rendered.devices.iter().map(|device| device.hostname.as_str()).collect();
+    assert_eq!(devices, ["two-host-01"]);
+    let guest = &rendered.boards[1];
+    assert_eq!((guest.name.as_str(), guest.ports.is_empty()), ("two-guest-01", true));
+    let of = guest.guest.as_ref().unwrap();
+    assert_eq!((of.of.as_str(), of.role.as_str()), ("two-host-01", "guest"));
+    assert_eq!(rendered.job.matches("tags:").count(), 1, "a guest needs none");
+    insta::assert_snapshot!(told(&ROLES.replace("on: host", "on: hots"), JOB), @"jobs/lab/two/scenario.yaml:3:11: roles.guest: a guest is on the device of a role before it, and there `hots` is none");
+    insta::assert_snapshot!(told(&ROLES.replace("{on: host}", "{on: host, board: host}"), JOB), @"jobs/lab/two/scenario.yaml:3:11: roles.guest: a guest has one job, and nothing of its own but `on`");
+    insta::assert_snapshot!(told(&ROLES.replace("{on: host}", "{count: 1}"), JOB), @"jobs/lab/two/scenario.yaml:3:3: a role has a `board`, or is `on` another one's device");
+    insta::assert_snapshot!(told(&ROLES.replace("host: host", "host: {board: host, count: 2}"), JOB), @"jobs/lab/two/scenario.yaml:3:11: roles.guest: a guest can be on one board only, and `host` has several");
+    insta::assert_snapshot!(told(&ROLES.replace("host: host", "host: juno"), JOB), @"jobs/lab/two/scenario.yaml:3:11: roles.guest: a guest can be on a board only that is reached by SSH, and `host` is none");
+    insta::assert_snapshot!(told(ROLES, &JOB.replace("host_role: host", "host_role: other")), @"jobs/lab/two/job.yaml: the scenario's role `guest` is on `host`'s device, and the job's has no `connection` and `host_role: host`");
 }
 
 #[test]

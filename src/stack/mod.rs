@@ -22,7 +22,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use meta_lava_ghost::console::Pace;
-use meta_lava_ghost::daemon::{self, LabBoard};
+use meta_lava_ghost::daemon::{self, Guest, LabBoard};
 
 use self::provision::DeviceSpec;
 use self::sweep::{Purpose, RUN};
@@ -111,6 +111,15 @@ pub struct BoardFile {
     pub consoles: Vec<u16>,
     /// Whether it is switched off only when its job ends.
     pub off_is_the_end: bool,
+    /// Of a job that has no device but another one's: on whose it is. It has no device of its own name then.
+    pub guest: Option<Guest>,
+}
+
+impl BoardFile {
+    /// The name of the device that it belongs to.
+    fn device(&self) -> &str {
+        self.guest.as_ref().map_or(self.name.as_str(), |guest| guest.of.as_str())
+    }
 }
 
 /// What is in the lab: LAVA's side and the boards' side.
@@ -210,7 +219,7 @@ impl Lab {
             .filter(|device| device.worker == worker)
             .map(|device| device.hostname.as_str())
             .collect();
-        self.boards.iter().filter(|board| here.contains(board.name.as_str())).collect()
+        self.boards.iter().filter(|board| here.contains(board.device())).collect()
     }
 
     /// Whether LAVA's side and the boards' fit each other, on these workers.
@@ -222,8 +231,12 @@ impl Lab {
         let mut names = BTreeSet::new();
         let mut ports: BTreeMap<(&str, u16), &str> = BTreeMap::new();
         for board in &self.boards {
-            let Some(device) = self.devices.iter().find(|device| device.hostname == board.name) else {
-                return Err(Error::Usage(format!("board {} has no device of its name", board.name)));
+            let Some(device) = self.devices.iter().find(|device| device.hostname == board.device()) else {
+                return Err(Error::Usage(format!(
+                    "board {} has no device called {}",
+                    board.name,
+                    board.device()
+                )));
             };
             if !names.insert(&board.name) {
                 return Err(Error::Usage(format!("two boards are named {}", board.name)));
@@ -402,6 +415,7 @@ impl Stack {
             name: board.name.clone(),
             consoles: board.consoles.clone(),
             off_is_the_end: board.off_is_the_end,
+            guest: board.guest.clone(),
         });
         let text = format!(
             "{:#}\n",
@@ -984,6 +998,7 @@ mod tests {
                     text: String::new(),
                     consoles: vec![20000 + u16::try_from(number).unwrap()],
                     off_is_the_end: true,
+                    guest: None,
                 })
                 .collect(),
         }

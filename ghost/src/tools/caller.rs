@@ -34,12 +34,43 @@ pub(super) fn board(called: &Called) -> io::Result<Option<String>> {
 
 /// The text of the device whose job has called this process; none where no job has.
 pub(super) fn own_device() -> Option<String> {
-    device(std::process::id())
+    caller(std::process::id())?.device()
 }
 
-/// The text of the device whose job has opened the connection from `client` to `server`, both of this machine; none where no
-/// job has. The client is to have it open as long as this looks.
+/// A job of LAVA's, as its worker keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Job {
+    /// LAVA's id of it.
+    pub(crate) id: String,
+    /// The folder with its definition and its device.
+    folder: PathBuf,
+}
+
+impl Job {
+    /// What it is in its group, if it is one of several.
+    pub(crate) fn role(&self) -> Option<String> {
+        role(&fs::read_to_string(self.folder.join("job.yaml")).ok()?)
+    }
+
+    fn device(&self) -> Option<String> {
+        fs::read_to_string(self.folder.join("device.yaml")).ok()
+    }
+}
+
+/// What a job with this `definition` is in its group (`split_multinode_yaml` in `lava_scheduler_app/utils.py`).
+fn role(definition: &str) -> Option<String> {
+    let definition: serde_yaml::Value = serde_yaml::from_str(definition).ok()?;
+    definition.get("protocols")?.get("lava-multinode")?.get("role")?.as_str().map(str::to_owned)
+}
+
+/// The text of the device whose job has opened the connection from `client` to `server`; see [`job_at`].
 pub(crate) fn device_at(client: SocketAddr, server: SocketAddr) -> Option<String> {
+    job_at(client, server)?.device()
+}
+
+/// The job that has opened the connection from `client` to `server`, both of this machine; none where no
+/// job has. The client is to have it open as long as this looks.
+pub(crate) fn job_at(client: SocketAddr, server: SocketAddr) -> Option<Job> {
     let sockets = procfs::net::tcp().ok()?;
     let ends = |entry: &&procfs::net::TcpNetEntry| {
         (entry.local_address, entry.remote_address) == (client, server) && entry.inode != 0
@@ -50,15 +81,16 @@ pub(crate) fn device_at(client: SocketAddr, server: SocketAddr) -> Option<String
         open.any(|file| file.target == FDTarget::Socket(inode))
     };
     let process = procfs::process::all_processes().ok()?.flatten().find(has)?;
-    device(u32::try_from(process.pid()).ok()?)
+    caller(u32::try_from(process.pid()).ok()?)
 }
 
-/// The text of the device whose job is, or has called, `process`; none where no job has.
-fn device(mut process: u32) -> Option<String> {
+/// The job that is, or has called, `process`; none where no job has.
+fn caller(mut process: u32) -> Option<Job> {
     for _ in 0..ANCESTORS {
         let folder = PathBuf::from(format!("/proc/{process}"));
-        if let Some(job) = fs::read(folder.join("cmdline")).ok().and_then(|title| job(&title)) {
-            return fs::read_to_string(Path::new(JOBS).join(job).join("device.yaml")).ok();
+        if let Some(id) = fs::read(folder.join("cmdline")).ok().and_then(|title| job(&title)) {
+            let folder = Path::new(JOBS).join(&id);
+            return Some(Job { id, folder });
         }
         process = parent(&fs::read_to_string(folder.join("stat")).ok()?)?;
     }
@@ -87,6 +119,15 @@ mod tests {
         for other in ["lava-run", "bash\0-c\0lava-run [job: 42]", "lava-run [job: ../x]", "lava-run [job: ]"]
         {
             assert_eq!(job(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_a_job_is_in_its_group_stands_in_its_definition() {
+        let of = |definition| role(definition);
+        assert_eq!(of("protocols: {lava-multinode: {role: guest, sub_id: 1}}").as_deref(), Some("guest"));
+        for other in ["actions: []", "protocols: {lava-multinode: {}}", "["] {
+            assert_eq!(of(other), None, "{other}");
         }
     }
 
