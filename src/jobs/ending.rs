@@ -77,11 +77,7 @@ pub fn ending(evidence: &Evidence) -> Option<Ending> {
 
 /// Type and message of the error that LAVA gave the job up after.
 fn last_result(log: &Log) -> (Option<&str>, Option<&str>) {
-    let of_job = |record: &&Record| {
-        let is = |key: &str, value: &str| record.message.get(key).is_some_and(|found| found == value);
-        record.level == "results" && is("definition", "lava") && is("case", "job")
-    };
-    let last = log.records().filter(of_job).last();
+    let last = log.of_job().last();
     let field = |key: &str| last.and_then(|record| record.message.get(key)).and_then(Value::as_str);
     (field("error_type"), field("error_msg"))
 }

@@ -28,8 +28,8 @@ pub struct Evidence {
     pub metadata: Value,
     /// What LAVA said to the scenario's own requests after the job.
     pub answers: Vec<Answered>,
-    /// What lava-worker's own log says of the job, a line each; asked for only where LAVA has
-    /// no log of it.
+    /// What lava-worker's own log says of the job, a line each; asked for only where LAVA [has no
+    /// log](Self::is_doubtful) of how it ended.
     pub worker: Vec<String>,
     /// What LAVA's event stream told meanwhile.
     pub announced: Announced,
@@ -103,8 +103,16 @@ impl Evidence {
         of_it.map(|(_, console)| console.as_slice()).find(|console| !console.is_empty()).unwrap_or_default()
     }
 
+    /// Whether there is no log of the end that LAVA tells of: none at all, or one that does not say that the job was given up. The latter is
+    /// that of a guest: as its host runs still, LAVA begins it once more (docs/findings.md).
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        let health = self.details.get("health").and_then(Value::as_str);
+        self.log.lines().is_empty() || health == Some("Incomplete") && !self.log.is_given_up()
+    }
+
     /// Whether LAVA's worker took the job for ended as it began (docs/findings.md): LAVA has
-    /// neither a log nor a comment of it, and by lava-worker's own log it was over before it can
+    /// neither a log nor a comment of that end, and by lava-worker's own log it was over before it can
     /// have begun.
     #[must_use]
     pub fn was_lost(&self) -> bool {
@@ -118,7 +126,7 @@ impl Evidence {
             let told = time(" RUNNING => server").unwrap_or(started);
             Some(time(" running -> finished")? - started.max(told))
         };
-        self.log.lines().is_empty()
+        self.is_doubtful()
             && detail("health") == "Incomplete"
             && detail("failure_comment").is_empty()
             && took().is_some_and(|took| took >= TimeDelta::zero() && took < BEGINS)
@@ -199,6 +207,14 @@ mod tests {
         assert!(!but(&|e| e.details["health"] = "Complete".into()));
         assert!(!but(&|e| e.worker[2] = "05:03:15,442 running -> finished".into()));
         assert!(!but(&|e| e.worker.truncate(2)));
-        assert!(!but(&|e| e.log = b"- {dt: 2026-11-26T05:03:15, lvl: info, msg: x}\n".to_vec().into()));
+        assert!(but(&|e| e.log = b"- {dt: 2026-11-26T05:03:15, lvl: info, msg: x}\n".to_vec().into()));
+        let ended = |result: &str| {
+            let said = format!(
+                "- {{dt: 2026-11-26T05:03:15, lvl: results, msg: {{definition: lava, case: job, result: {result}}}}}\n"
+            );
+            but(&|e| e.log = said.clone().into_bytes().into())
+        };
+        assert!(ended("pass"), "a guest that was begun once more");
+        assert!(!ended("fail"));
     }
 }

@@ -85,14 +85,18 @@ impl Log {
         })
     }
 
-    /// Whether LAVA gave the job up after an error: its last result says so
-    /// (`lava_dispatcher/job.py`).
+    /// The results of the job itself, its last one each time that it was run (`lava/dispatcher/lava-run`).
+    pub fn of_job(&self) -> impl Iterator<Item = &Record> {
+        self.records().filter(|record| {
+            let is = |key: &str, value: &str| record.message.get(key).is_some_and(|found| found == value);
+            record.level == "results" && is("definition", "lava") && is("case", "job")
+        })
+    }
+
+    /// Whether LAVA gave the job up after an error: its last result says so.
     #[must_use]
     pub fn is_given_up(&self) -> bool {
-        self.records().filter(|record| record.level == "results").any(|record| {
-            let is = |key: &str, value: &str| record.message.get(key).and_then(Value::as_str) == Some(value);
-            is("definition", "lava") && is("case", "job") && is("result", "fail")
-        })
+        self.of_job().any(|record| record.message.get("result").is_some_and(|result| result == "fail"))
     }
 }
 

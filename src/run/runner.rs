@@ -377,7 +377,7 @@ impl One {
             jobs.into_iter().map(|(id, details)| async move { self.watch().gather(&id, details).await });
         let mut found = try_join_all(gather).await?;
         for evidence in &mut found {
-            if let Some(job) = evidence.job.as_deref().filter(|_| evidence.log.lines().is_empty()) {
+            if let Some(job) = evidence.job.as_deref().filter(|_| evidence.is_doubtful()) {
                 evidence.worker = self.stack.worker_words(&self.ready.worker.name, job).await;
             }
         }

@@ -727,7 +727,7 @@ fn scheduler_words(log: &str) -> Vec<String> {
 /// What lava-worker's log says of a job, with the time of day; the first lines, which tell how
 /// it began, and the last.
 fn worker_words(log: &str, job: &str) -> Vec<String> {
-    const MOST: usize = 6;
+    const MOST: usize = 10;
     let mark = format!("[{job}] ");
     let mut words: Vec<String> = log
         .lines()
@@ -1016,8 +1016,8 @@ mod tests {
             (0..20).map(|number| format!("2026-11-26 00:00:{number:02},000    INFO [7] line\n")).collect();
         let words = worker_words(&many, "7");
         assert_eq!(
-            (words.len(), words[2].as_str(), words[3].as_str()),
-            (6, "00:00:02,000 line", "00:00:17,000 line")
+            (words.len(), words[4].as_str(), words[5].as_str()),
+            (10, "00:00:04,000 line", "00:00:15,000 line")
         );
     }
 
