@@ -367,7 +367,13 @@ fn run(called: Called) -> Result<u8, String> {
             return Ok(0);
         }
         // Whoever is named there, nobody answers.
-        Ok(Line::Command { name, host: Some(host), .. }) => Err(no_engine(name, &host)),
+        Ok(Line::Command { name, host: Some(host), .. }) => {
+            // It ends the line of what could not be filled in (`prettyPrintVersion` in cli/command/system/version.go).
+            if name == "version" {
+                let _ = writeln!(out);
+            }
+            Err(no_engine(name, &host))
+        }
         Ok(Line::Command { run, .. }) => {
             let Some(board) = board else {
                 return Err("docker was called by no job of LAVA's: there is no engine for it".into());
