@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::io::{Read, Write};
 
 use bzip2::bufread::MultiBzDecoder;
+use bzip2::write::BzEncoder;
 use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
 use lzma_rust2::{CheckType, LzmaOptions, LzmaReader, LzmaWriter, XzOptions, XzReader, XzWriter};
@@ -224,31 +225,37 @@ pub fn zstd(bytes: &[u8]) -> Vec<u8> {
     compress_to_vec(bytes, CompressionLevel::Fastest)
 }
 
+/// `bytes` as one bzip2 stream.
+///
+/// # Errors
+///
+/// None: it is in memory.
+pub fn bzip2(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = BzEncoder::new(Vec::new(), bzip2::Compression::best());
+    encoder.write_all(bytes)?;
+    encoder.finish()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn all_of(bytes: &[u8]) -> [(Format, Vec<u8>); 4] {
+    fn all_of(bytes: &[u8]) -> [(Format, Vec<u8>); 5] {
         [
             (Format::Gzip, gzip(bytes).unwrap()),
             (Format::Xz, xz(bytes).unwrap()),
             (Format::Lzma, lzma(bytes).unwrap()),
             (Format::Zstd, zstd(bytes)),
+            (Format::Bzip2, bzip2(bytes).unwrap()),
         ]
-    }
-
-    fn bzip2(bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
-        encoder.write_all(bytes).unwrap();
-        encoder.finish().unwrap()
     }
 
     #[test]
     fn a_bomb_is_stopped_at_the_limit() {
         let zeros = vec![0; 1 << 20];
-        for (format, bomb) in all_of(&zeros).into_iter().chain([(Format::Bzip2, bzip2(&zeros))]) {
+        for (format, bomb) in all_of(&zeros) {
             assert!(matches!(decompress(&bomb, 1 << 16), Err(Error::TooLarge(65536))), "{format}");
             assert_eq!(decompress(&bomb, 1 << 20).unwrap().len(), 1 << 20, "{format}");
         }
@@ -257,7 +264,7 @@ mod tests {
     #[test]
     fn a_stream_that_ends_early_is_refused() {
         let bytes: Vec<u8> = (0..4000u32).flat_map(|n| (n * n).to_le_bytes()).collect();
-        for (format, stream) in all_of(&bytes).into_iter().chain([(Format::Bzip2, bzip2(&bytes))]) {
+        for (format, stream) in all_of(&bytes) {
             for cut in [1, 9, stream.len() / 2] {
                 let result = decompress(&stream[..stream.len() - cut], 1 << 20);
                 assert!(matches!(result, Err(Error::Broken(..))), "{format} less {cut}: {result:?}");

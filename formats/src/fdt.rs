@@ -11,6 +11,8 @@ use std::collections::HashMap;
 
 use crate::{align, be32};
 
+pub mod overlay;
+
 /// First four bytes of a flattened device tree.
 pub const MAGIC: u32 = 0xd00d_feed;
 
@@ -106,6 +108,23 @@ pub fn is_fdt(bytes: &[u8]) -> bool {
 #[must_use]
 pub fn total_size(bytes: &[u8]) -> Option<usize> {
     is_fdt(bytes).then(|| be32(bytes, 4))?.and_then(|size| usize::try_from(size).ok())
+}
+
+/// The device tree that `bytes` start with, without the room to spare behind it that its header may tell of, and that need not be there; `None`
+/// where even the rest is not.
+#[must_use]
+pub fn without_missing_room(bytes: &[u8]) -> Option<Vec<u8>> {
+    let total = total_size(bytes)?;
+    if let Some(whole) = bytes.get(..total) {
+        return Some(whole.to_vec());
+    }
+    let header = |index: usize| be32(bytes, index * 4).map(|number| number as usize);
+    let structure = header(2)?.checked_add(header(9)?)?;
+    let strings = header(3)?.checked_add(header(8)?)?;
+    let mut found = bytes.get(..structure.max(strings).max(HEADER_SIZE))?.to_vec();
+    let size = u32::try_from(found.len()).ok()?;
+    found.get_mut(4..8)?.copy_from_slice(&size.to_be_bytes());
+    Some(found)
 }
 
 /// Reads a device tree; what follows it is left alone.
@@ -259,14 +278,16 @@ impl Fdt {
     /// [`Error::NoNode`], or [`Error::BadName`] for the property.
     pub fn set(&mut self, path: &str, name: &str, value: impl Into<Vec<u8>>) -> Result<(), Error> {
         check_name(name)?;
-        let missing = || Error::NoNode(path.into());
-        let mut node = &mut self.root;
-        for part in path_parts(path).ok_or_else(missing)? {
-            let index = node.children.iter().position(|child| child.is_called(part));
-            node = index.and_then(|index| node.children.get_mut(index)).ok_or_else(missing)?;
-        }
+        let node = self.node_mut(path).ok_or_else(|| Error::NoNode(path.into()))?;
         node.set(name, value);
         Ok(())
+    }
+
+    /// The node of an absolute path, to be changed. It is found as [`Self::node`] finds it.
+    pub fn node_mut(&mut self, path: &str) -> Option<&mut Node> {
+        path_parts(path)?.try_fold(&mut self.root, |node, part| {
+            node.children.iter_mut().find(|child| child.is_called(part))
+        })
     }
 
     /// Writes the tree in version 17, without room to spare.
@@ -487,6 +508,16 @@ pub(crate) mod tests {
         for end in 0..bytes.len() {
             assert!(matches!(parse(&bytes[..end]), Err(Error::Truncated { .. })), "{end}");
         }
+    }
+
+    #[test]
+    fn room_that_is_not_there_is_left_out() {
+        let bytes = board().to_bytes().unwrap();
+        assert_eq!(without_missing_room(&[&bytes[..], b"more"].concat()), Some(bytes.clone()));
+        let mut roomy = bytes.clone();
+        roomy[4..8].copy_from_slice(&0x10_0000u32.to_be_bytes());
+        assert_eq!(without_missing_room(&roomy), Some(bytes.clone()));
+        assert_eq!(without_missing_room(&roomy[..bytes.len() - 1]), None);
     }
 
     #[test]

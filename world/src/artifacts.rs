@@ -36,6 +36,26 @@ pub struct Chosen {
     initrd: (u32, u32),
 }
 
+/// What an overlay of a device tree does: it sets properties of a node, or adds one.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Overlay {
+    /// The node that it is for: a label, or a path.
+    target: String,
+    /// The node that it adds there; where there is none, the properties are the target's.
+    #[serde(default)]
+    node: Option<String>,
+    /// The label of that node.
+    #[serde(default)]
+    label: Option<String>,
+    /// Properties that are texts.
+    #[serde(default)]
+    texts: BTreeMap<String, String>,
+    /// Properties that are the phandle of a node, by its label, which may be the overlay's own.
+    #[serde(default)]
+    refers: BTreeMap<String, String>,
+}
+
 /// What a FIT image is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -108,7 +128,12 @@ pub enum Artifact {
         /// What `/chosen` tells the kernel, where no boot loader does.
         #[serde(default)]
         chosen: Option<Chosen>,
+        /// Nodes by their labels, which overlays name them by: then it is made as by `dtc -@`.
+        #[serde(default)]
+        labels: BTreeMap<String, String>,
     },
+    /// An overlay of a device tree, as `dtc -@` makes it.
+    Dtbo(Overlay),
     /// A FIT image of other artifacts.
     Fit(Fit),
     /// An Android boot image of other artifacts.
@@ -173,6 +198,13 @@ pub enum Artifact {
         /// The architecture of a legacy U-Boot header to put before it, as mkimage names it.
         #[serde(default)]
         uimage: Option<String>,
+    },
+    /// A ramdisk in parts, as initramfs-tools makes it: an archive of texts that is not compressed, and behind it another artifact.
+    RamdiskInParts {
+        /// Texts of the first part.
+        files: BTreeMap<String, String>,
+        /// Path of the second one.
+        then: String,
     },
     /// Modules, as a tar archive, see [`crate::userland::modules`].
     Modules {
@@ -246,6 +278,7 @@ impl Artifact {
             Self::Fit(fit) => [Some(&fit.kernel), fit.dtb.as_ref(), fit.ramdisk.as_ref()],
             Self::AndroidBoot(boot) => [Some(&boot.kernel), boot.dtb.as_ref(), boot.ramdisk.as_ref()],
             Self::InstallerDisc { kernel, .. } => return vec![kernel],
+            Self::RamdiskInParts { then, .. } => return vec![then],
             Self::Disk { partitions, .. } => return partitions.iter().map(String::as_str).collect(),
             Self::Archive { parts, .. } | Self::Fat { parts, .. } => {
                 return parts.values().map(String::as_str).collect();
@@ -329,6 +362,8 @@ pub enum Compress {
     Lzma,
     /// Zstandard.
     Zstd,
+    /// bzip2.
+    Bzip2,
 }
 
 impl Compress {
@@ -339,6 +374,7 @@ impl Compress {
             Self::Xz => compress::xz(&bytes),
             Self::Lzma => compress::lzma(&bytes),
             Self::Zstd => Ok(compress::zstd(&bytes)),
+            Self::Bzip2 => compress::bzip2(&bytes),
         }
     }
 
@@ -352,6 +388,7 @@ impl Compress {
             Self::Gzip => Ok(uimage::Comp::GZIP),
             Self::Lzma => Ok(uimage::Comp::LZMA),
             Self::Zstd => Ok(uimage::Comp::ZSTD),
+            Self::Bzip2 => Ok(uimage::Comp::BZIP2),
             Self::Xz => bail!("u-boot has no xz"),
         }
     }
@@ -483,8 +520,22 @@ impl Builder<'_> {
                 let built = Built { bytes, ..Built::default() }.unpacked(*compress, content);
                 built.wrap(uimage.as_deref(), uimage::ImageType::KERNEL, *compress, *load)
             }
-            Artifact::Dtb { model, compatible, chosen } => {
-                let bytes = device_tree(model, compatible, chosen.as_ref()).to_bytes()?;
+            Artifact::Dtb { model, compatible, chosen, labels } => {
+                let mut tree = device_tree(model, compatible, chosen.as_ref());
+                if !labels.is_empty() {
+                    label(&mut tree, labels);
+                }
+                Ok(Built { bytes: tree.to_bytes()?, ..Built::default() })
+            }
+            Artifact::Dtbo(made_of) => Ok(Built { bytes: made_of.tree()?.to_bytes()?, ..Built::default() }),
+            Artifact::RamdiskInParts { files, then } => {
+                let mut first = Tree::default();
+                for (path, text) in files {
+                    first.parents(path);
+                    first.file(path, 0o644, text.as_bytes());
+                }
+                let mut bytes = cpio::write(&first)?;
+                bytes.extend(self.part(then)?.bytes);
                 Ok(Built { bytes, ..Built::default() })
             }
             Artifact::Fit(fit) => self.fit(fit),
@@ -774,6 +825,84 @@ fn device_tree(model: &str, compatible: &[String], chosen: Option<&Chosen>) -> F
     fdt
 }
 
+/// Adds nodes with labels to a device tree, and the list of these.
+fn label(tree: &mut Fdt, labels: &BTreeMap<String, String>) {
+    let mut symbols = Node::new("__symbols__");
+    for (phandle, (label, path)) in (1..).zip(labels) {
+        let mut node = &mut tree.root;
+        for name in path.split('/').filter(|name| !name.is_empty()) {
+            let found = node.children.iter().position(|child| child.name == name).unwrap_or_else(|| {
+                node.children.push(Node::new(name));
+                node.children.len() - 1
+            });
+            node = &mut node.children[found];
+        }
+        node.set_u32("phandle", phandle);
+        symbols.set_text(label, path);
+    }
+    tree.root.children.push(symbols);
+}
+
+impl Overlay {
+    /// The device tree that it is: what `dtc` cannot know yet, phandles of the base's and where its own will begin, is in lists beside the
+    /// fragment.
+    fn tree(&self) -> anyhow::Result<Fdt> {
+        const CONTENT: &str = "/fragment@0/__overlay__";
+        /// A phandle that is yet to be looked up.
+        const UNRESOLVED: u32 = u32::MAX;
+        let (mut fixups, mut own) = (BTreeMap::<&str, Vec<String>>::new(), Vec::new());
+        let mut fragment = Node::new("fragment@0");
+        match self.target.starts_with('/') {
+            true => fragment.set_text("target-path", &self.target),
+            false => {
+                fragment.set_u32("target", UNRESOLVED);
+                fixups.entry(&self.target).or_default().push("/fragment@0:target:0".into());
+            }
+        }
+        let place = self.node.as_ref().map_or(CONTENT.to_owned(), |node| format!("{CONTENT}/{node}"));
+        let mut node = Node::new(self.node.as_deref().unwrap_or("__overlay__"));
+        for (name, text) in &self.texts {
+            node.set_text(name, text);
+        }
+        for (name, label) in &self.refers {
+            if self.label.as_ref() == Some(label) {
+                own.push(name);
+                node.set_u32(name, 1);
+            } else {
+                fixups.entry(label).or_default().push(format!("{place}:{name}:0"));
+                node.set_u32(name, UNRESOLVED);
+            }
+        }
+        let mut tree = Fdt::default();
+        let mut symbols = Node::new("__symbols__");
+        if let Some(label) = &self.label {
+            if self.node.is_none() {
+                bail!("{label}: a label is for a node that is added");
+            }
+            node.set_u32("phandle", 1);
+            symbols.set_text(label, &place);
+        }
+        fragment.children = match self.node {
+            Some(_) => vec![Node { children: vec![node], ..Node::new("__overlay__") }],
+            None => vec![node],
+        };
+        tree.root.children = vec![fragment, symbols, Node::new("__fixups__")];
+        for (label, places) in fixups {
+            tree.set("/__fixups__", label, format!("{}\0", places.join("\0")))?;
+        }
+        if let (Some(name), false) = (&self.node, own.is_empty()) {
+            let mut node = Node::new(name);
+            for property in own {
+                node.set_u32(property, 0);
+            }
+            let content = Node { children: vec![node], ..Node::new("__overlay__") };
+            let fragment = Node { children: vec![content], ..Node::new("fragment@0") };
+            tree.root.children.push(Node { children: vec![fragment], ..Node::new("__local_fixups__") });
+        }
+        Ok(tree)
+    }
+}
+
 /// `size` bytes that do not compress: hashes of the path and a counter.
 fn blob(path: &str, size: usize) -> Vec<u8> {
     let hashes = (0u64..)
@@ -936,6 +1065,35 @@ mod tests {
         assert_eq!(tree.get("usr/bin/dpkg"), None);
         let login = tree.get("etc/shadow").map(|node| node.mode);
         assert_eq!(login, Some(0o600));
+    }
+
+    #[test]
+    fn every_overlay_of_the_list_goes_onto_the_device_tree_with_labels() {
+        let (dir, manifest) = built();
+        let mut tree =
+            meta_lava_formats::fdt::parse(&store(&dir, "dtb/am335x-boneblack-symbols.dtb")).unwrap();
+        let overlays: Vec<_> = manifest.artifacts.keys().filter(|path| path.ends_with(".dtbo")).collect();
+        assert!(overlays.len() > 1);
+        // The later ones refer to what the first has added.
+        for path in overlays {
+            meta_lava_formats::fdt::overlay::apply(
+                &mut tree,
+                &meta_lava_formats::fdt::parse(&store(&dir, path)).unwrap(),
+            )
+            .unwrap();
+        }
+        assert_eq!(tree.model(), Some("TI AM335x BeagleBone Black with a clock"));
+    }
+
+    #[test]
+    fn a_ramdisk_in_parts_is_what_both_hold() {
+        let (dir, _) = built();
+        for compression in ["gz", "zst"] {
+            let both = store(&dir, &format!("ramdisk/parts.cpio.{compression}"));
+            let then = store(&dir, &format!("ramdisk/rootfs.cpio.{compression}"));
+            let first = both.strip_suffix(&*then).unwrap();
+            assert!(cpio::parse(first).unwrap().tree.get("lib/firmware/early.bin").is_some());
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ use crate::net::tftp::error_code;
 use crate::peripheral::{Answer, Call, Data, Gadget, Mode};
 
 mod cpld;
+mod device_tree;
 mod fastboot;
 mod mmc;
 mod ums;
@@ -207,8 +208,18 @@ impl Uboot {
             env.insert("bootdelay".into(), "0".into());
         }
         let usb = usb::Usb::default();
-        let mut shell =
-            UbootShell { uboot: self, machine, env, banner, came, ethernet, usb, mmc: 0, depth: 0 };
+        let mut shell = UbootShell {
+            uboot: self,
+            machine,
+            env,
+            banner,
+            came,
+            ethernet,
+            usb,
+            mmc: 0,
+            working_tree: None,
+            depth: 0,
+        };
         shell.run().await
     }
 }
@@ -263,6 +274,8 @@ struct UbootShell<'m> {
     usb: usb::Usb,
     /// The current MMC device.
     mmc: u32,
+    /// Where the device tree lies that `fdt` works on.
+    working_tree: Option<u64>,
     depth: u32,
 }
 
@@ -676,22 +689,6 @@ impl UbootShell<'_> {
         Ok(true)
     }
 
-    async fn fdt(&mut self, args: &[&str]) -> Flow<bool> {
-        match args {
-            ["addr", address, ..] => {
-                let blob = hex(address).map(|address| self.machine.memory.from(address)).unwrap_or_default();
-                if fdt::parse(&blob).is_err() {
-                    self.print("libfdt fdt_check_header(): FDT_ERR_BADMAGIC\n").await;
-                    return Ok(false);
-                }
-                self.env.insert("fdtaddr".into(), (*address).to_owned());
-                Ok(true)
-            }
-            ["resize", ..] | ["print", ..] | ["set", ..] | ["mknode", ..] | ["chosen", ..] => Ok(true),
-            _ => self.usage("fdt", format!("fdt {}", args.join(" "))).await,
-        }
-    }
-
     async fn bootz(&mut self, args: &[&str]) -> Flow<bool> {
         let Some(address) = self.kernel_address(args) else {
             return self.usage("bootz", args.join(" ")).await;
@@ -701,6 +698,8 @@ impl UbootShell<'_> {
             Ok(found) => {
                 let kernel = clip(&blob, found.image_size);
                 self.print(format!("Kernel image @ {address:#x} [ 0x000000 - {:#x} ]\n", kernel.len())).await;
+                // What lies behind it stays there.
+                let kernel = if args.get(2).is_some() { kernel } else { blob };
                 self.boot(address, kernel, args.get(1).copied(), args.get(2).copied()).await
             }
             Err(_) => {
@@ -802,8 +801,27 @@ impl UbootShell<'_> {
             image.header.entry
         ))
         .await;
+        let (load, entry) = (u64::from(image.header.load), u64::from(image.header.entry));
+        let is_moved =
+            image.header.image_type != uimage::ImageType::KERNEL_NOLOAD && !self.is_in_place(load, address);
+        let begin = if is_moved { load } else { address + uimage::HEADER_SIZE as u64 };
+        if image.header.image_type == uimage::ImageType::KERNEL && entry != begin {
+            self.machine
+                .ledger
+                .violation("wrong-entry", format!("{entry:#x} of a kernel that begins at {begin:#x}"));
+            self.print("\nStarting kernel ...\n\n").await;
+            return Err(Next::Hang);
+        }
         let kernel = image.data.to_vec();
         self.boot(address, kernel, args.get(1).copied(), args.get(2).copied()).await
+    }
+
+    /// Whether a legacy image at `address` is run where it lies, since that is where it is to be loaded to: its data, or up to 2014.04
+    /// its header (`boot_get_kernel` and `bootm_load_os` in `common/cmd_bootm.c`, `case IH_COMP_NONE`).
+    fn is_in_place(&self, load: u64, address: u64) -> bool {
+        let version = self.banner.split_once("U-Boot ").map_or("", |(_, version)| version);
+        let is_old = version.get(..7).is_some_and(|version| ("2008.10".."2014.07").contains(&version));
+        load == address + uimage::HEADER_SIZE as u64 || (is_old && load == address)
     }
 
     async fn boot_fit(&mut self, address: u64, blob: &[u8], config: Option<&str>) -> Flow<bool> {
@@ -875,8 +893,8 @@ impl UbootShell<'_> {
             Some(spec) => {
                 let at = hex(spec).unwrap_or_default();
                 let blob = self.machine.memory.from(at);
-                let size = fdt::total_size(&blob).filter(|_| fdt::parse(&blob).is_ok());
-                let Some(size) = size else {
+                let tree = fdt::without_missing_room(&blob).filter(|tree| fdt::parse(tree).is_ok());
+                let Some((tree, size)) = tree.zip(fdt::total_size(&blob)) else {
                     self.print(
                         "ERROR: Did not find a cmdline Flattened Device Tree\nCould not find a valid device tree\n",
                     )
@@ -893,8 +911,12 @@ impl UbootShell<'_> {
                     at + size as u64 - 1
                 ))
                 .await;
-                Some(blob.get(..size).unwrap_or(&blob).to_vec())
+                Some(tree)
             }
+        };
+        let (kernel, dtb) = match dtb {
+            None if self.uboot.arch == Arch::Arm => appended(kernel),
+            dtb => (kernel, dtb),
         };
         if dtb.is_none() && self.uboot.arch != Arch::X86 {
             self.machine.ledger.violation("no-device-tree", "Linux started without a device tree");
@@ -974,6 +996,18 @@ fn test(args: &[&str]) -> bool {
         [left, "!=", right] => left != right,
         _ => false,
     }
+}
+
+/// A 32-bit Arm zImage and the device tree right behind it, which it looks for where it gets none (`CONFIG_ARM_APPENDED_DTB`).
+fn appended(mut kernel: Vec<u8>) -> (Vec<u8>, Option<Vec<u8>>) {
+    let size = kernel::Format::ArmZImage
+        .check(&kernel)
+        .ok()
+        .and_then(|found| usize::try_from(found.image_size).ok());
+    let behind = size.filter(|size| *size <= kernel.len()).map(|size| kernel.split_off(size));
+    let dtb =
+        behind.and_then(|behind| fdt::without_missing_room(&behind).filter(|tree| fdt::parse(tree).is_ok()));
+    (kernel, dtb)
 }
 
 /// The kernel at the front of what lies in memory.
@@ -1249,6 +1283,153 @@ peripherals:
         bench.command("tftp 0x82000000 zImage", "=> ").await;
         let seen = bench.command("bootz 0x82000000 - 0x83800000", "=> ").await;
         assert!(seen.contains("ERROR: Did not find a cmdline Flattened Device Tree"), "{seen}");
+    }
+
+    /// A kernel in a legacy image, with a device tree right behind it where `appended`.
+    fn legacy(load: u32, entry: u32, appended: bool) -> Vec<u8> {
+        let header = uimage::Header {
+            time: 0,
+            load,
+            entry,
+            os: uimage::Os::LINUX,
+            arch: uimage::Arch::ARM,
+            image_type: uimage::ImageType::KERNEL,
+            comp: uimage::Comp::NONE,
+            name: String::new(),
+        };
+        let behind = if appended { dtb() } else { Vec::new() };
+        uimage::write(&header, &[zimage(), behind].concat()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_kernel_takes_the_device_tree_behind_it_where_it_gets_none() {
+        let server = tftp_server(&[("uImage", &legacy(0x8000_8000, 0x8000_8000, true))]).await;
+        let mut bench = at_prompt().await;
+        for line in
+            ["setenv autoload no", "dhcp", &format!("setenv serverip {server}"), "tftp 0x82000000 uImage"]
+        {
+            bench.command(line, "=> ").await;
+        }
+        bench.command("bootm 0x82000000", "Starting kernel ...").await;
+        let Next::Boot(image) = bench.next().await else { panic!("did not boot") };
+        assert_eq!((image.kernel, image.dtb), (zimage(), Some(dtb())));
+        assert_eq!(bench.violations(), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_kernel_is_started_where_it_begins_or_not_at_all() {
+        // Where the image lies, 64 bytes behind that, and elsewhere.
+        let (here, behind, there) = (0x8200_0000, 0x8200_0040, 0x8000_8000);
+        let boots = async |banner: &str, load, entry| {
+            let server = tftp_server(&[("uImage", &legacy(load, entry, true))]).await;
+            let mut bench = Bench::start(&BOARD.replace("U-Boot 2023.01", banner)).await;
+            bench.expect("stop autoboot").await;
+            bench.send("\r").await;
+            bench.expect("=> ").await;
+            for line in
+                ["setenv autoload no", "dhcp", &format!("setenv serverip {server}"), "tftp 0x82000000 uImage"]
+            {
+                bench.command(line, "=> ").await;
+            }
+            bench.command("bootm 0x82000000", "Starting kernel ...").await;
+            match bench.next().await {
+                Next::Boot(_) => true,
+                Next::Hang => {
+                    assert_eq!(bench.violations(), ["wrong-entry"]);
+                    false
+                }
+                _ => panic!("neither"),
+            }
+        };
+        assert!(boots("U-Boot 2023.01", there, there).await);
+        assert!(boots("U-Boot 2023.01", behind, behind).await);
+        assert!(!boots("U-Boot 2023.01", here, behind).await);
+        assert!(boots("U-Boot 2009.08", here, behind).await);
+        assert!(!boots("U-Boot 2009.08", here, here).await);
+    }
+
+    #[tokio::test]
+    async fn an_overlay_is_applied_to_the_device_tree_that_is_worked_on() {
+        let mut base = fdt::parse(&dtb()).unwrap();
+        let mut symbols = fdt::Node::new("__symbols__");
+        symbols.set_text("soc", "/");
+        base.root.children.push(symbols);
+        let overlay = |target: &str, model: &str| {
+            let mut content = fdt::Node::new("__overlay__");
+            content.set_text("model", model);
+            let mut fragment = fdt::Node::new("fragment@0");
+            fragment.set_text("target-path", target);
+            fragment.children.push(content);
+            let mut tree = fdt::Fdt::default();
+            tree.root.children.push(fragment);
+            tree.to_bytes().unwrap()
+        };
+        let server = tftp_server(&[
+            ("base", &base.to_bytes().unwrap()),
+            ("plain", &dtb()),
+            ("good", &overlay("/", "Test board with a cape")),
+            ("bad", &overlay("/cape", "Test board with a cape")),
+            ("large", &overlay("/", &"x".repeat(8000))),
+            ("zImage", &zimage()),
+        ])
+        .await;
+        let mut bench = at_prompt().await;
+        for line in
+            ["setenv autoload no", "dhcp", &format!("setenv serverip {server}"), "tftp 0x82000000 zImage"]
+        {
+            bench.command(line, "=> ").await;
+        }
+        let seen = bench.command("fdt apply 0x83800000", "=> ").await;
+        assert!(seen.contains("No FDT memory address configured. Please configure\n"), "{seen}");
+        for line in ["tftp 0x83000000 base", "fdt addr 0x83000000", "tftp 0x83800000 zImage"] {
+            bench.command(line, "=> ").await;
+        }
+        let seen = bench.command("fdt apply 0x83800000", "=> ").await;
+        assert!(seen.contains("libfdt fdt_check_header(): FDT_ERR_BADMAGIC"), "{seen}");
+        for line in ["fdt resize 1000", "tftp 0x83800000 good", "fdt apply 0x83800000"] {
+            bench.command(line, "=> ").await;
+        }
+        // It is spoilt now.
+        let seen = bench.command("fdt apply 0x83800000", "=> ").await;
+        assert!(seen.contains("libfdt fdt_check_header(): FDT_ERR_BADMAGIC"), "{seen}");
+        for (base, overlay, says) in [
+            ("base", "bad", "failed on fdt_overlay_apply(): FDT_ERR_NOTFOUND\n"),
+            ("base", "large", "failed on fdt_overlay_apply(): FDT_ERR_NOSPACE\n"),
+            (
+                "plain",
+                "bad",
+                "FDT_ERR_NOTFOUND\nbase fdt does did not have a /__symbols__ node\nmake sure you've compiled with -@\n",
+            ),
+        ] {
+            for line in [
+                &format!("tftp 0x81000000 {base}"),
+                "fdt addr 0x81000000",
+                &format!("tftp 0x83800000 {overlay}"),
+            ] {
+                bench.command(line, "=> ").await;
+            }
+            let seen = bench.command("fdt resize; fdt apply 0x83800000", "=> ").await;
+            assert!(seen.contains(says), "{base} {overlay}: {seen}");
+            assert_eq!(seen.contains("base fdt"), base == "plain", "{base} {overlay}: {seen}");
+        }
+        // So is the tree where it failed.
+        let seen = bench.command("bootz 0x82000000 - 0x81000000", "=> ").await;
+        assert!(seen.contains("ERROR: Did not find a cmdline Flattened Device Tree"), "{seen}");
+        bench.command("bootz 0x82000000 - 0x83000000", "Starting kernel ...").await;
+        let Next::Boot(image) = bench.next().await else { panic!("did not boot") };
+        let tree = fdt::parse(&image.dtb.unwrap()).unwrap();
+        assert_eq!(tree.model(), Some("Test board with a cape"));
+        assert_eq!(
+            bench.violations(),
+            [
+                "no-device-tree",
+                "no-overlay",
+                "no-overlay",
+                "overlay-refused",
+                "overlay-refused",
+                "overlay-refused"
+            ]
+        );
     }
 
     #[tokio::test]

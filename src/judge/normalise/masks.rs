@@ -189,6 +189,20 @@ pub const TABLE: &[Mask] = &[
         pattern: r"(/tmp/(?:tmp|lava-part-))[a-z0-9_]{8}\b",
         replacement: "${1}[TMPDIR]",
     },
+    // deploy/prepare.py: dd's last word on a kernel that it puts a device tree behind; apply_overlay.py: on a header that it takes off.
+    Mask {
+        name: "rate-dd",
+        scopes: &[Lava],
+        pattern: r"( copied, )[\d.]+(?:e-\d+)? s, [\d.]+ [kMG]?B/s",
+        replacement: "${1}[DURATION], [RATE]",
+    },
+    // boot/__init__.py, OverlayUnpack: where the board mounts such a folder, by its name.
+    Mask {
+        name: "tmpdir-on-the-board",
+        scopes: &[Lava, Board, Results],
+        pattern: r"( /lava-overlay-)(?:[a-z0-9_]{8}\b|[a-z0-9_]*\[JOB_ID\][a-z0-9_]*)",
+        replacement: "${1}[TMPDIR]",
+    },
     // boot/cmsis_dap.py: how long a drive was gone.
     Mask {
         name: "duration-remount",
@@ -730,6 +744,10 @@ mod tests {
                 "Copying [PACKAGES]/lava_dispatcher/dynamic_vm_keys/lava.pub to /root/x",
             ),
             (">> 1234 blocks", ">> [SIZE] blocks"),
+            (
+                "output: 65536 bytes (66 kB, 64 KiB) copied, 9.1e-05 s, 489 MB/s",
+                "output: 65536 bytes (66 kB, 64 KiB) copied, [DURATION], [RATE]",
+            ),
             ("Setting up telnet 127.0.0.1 20000", "Setting up telnet 127.0.0.1 [PORT]"),
             ("using 'ssh -i key -p 20000'", "using 'ssh -i key -p [PORT]'"),
             ("Copying overlay using scp -P 20000 -i key", "Copying overlay using scp -P [PORT] -i key"),
@@ -751,6 +769,14 @@ mod tests {
         assert_eq!(
             mask(Scope::Board, "4711", "tftp 0x82000000 4711/tftp-deploy-abcdefgh/kernel/zImage"),
             "tftp 0x82000000 [JOB_ID]/tftp-deploy-[TMPDIR]/kernel/zImage"
+        );
+        assert_eq!(
+            mask(
+                Scope::Board,
+                "4711",
+                "mount -t nfs 172.18.0.4:/var/lib/lava/dispatcher/tmp/4711/lava-overlay-ab_d3f9h /lava-overlay-ab_d3f9h"
+            ),
+            "mount -t nfs [DISPATCHER_IP]:/var/lib/lava/dispatcher/tmp/[JOB_ID]/lava-overlay-[TMPDIR] /lava-overlay-[TMPDIR]"
         );
         assert_eq!(
             mask(Scope::Board, "4711", "setenv serverip 172.18.0.4"),
