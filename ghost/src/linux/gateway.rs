@@ -1,8 +1,8 @@
-//! What a booted board reaches by its network: the HTTP server of its worker, where LAVA has it
+//! What a booted board reaches by its network: the HTTP server of its worker and its NFS server, where LAVA has it
 //! fetch an overlay from (`transfer_overlay`), and nothing else.
 
 use std::convert::Infallible;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -12,6 +12,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use meta_lava_formats::compress::decompress;
 use meta_lava_formats::tar;
+use meta_lava_formats::tree::Tree;
+use nix::errno::Errno;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -66,6 +68,26 @@ impl Gateway {
                 Some(_) = connections.join_next() => {}
             }
         }
+    }
+
+    /// What the worker exports by NFS at `path`, as the board's kernel mounts it, which the ledger has; or the error that it has
+    /// (`mnt_errtbl` in Linux's `fs/nfs/mount_clnt.c`).
+    pub(super) async fn export(&self, server: Ipv4Addr, path: &str) -> Result<Tree, Errno> {
+        if server != *self.server.ip() {
+            return Err(Errno::EHOSTUNREACH);
+        }
+        let tree = self.net.nfs_tree(&server.to_string(), path).await.map_err(|error| match error {
+            FetchError::NotFound(_) => Errno::ENOENT,
+            FetchError::Refused(_) => Errno::EACCES,
+            FetchError::Timeout(_) => Errno::ETIMEDOUT,
+            FetchError::Tftp(..) | FetchError::Bad(_) => Errno::EIO,
+        })?;
+        let ledger = self.net.ledger().clone();
+        let noted = blocking(move || {
+            root::note(&ledger, "export", String::new(), &tree);
+            tree
+        });
+        noted.await.ok_or(Errno::EIO)
     }
 
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {

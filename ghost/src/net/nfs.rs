@@ -75,6 +75,16 @@ pub async fn read_tree(server: &str, path: &str) -> Result<Tree, FetchError> {
     Ok(Tree { nodes: walk.nodes })
 }
 
+/// Whether `server` exports the directory `path`: nothing of it is read.
+///
+/// # Errors
+/// As [`read_tree`].
+pub async fn is_exported(server: &str, path: &str) -> Result<(), FetchError> {
+    let portmapper = resolve(server, portmap::PMAP_PORT).await?;
+    let (mount_port, _) = ports(portmapper).await?;
+    mount_root(SocketAddr::new(portmapper.ip(), mount_port), path).await.map(drop)
+}
+
 /// The ports of the mount and the NFS program.
 async fn ports(portmapper: SocketAddr) -> Result<(u16, u16), FetchError> {
     let mut connection = Connection::open(portmapper).await?;

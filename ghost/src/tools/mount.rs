@@ -1,10 +1,13 @@
-//! `mount` and `umount` of a drive that a board shows, which the worker's kernel does not know; for anything
-//! else, the worker's own.
+//! `mount` and `umount` of a drive that a board shows, which the worker's kernel does not know, and of what the worker exports by NFS, which
+//! that kernel may have no client of; for anything else, the worker's own.
 //!
-//! A drive is a folder ([`crate::daplink`]), and mounting it is a bind mount. Its messages and exit codes are those
-//! of util-linux 2.38 (`sys-utils/mount.c`, `libmount/src/context_mount.c`), tried with Debian 12's.
+//! A drive is a folder ([`crate::daplink`]), and mounting it is a bind mount. So it is of an export of the worker's own server, once that has
+//! said that it is one. Messages and exit codes are those
+//! of util-linux 2.38 (`sys-utils/mount.c`, `libmount/src/context_mount.c`), tried with Debian 12's, and of nfs-utils 2.6
+//! (`utils/mount/error.c`).
 
 use std::fs;
+use std::net::{TcpListener, ToSocketAddrs as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,8 +15,9 @@ use std::process::Command;
 use nix::mount::{MsFlags, umount};
 
 use super::usb::Device;
-use super::{Called, Tool, system_says};
+use super::{Called, Tool, caller, system_says};
 use crate::daplink;
+use crate::net::{FetchError, nfs};
 use crate::peripheral::Identity;
 
 /// The tool.
@@ -31,6 +35,7 @@ fn run(called: Called) -> Result<u8, String> {
         ("mount", ["-t", "vfat", device, target] | [device, target]) if device.starts_with(DISKS) => {
             mounts(called, device, target)
         }
+        ("mount", ["-t", "nfs", export, target]) => mounts_export(called, export, target),
         ("umount", [target]) => match mounted(target) {
             Some((target, folder)) => unmounts(called, (&target, &folder)),
             None if target.starts_with(DISKS) => {
@@ -68,6 +73,49 @@ fn mounts(called: Called, device: &str, target: &str) -> Result<u8, String> {
     match nix::mount::mount(Some(&folder), target, none, MsFlags::MS_BIND, none) {
         Ok(()) => Ok(0),
         Err(error) => refused(called, format!("mount(2) system call failed: {}.", error.desc())),
+    }
+}
+
+/// Mounts `SERVER:/PATH`, of a server that is this worker itself.
+fn mounts_export(called: Called, export: &str, target: &str) -> Result<u8, String> {
+    caller::board(&called).map_err(|error| error.to_string())?;
+    let refused = |called: Called, why: String| {
+        let _ = writeln!(called.err, "mount.nfs: {why}");
+        Ok(FAILED)
+    };
+    let Some((server, path)) = export.split_once(':') else {
+        return refused(called, "remote share not in 'host:dir' format".to_owned());
+    };
+    let mut addresses = match (server, 0).to_socket_addrs() {
+        Ok(addresses) => addresses,
+        Err(_) => {
+            return refused(called, format!("Failed to resolve server {server}: Name or service not known"));
+        }
+    };
+    // Only of its own addresses it can have a port.
+    if !addresses.any(|address| TcpListener::bind(address).is_ok()) {
+        return Err(format!("mount: {server} is another machine, of which no export can be mounted here"));
+    }
+    if !Path::new(target).is_dir() {
+        return refused(called, format!("mount point {target} does not exist"));
+    }
+    let asked = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let asked = asked.map_err(|error| error.to_string())?.block_on(nfs::is_exported(server, path));
+    match asked {
+        Ok(()) => {}
+        Err(FetchError::NotFound(_)) => {
+            let why = "reason given by server: No such file or directory";
+            return refused(called, format!("mounting {export} failed, {why}"));
+        }
+        Err(FetchError::Timeout(_)) => {
+            return refused(called, format!("Connection timed out for {export} on {target}"));
+        }
+        Err(_) => return refused(called, format!("access denied by server while mounting {export}")),
+    }
+    let none = None::<&str>;
+    match nix::mount::mount(Some(path), target, none, MsFlags::MS_BIND, none) {
+        Ok(()) => Ok(0),
+        Err(error) => refused(called, error.desc().to_owned()),
     }
 }
 

@@ -39,7 +39,7 @@ use nix::unistd::{self, ForkResult, Pid};
 
 use super::mounting::{self, Mounts};
 use super::spec::{self, BlockDevice, Header, HeaderKind, Init, NamedBy, Spec, Status};
-use super::{contained, kexec, network};
+use super::{contained, kexec, network, rights};
 
 /// What a board's root may do, of all that a root may (`capabilities(7)`). What
 /// is left out: mounting, devices, tracing, the network's set-up, file handles.
@@ -153,8 +153,8 @@ fn supervise() -> Result<Status, Refusal> {
         Mode::empty(),
     )
     .while_("the new PID namespace")?;
-    // Only a board with disks has something to mount.
-    let proc = (!spec.disks.is_empty()).then(mounting::proc).transpose()?;
+    // Only a board mounts.
+    let proc = spec.container.is_none().then(mounting::proc).transpose()?;
     let file_system = fill_root(&spec, &root, child.first_id, &mut input)?;
     drop(input);
 
@@ -173,7 +173,8 @@ fn supervise() -> Result<Status, Refusal> {
 
     report(io::stderr().as_fd(), &Status::Begun(child.pid.as_raw()));
     unistd::write(&child.go, b"!").while_("PID 1")?;
-    let mounts = proc.and_then(|proc| Mounts::of(child.go.as_fd(), file_system, proc, &spec.disks));
+    let below = (root, Ids { first: child.first_id });
+    let mounts = proc.and_then(|proc| Mounts::of(child.go.as_fd(), file_system, proc, &spec.disks, below));
     let status = wait(child.pid, &children, mounts)?;
     // PID 1 looks at its other end to see whether this process lives.
     drop(child.go);
@@ -257,7 +258,7 @@ fn wait_until_let_go() {
 fn wait(init: Pid, children: &SignalFd, mut mounts: Option<Mounts>) -> Result<Status, Refusal> {
     let stdin = io::stdin();
     loop {
-        // Nothing more is sent: all that can come is the end.
+        // Answers are read where they are asked for: all that can come is the end.
         let mut fds = vec![
             PollFd::new(stdin.as_fd(), PollFlags::empty()),
             PollFd::new(children.as_fd(), PollFlags::POLLIN),
@@ -319,12 +320,12 @@ fn mount_root(spec: &Spec) -> Result<OwnedFd, Refusal> {
     directory("root").while_("the new root")
 }
 
-fn directory(path: &str) -> nix::Result<OwnedFd> {
+pub(super) fn directory(path: &str) -> nix::Result<OwnedFd> {
     open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
 }
 
 /// Makes a directory the root of this process.
-fn enter_root(root: &OwnedFd) -> Result<(), Refusal> {
+pub(super) fn enter_root(root: &OwnedFd) -> Result<(), Refusal> {
     unistd::fchdir(root).and_then(|()| unistd::chroot(".")).while_("chroot")
 }
 
@@ -377,7 +378,7 @@ fn fill_root(spec: &Spec, root: &OwnedFd, first_id: u32, input: &mut impl Read) 
 
 /// Who owns what in the sandbox.
 #[derive(Clone, Copy)]
-struct Ids {
+pub(super) struct Ids {
     /// The id outside that is 0 inside.
     first: u32,
 }
@@ -409,7 +410,7 @@ fn real_directory(path: &Path, mode: u32, ids: Ids) -> io::Result<()> {
 
 /// Writes the tree below `/`. What can't be written is left out, as the kernel
 /// does, but a root that is full is an error.
-fn unpack(input: &mut impl Read, ids: Ids) -> Result<(), Refusal> {
+pub(super) fn unpack(input: &mut impl Read, ids: Ids) -> Result<(), Refusal> {
     while let Some(header) = spec::get::<Header>(input).while_("reading the tree")? {
         let Some(path) = below_root(&header.path) else {
             if let HeaderKind::File(size) = header.kind {
@@ -652,8 +653,12 @@ fn prepare_init(spec: &Spec, root: &OwnedFd, parent: OwnedFd) -> Result<(), Refu
         }
     }
     restrict(spec.container.is_some())?;
-    if !spec.disks.is_empty() {
-        mounting::ask(parent.as_fd())?;
+    if spec.container.is_none() {
+        match mounting::ask(parent.as_fd()) {
+            // Then it mounts nothing.
+            Err(Refusal(why)) if spec.disks.is_empty() => rights::send(parent.as_fd(), &why, None),
+            asked => asked?,
+        }
     }
     // After the capabilities: a change of them would undo it.
     prctl::set_pdeathsig(Signal::SIGKILL).while_("the parent's death")?;

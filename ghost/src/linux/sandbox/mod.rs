@@ -21,11 +21,13 @@ use std::net::SocketAddrV4;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt;
+use std::pin::Pin;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use meta_lava_formats::tree::{NodeKind, Tree};
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -55,8 +57,8 @@ pub(crate) use contained::PATH;
 pub use enter::{ARGUMENT as ENTER, Entered, enter, entering, main as enter_main};
 pub use kexec::Loaded;
 use kmsg::Kmsg;
+use spec::{Answer, Export, Header, Spec, Status};
 pub use spec::{BlockDevice, Container, Init, Mount, NamedBy, NotRun, Program};
-use spec::{Header, Spec, Status};
 use typing::{Terminal, Typing};
 
 /// The hidden first argument of a `ghost` that is a sandbox's own process.
@@ -117,6 +119,13 @@ pub enum Told {
     Running,
 }
 
+/// What a sandbox's process says before it ends.
+enum Said {
+    Told(Told),
+    /// It waits for what a server exports.
+    Asks(Export),
+}
+
 /// How a sandbox ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
@@ -139,7 +148,7 @@ pub enum End {
 impl End {
     /// The end that the sandbox's process, `pid`, tells of. `pid_namespaces(7)`: what reboot(2) was asked for is the signal that
     /// PID 1 died of.
-    fn of(status: Status, pid: u32) -> Result<Self, Told> {
+    fn of(status: Status, pid: u32) -> Result<Self, Said> {
         Ok(match status {
             Status::Kexec => match kexec::read(pid) {
                 Ok(loaded) => Self::Kexec(Box::new(loaded)),
@@ -151,8 +160,9 @@ impl End {
             Status::Ended(libc::SIGHUP) => Self::Reboot,
             Status::Ended(libc::SIGINT) => Self::PowerOff,
             Status::Ended(status) => Self::Exited(status),
-            Status::Begun(pid) => return Err(Told::Begun(pid)),
-            Status::Running => return Err(Told::Running),
+            Status::Begun(pid) => return Err(Said::Told(Told::Begun(pid))),
+            Status::Running => return Err(Said::Told(Told::Running)),
+            Status::Asks(export) => return Err(Said::Asks(export)),
         })
     }
 }
@@ -287,10 +297,10 @@ impl Guest {
             return End::Refused("no pipe to the sandbox".into());
         };
         let (said, input) = input.into_split();
-        let network = serve_network(gateway, said.as_ref());
+        let network = serve_network(gateway.clone(), said.as_ref());
         tokio::pin!(network);
-        let feeding = feed(input, spec, tree, contents);
-        tokio::pin!(feeding);
+        // What goes there, one behind the other: what it needs to start, and its answers.
+        let mut feeding: Option<Feeding> = Some(Box::pin(feed(input, spec, tree, contents)));
         let mut fed = None;
         let mut status = BufReader::new(status).lines();
         let mut typing = Typing::default();
@@ -301,7 +311,7 @@ impl Guest {
             tokio::select! {
                 // The pipe is kept: its end is the sandbox's. Where there is an
                 // error the process says why it reads no further.
-                pipe = &mut feeding, if fed.is_none() => fed = Some(pipe),
+                pipe = now(&mut feeding), if feeding.is_some() => (feeding, fed) = (None, pipe.ok()),
                 result = read(&self.master, &mut buffer) => match result {
                     Ok(size) => {
                         typing.printed();
@@ -322,7 +332,17 @@ impl Guest {
                     Ok(Some(line)) => match serde_json::from_str(&line) {
                         Ok(status) => match End::of(status, process) {
                             Ok(end) => return end,
-                            Err(told) => tell(told),
+                            Err(Said::Told(told)) => tell(told),
+                            Err(Said::Asks(export)) => {
+                                // It asks when it runs, and so has got all that it needs to start.
+                                let pipe = match feeding.take() {
+                                    Some(feeding) => feeding.await.ok(),
+                                    None => fed.take(),
+                                };
+                                feeding = pipe.map(|pipe| -> Feeding {
+                                    Box::pin(answer(pipe, gateway.clone(), export))
+                                });
+                            }
                         },
                         // A panic, or the dynamic loader.
                         Err(_) => last_words = line,
@@ -332,6 +352,41 @@ impl Guest {
             }
         }
     }
+}
+
+/// Something that goes to the process, and the pipe once it has gone.
+type Feeding = Pin<Box<dyn Future<Output = io::Result<OwnedWriteHalf>> + Send>>;
+
+/// What goes there now, to be waited for only where there is something.
+async fn now(feeding: &mut Option<Feeding>) -> io::Result<OwnedWriteHalf> {
+    match feeding {
+        Some(feeding) => feeding.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Answers a board that mounts what a server exports.
+async fn answer(
+    mut to: OwnedWriteHalf,
+    gateway: Option<Gateway>,
+    Export { server, path }: Export,
+) -> io::Result<OwnedWriteHalf> {
+    let found = match gateway {
+        Some(gateway) => gateway.export(server, &path).await,
+        None => Err(Errno::ENETUNREACH),
+    };
+    let mut bytes = Vec::new();
+    let answer: Answer = found.as_ref().map(drop).map_err(|error| *error as i32);
+    spec::put(&mut bytes, &answer)?;
+    if let Ok(tree) = found {
+        for (header, content) in tree.nodes.into_iter().filter_map(Header::of) {
+            spec::put(&mut bytes, &header)?;
+            bytes.extend_from_slice(&content);
+        }
+        spec::put_end(&mut bytes);
+    }
+    to.write_all(&bytes).await?;
+    Ok(to)
 }
 
 /// What the process needs to know.

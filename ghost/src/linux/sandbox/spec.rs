@@ -2,11 +2,12 @@
 //!
 //! On the way there: a [`Spec`], then the tree node by node ([`Header`], and the
 //! content of a file behind it), then an empty frame, then the trees of the disks
-//! in the same way, and then nothing: the end of that pipe is the end of the sandbox. On the way back by the same pipe: the socket
+//! in the same way, and then nothing but answers: the end of that pipe is the end of the sandbox. An answer to [`Status::Asks`] is a
+//! frame, [`Answer`], and behind it, where that is a tree, the tree and an empty frame. On the way back by the same pipe: the socket
 //! that listens in the server's place, if there is one. By standard error: a [`Status`] a line.
 
 use std::io::{self, Read};
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 
 use meta_lava_formats::ext::Superblock;
@@ -139,7 +140,19 @@ pub enum Status {
     Running,
     /// The program of a container can't be run.
     NotRun(NotRun),
+    /// A board mounts what a server exports by NFS, and waits for the [`Answer`]. Others follow.
+    Asks(Export),
 }
+
+/// A folder that a server exports by NFS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Export {
+    pub server: Ipv4Addr,
+    pub path: String,
+}
+
+/// What comes of [`Status::Asks`]: a tree follows, or this is the error that the kernel has.
+pub type Answer = Result<(), i32>;
 
 /// Why a program can't be run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
