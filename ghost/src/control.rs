@@ -85,6 +85,15 @@ pub enum Request {
     Cable { board: String, plugged: bool },
     /// The switch is set that has a board's boot ROM wait for a program; answered when it is done.
     Switch { board: String, recovery: bool },
+    /// A board's controller ([`Remote`](crate::peripheral::Remote)) is to say something else from now on, and perhaps to
+    /// reset the board, which has to have power for that; answers what it says.
+    Control {
+        board: String,
+        /// Whether it counts; as before, where that is not said.
+        enabled: Option<bool>,
+        mode: Option<String>,
+        reset: bool,
+    },
     /// A tool was called for the peripheral that `identity` names: notes it with each board that
     /// has it, and answers what of it is attached ([`Vec<Attached>`](crate::peripheral::Attached)).
     Open {

@@ -26,7 +26,7 @@ use crate::linux;
 use crate::machine::{Invocation, Machine};
 use crate::net::Lease;
 use crate::patience::{SLOW_START, after_failed_accept};
-use crate::peripheral::{Action, Attached, Bus, Change, Data, Identity};
+use crate::peripheral::{Action, Attached, Bus, Change, Data, Identity, Remote};
 use crate::ssh;
 use crate::vland::{self, Vland};
 
@@ -225,6 +225,17 @@ impl Handle {
 
     async fn order(&self, action: PowerAction, invocation: Option<Invocation>) {
         self.send(|done| Order { action, renew: false, invocation, done }).await;
+    }
+
+    /// Has its controller say something else, and reset the board.
+    async fn control(&self, enabled: Option<bool>, mode: Option<String>, reset: bool) -> Remote {
+        let before = self.bus.remote();
+        let remote = Remote { enabled: enabled.unwrap_or(before.enabled), mode: mode.or(before.mode) };
+        self.bus.control(remote.clone());
+        if reset && self.bus.is_powered() {
+            self.order(PowerAction::Reset, None).await;
+        }
+        remote
     }
 
     /// Switches it on where it has a battery, as a new board is.
@@ -526,6 +537,13 @@ async fn answer(boards: &Boards, stream: UnixStream) -> io::Result<()> {
             Ok(handle) => {
                 handle.ledger.take(Event::Switch { recovery });
                 handle.bus.switch(recovery);
+                None
+            }
+        },
+        Ok(Request::Control { board, enabled, mode, reset }) => match find(&board) {
+            Err(error) => Some(error),
+            Ok(handle) => {
+                answer = serde_json::to_value(handle.control(enabled, mode, reset).await)?;
                 None
             }
         },

@@ -62,6 +62,9 @@ pub struct Peripheral {
     /// The kernel's driver of it, of a serial port.
     #[serde(default)]
     pub driver: Option<String>,
+    /// What the cable is called that it is on, where that is not the board's own one. It has a port of its own.
+    #[serde(default)]
+    pub cable: Option<String>,
 }
 
 /// A vendor's or a product's number: four hexadecimal digits, in lower case.
@@ -111,6 +114,12 @@ pub fn usb_path(board: &str) -> String {
     // A hub has seven ports, and five of them may stand in a row.
     let ports: Vec<String> = sum[1..6].iter().map(|byte| (byte % 7 + 1).to_string()).collect();
     format!("{}-{}", sum[0] % 64 + 1, ports.join("."))
+}
+
+/// The port that another of a board's cables is in, which its file calls `cable`.
+#[must_use]
+pub fn usb_path_of(board: &str, cable: &str) -> String {
+    usb_path(&format!("{board} {cable}"))
 }
 
 /// Where the worker has its disks by what they are.
@@ -287,13 +296,28 @@ pub trait Shown: Send + Sync {
     fn take_over(&self);
 }
 
+/// What a controller on a board has the boot ROM read in place of the board's switch. It has power of its own, and keeps it
+/// when the board has none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remote {
+    /// Whether it is what counts.
+    pub enabled: bool,
+    /// The boot mode, by the name that its tool has for it; nothing was set before.
+    pub mode: Option<String>,
+}
+
+/// The boot mode in which a boot ROM waits for a program by USB.
+const BY_USB: &str = "usb";
+
 #[derive(Default)]
 struct State {
     /// The disk that it shows.
     disk: Option<Arc<dyn Shown>>,
     powered: bool,
-    /// Whether its boot ROM is to wait for a program.
+    /// Whether a switch has its boot ROM wait for a program.
     recovery: bool,
+    /// What a controller on it says in the switch's place.
+    remote: Remote,
     /// Whether its boot ROM has refused a program, and taken none since.
     refused: bool,
     unplugged: bool,
@@ -337,7 +361,10 @@ impl Bus {
                 product: peripheral.product.clone(),
                 name: peripheral.name.as_ref().map(|name| name.replace("{serial}", &serial)),
                 serial,
-                path: usb_path(name),
+                path: match &peripheral.cable {
+                    None => usb_path(name),
+                    Some(cable) => usb_path_of(name, cable),
+                },
                 volume: peripheral.volume.clone(),
                 driver: peripheral.driver.clone(),
             }
@@ -411,7 +438,28 @@ impl Bus {
     /// Whether the boot ROM is to wait for a program.
     #[must_use]
     pub fn is_in_recovery(&self) -> bool {
-        self.lock().recovery
+        let state = self.lock();
+        match &state.remote {
+            Remote { enabled: true, mode: Some(mode) } => mode == BY_USB,
+            _ => state.recovery,
+        }
+    }
+
+    /// A controller says something else from now on; the boot ROM reads it at the next reset.
+    pub fn control(&self, remote: Remote) {
+        self.change(|state| state.remote = remote);
+    }
+
+    /// What a controller says.
+    #[must_use]
+    pub fn remote(&self) -> Remote {
+        self.lock().remote.clone()
+    }
+
+    /// Whether the board has power.
+    #[must_use]
+    pub fn is_powered(&self) -> bool {
+        self.lock().powered
     }
 
     /// Its boot ROM has taken a program, or refused it.
@@ -425,9 +473,10 @@ impl Bus {
         std::mem::take(&mut self.lock().refused)
     }
 
-    /// Cable and switch are as they were before anybody touched it.
+    /// Cable, switch and controller are as they were before anybody touched it.
     pub fn renew(&self) {
         self.loaded(false);
+        self.control(Remote::default());
         self.mounted();
         self.plug(self.cable == Cable::Plugged);
         self.switch(false);
@@ -670,6 +719,23 @@ peripherals:
         assert_eq!(told, expected.map(|(action, serial)| (action, serial.to_owned())));
     }
 
+    #[test]
+    fn a_controller_counts_in_place_of_the_switch_once_it_is_enabled() {
+        let (bus, _watch) = bus();
+        let says = |enabled, mode: &str| bus.control(Remote { enabled, mode: Some(mode.to_owned()) });
+        says(false, "usb");
+        assert!(!bus.is_in_recovery());
+        says(true, "usb");
+        assert!(bus.is_in_recovery());
+        bus.switch(true);
+        says(true, "sd");
+        assert!(!bus.is_in_recovery());
+        bus.control(Remote { enabled: true, mode: None });
+        assert!(bus.is_in_recovery());
+        bus.renew();
+        assert!(!bus.is_in_recovery() && bus.remote() == Remote::default());
+    }
+
     #[tokio::test]
     async fn only_the_mode_that_a_board_is_in_answers() {
         let (bus, _watch) = bus();
@@ -747,6 +813,7 @@ peripherals:
         assert_eq!(usb_path("b-01"), usb_path("b-01"));
         assert_ne!(usb_path("b-01"), usb_path("b-02"));
         assert_eq!(usb_path("b-01").split(['-', '.']).count(), 6);
+        assert_ne!(usb_path_of("b-01", "debug"), usb_path("b-01"));
     }
 
     #[test]

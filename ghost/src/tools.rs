@@ -14,6 +14,7 @@ use crate::control::{self, Request};
 
 pub mod adb;
 mod argparse;
+pub mod bcu;
 pub(crate) mod caller;
 pub mod dfu_util;
 pub mod docker;
@@ -111,6 +112,7 @@ impl Tool {
 /// All the tools there are.
 pub const TOOLS: &[Tool] = &[
     adb::TOOL,
+    bcu::TOOL,
     dfu_util::TOOL,
     docker::TOOL,
     fastboot::TOOL,

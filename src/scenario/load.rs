@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use meta_lava_ghost::peripheral::usb_path_of;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use serde::de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
@@ -437,6 +438,7 @@ fn environment() -> Environment<'static> {
     // Errors name the variable and its place, in a release build too.
     templates.set_debug(true);
     templates.add_filter("yaml", yaml);
+    templates.add_filter("usb_path_of", |board: &str, cable: &str| usb_path_of(board, cable));
     templates
 }
 

@@ -44,6 +44,11 @@ impl Device {
         Self::noted(called, identity, true)
     }
 
+    /// The same where LAVA has begun its connection before: who is about to listen is waited for.
+    pub(super) fn heard(called: &Called, identity: &Identity) -> io::Result<Vec<Attached>> {
+        Self::noted(called, identity, false)
+    }
+
     fn noted(called: &Called, identity: &Identity, unheard: bool) -> io::Result<Vec<Attached>> {
         let request = Request::Open {
             tool: called.name.to_owned(),
