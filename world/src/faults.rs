@@ -13,8 +13,9 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::{Body, Bytes, to_bytes};
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::{Method, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use futures_util::StreamExt;
 use futures_util::stream;
 use serde::Deserialize;
@@ -34,6 +35,10 @@ pub struct How {
     pub longer: Option<usize>,
     /// Half of the body, and then nothing more.
     pub stall: bool,
+    /// Without a word of how large it is.
+    pub sizeless: bool,
+    /// By the address where it is served right.
+    pub elsewhere: bool,
     /// With all bytes of the body others.
     pub wrong: bool,
     /// Only the first so many times.
@@ -53,13 +58,20 @@ impl How {
         serde_urlencoded::from_str(text).map_err(|error| format!("{text}: {error}"))
     }
 
-    /// What becomes of the right `response`.
-    pub async fn spoil(&self, response: Response) -> Response {
+    /// What becomes of the right `response` to a request for `path`.
+    pub async fn spoil(&self, response: Response, path: &str) -> Response {
         if let Some(status) = self.status {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             return (status, "wrong on purpose\n").into_response();
         }
+        if self.elsewhere {
+            return Redirect::temporary(&format!("/{path}")).into_response();
+        }
         let (mut parts, body) = response.into_parts();
+        if self.sizeless {
+            parts.headers.remove(CONTENT_LENGTH);
+            return Response::from_parts(parts, Body::from_stream(body.into_data_stream()));
+        }
         let Ok(body) = to_bytes(body, LIMIT).await else {
             return StatusCode::INTERNAL_SERVER_ERROR.into_response();
         };
@@ -68,7 +80,7 @@ impl How {
             bytes.iter_mut().for_each(|byte| *byte ^= 0x5a);
         }
         if let Some(more) = self.longer {
-            parts.headers.remove(axum::http::header::CONTENT_LENGTH);
+            parts.headers.remove(CONTENT_LENGTH);
             bytes.resize(bytes.len() + more, 0);
         }
         let size = match (self.short, self.stall) {

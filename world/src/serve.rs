@@ -112,7 +112,8 @@ async fn faulty(
     };
     *request.uri_mut() = uri;
     let response = store.answer(request).await;
-    Asked(path).answer(if is_wrong { how.spoil(response).await } else { response })
+    let response = if is_wrong { how.spoil(response, &path).await } else { response };
+    Asked(path).answer(response)
 }
 
 async fn open(State(store): State<Store>, UrlPath(gate): UrlPath<String>) -> &'static str {
@@ -247,6 +248,23 @@ mod tests {
         {
             assert_eq!(ask(Method::GET, &format!("{world}/{path}")).await.0, 404, "{path}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_server_may_send_elsewhere_or_not_know_the_size() {
+        let (_dir, world) = world().await;
+        let whole = (200, Some(8), "a kernel".to_owned());
+        for (how, get) in
+            [("elsewhere=true&head=true", whole.clone()), ("sizeless=true", (200, None, whole.2))]
+        {
+            assert_eq!(
+                ask(Method::GET, &format!("{world}/faults/{how}/me/kernel/Image")).await,
+                get,
+                "{how}"
+            );
+        }
+        let url = format!("{world}/faults/sizeless=true&head=true/me/kernel/Image");
+        assert_eq!(ask(Method::HEAD, &url).await, (200, None, String::new()));
     }
 
     #[tokio::test]
