@@ -11,9 +11,15 @@ pub const LINE: usize = 4096;
 /// [`LINE`] is cut with a mark that says how much is missing.
 #[must_use]
 pub fn printable(text: &str) -> String {
-    let mut line = String::with_capacity(text.len().min(LINE));
+    printable_up_to(LINE, text)
+}
+
+/// [`printable`] with another limit than [`LINE`].
+#[must_use]
+pub fn printable_up_to(most: usize, text: &str) -> String {
+    let mut line = String::with_capacity(text.len().min(most));
     for (count, (at, c)) in text.char_indices().enumerate() {
-        if count == LINE {
+        if count == most {
             let _ = write!(line, " [… {} bytes cut]", text.len() - at);
             break;
         }

@@ -18,8 +18,13 @@ pub mod rows;
 pub use artifacts::Artifacts;
 pub use masks::{Context, Masks, TOKEN};
 
-use crate::text::printable;
+use crate::text::{LINE, printable_up_to};
 use masks::Scope;
+
+/// Most characters of a line that are looked at, and that are kept of it, masked. The longest real ones are tracebacks
+/// of Python's, of some 5000.
+const UNMASKED: usize = 16 * LINE;
+const MASKED: usize = 4 * LINE;
 
 /// Masks of a run with what is known of one job.
 #[derive(Debug, Clone, Copy)]
@@ -37,8 +42,28 @@ impl Normaliser<'_> {
         self.masks.apply(scope, &exact)
     }
 
-    /// [`Self::mask`] of untrusted text, on one line.
+    /// [`Self::mask`] of untrusted text, on one line. It is cut after that: where a line ends must not
+    /// depend on how long a job's id is.
     pub(crate) fn line(&self, scope: Scope, text: &str) -> String {
-        self.mask(scope, &printable(text))
+        let masked = self.mask(scope, &printable_up_to(UNMASKED, text));
+        if masked.len() <= MASKED { masked } else { printable_up_to(MASKED, &masked) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_long_line_is_cut_does_not_depend_on_the_jobs_id() {
+        let masks = Masks::new();
+        let line = |job: &str| {
+            let context = Context::new(Some(job));
+            let text = format!("/lava-{job}/bin ").repeat(MASKED);
+            Normaliser { masks: &masks, context: &context }.line(Scope::Lava, &text[..MASKED * 8])
+        };
+        let of = |job: &str| line(job).chars().take(MASKED).collect::<String>();
+        assert_eq!(of("7"), of("471"));
+        assert!(line("7").ends_with("bytes cut]"));
     }
 }
