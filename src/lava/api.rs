@@ -252,30 +252,19 @@ impl Api {
             body: Vec::new(),
             broken: false,
         };
-        loop {
-            match response.chunk().await {
-                Ok(Some(piece)) => reply.body.extend_from_slice(&piece),
-                Ok(None) => return Ok(reply),
-                Err(error) if error.is_timeout() => return Err(failed(error)),
-                Err(_) => return Ok(Reply { broken: true, ..reply }),
-            }
-            if reply.body.len() > ANSWER_BYTES {
-                let limit = ANSWER_BYTES >> 20;
-                return Err(Error::failed(&what, format!("LAVA's answer is longer than {limit} MiB")));
-            }
+        let (body, broken) = body_of(&mut response, ANSWER_BYTES).await;
+        match broken {
+            Some(error) if error.is_timeout() => return Err(failed(error)),
+            broken => reply.broken = broken.is_some(),
         }
+        reply.body = within(ANSWER_BYTES, &what, body)?;
+        Ok(reply)
     }
 
     /// Sends a request and gives status and body.
     async fn send(&self, what: &str, request: reqwest::RequestBuilder) -> Result<(StatusCode, Vec<u8>)> {
         let (status, body) = self.send_up_to(ANSWER_BYTES, what, request).await?;
-        if body.len() > ANSWER_BYTES {
-            return Err(Error::failed(
-                what,
-                format!("LAVA's answer is longer than {} MiB", ANSWER_BYTES >> 20),
-            ));
-        }
-        Ok((status, body))
+        Ok((status, within(ANSWER_BYTES, what, body)?))
     }
 
     /// The same with a body that may be cut: when it is longer than `limit`, so
@@ -301,11 +290,9 @@ impl Api {
         };
         let mut response = response.map_err(failed)?;
         let status = response.status();
-        let mut body = Vec::new();
-        while body.len() <= limit
-            && let Some(piece) = response.chunk().await.map_err(failed)?
-        {
-            body.extend_from_slice(&piece);
+        let (body, broken) = body_of(&mut response, limit).await;
+        if let Some(error) = broken {
+            return Err(failed(error));
         }
         tracing::trace!(what, %status, bytes = body.len(), elapsed = ?begun.elapsed(), "LAVA answered");
         Ok((status, body))
@@ -595,6 +582,28 @@ impl Api {
         let (status, body) = self.send(what, request).await?;
         if status.is_success() { Ok(body) } else { Err(refused(what, status, &body)) }
     }
+}
+
+/// A body, which may be cut: when it is longer than `limit`, so is what is given, by at most one piece of it. Also
+/// what broke it off, if something did.
+async fn body_of(response: &mut reqwest::Response, limit: usize) -> (Vec<u8>, Option<reqwest::Error>) {
+    let mut body = Vec::new();
+    while body.len() <= limit {
+        match response.chunk().await {
+            Ok(Some(piece)) => body.extend_from_slice(&piece),
+            Ok(None) => break,
+            Err(error) => return (body, Some(error)),
+        }
+    }
+    (body, None)
+}
+
+/// `body`, unless it is longer than `limit`.
+fn within(limit: usize, what: &str, body: Vec<u8>) -> Result<Vec<u8>> {
+    if body.len() <= limit {
+        return Ok(body);
+    }
+    Err(Error::failed(what, format!("LAVA's answer is longer than {} MiB", limit >> 20)))
 }
 
 fn typed<T: DeserializeOwned>(what: &str, value: Value) -> Result<T> {

@@ -93,9 +93,7 @@ pub async fn multicall(api: &Api, what: &str, calls: &[Call]) -> Result<()> {
 pub async fn ask(api: &Api, what: &str, calls: &[Call]) -> Result<Vec<Vec<String>>> {
     let mut answers = Vec::with_capacity(calls.len());
     for calls in calls.chunks(CHUNK) {
-        let answer = api.xmlrpc(what, request(calls)).await?;
-        let outcomes = outcomes(&answer)
-            .map_err(|error| Error::failed(what, format!("LAVA's XML-RPC answer makes no sense: {error}")))?;
+        let outcomes = exchange(api, what, calls).await?;
         if let [Outcome::Fault(fault)] = outcomes.as_slice()
             && calls.len() != 1
         {
@@ -134,11 +132,18 @@ pub async fn ask(api: &Api, what: &str, calls: &[Call]) -> Result<Vec<Vec<String
 /// [`Error::Infrastructure`] when LAVA does not answer, or its answer makes no sense.
 pub async fn one(api: &Api, call: &Call) -> Result<Outcome> {
     let what = format!("call {}", call.describe());
-    let answer = api.xmlrpc(&what, request(std::slice::from_ref(call))).await?;
-    let made = outcomes(&answer).map(|outcomes| outcomes.into_iter().next());
-    let senseless =
-        |why: String| Error::failed(&what, format!("LAVA's XML-RPC answer makes no sense: {why}"));
-    made.map_err(senseless)?.ok_or_else(|| senseless("it answers no call".into()))
+    let made = exchange(api, &what, std::slice::from_ref(call)).await?;
+    made.into_iter().next().ok_or_else(|| senseless(&what, "it answers no call"))
+}
+
+/// Makes calls in one request, and gives what became of them as LAVA tells it.
+async fn exchange(api: &Api, what: &str, calls: &[Call]) -> Result<Vec<Outcome>> {
+    let answer = api.xmlrpc(what, request(calls)).await?;
+    outcomes(&answer).map_err(|why| senseless(what, &why))
+}
+
+fn senseless(what: &str, why: &str) -> Error {
+    Error::failed(what, format!("LAVA's XML-RPC answer makes no sense: {why}"))
 }
 
 fn request(calls: &[Call]) -> String {
