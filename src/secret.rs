@@ -3,6 +3,9 @@
 use rand::Rng;
 use rand::distr::Alphanumeric;
 
+/// Placeholder of what nobody may read.
+pub const TOKEN: &str = "[TOKEN]";
+
 /// A secret. `Debug` does not show it; only [`Secret::reveal`] does.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);

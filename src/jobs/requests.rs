@@ -3,10 +3,10 @@
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::judge::normalise::TOKEN;
 use crate::lava::api::{Api, Reply};
 use crate::lava::xmlrpc::{self, Call, Scalar};
 use crate::scenario::request::{Ask, Request, User};
+use crate::secret::TOKEN;
 
 /// A request and what LAVA said to it.
 #[derive(Debug, Clone, PartialEq)]

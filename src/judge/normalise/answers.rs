@@ -17,25 +17,6 @@ use crate::text::quoted_if_unclear;
 /// Most lines of an answer that are shown: a program's answer is shorter, and a person reads no more.
 const LINES: usize = 400;
 
-/// Numbers that the database gave: LAVA's objects in the addresses that it tells of them.
-static NUMBERED: LazyLock<Regex> = LazyLock::new(|| {
-    let things = "suites|tests|testsets|testcases|testcase|suite|testset|attachments";
-    Regex::new(&format!(r"/(?<thing>{things})/\d+")).expect("a pattern of our own")
-});
-
-/// The database's own numbers, and those of lines of LAVA's log, which has more lines at times, in what
-/// `lava_results_app/utils.py` exports: of YAML, and the last three columns of CSV.
-static EXPORTED: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r#"\b(?<key>id|log_start_line|log_end_line): '\d+'"#).expect("a pattern of our own")
-});
-static COLUMNS: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r#"^"\d+",(?<middle>".*"),"\d+","\d+","\d+"$"#).expect("a pattern of our own")
-});
-
-/// What XML-RPC makes of a time: `20261128T12:25:50`; and of a time with its parts of seconds.
-static XMLRPC_TIME: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"\b\d{8}T\d\d:\d\d:\d\d\b").expect("a pattern of our own"));
-
 /// What stands between `<title>` and its end.
 static TITLE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?s)<title[^>]*>(?<title>.*?)</title>").expect("a pattern of our own"));
@@ -46,10 +27,7 @@ pub fn normalise(answers: &[Answered], normaliser: Normaliser<'_>, rows: &mut Ro
         return;
     }
     let mask = |text: &str| {
-        let text = NUMBERED.replace_all(text, "/$thing/[NUMBER]");
-        let text = XMLRPC_TIME.replace_all(&text, "[DATE]");
-        let text = EXPORTED.replace_all(&text, "$key: '[NUMBER]'");
-        let text = COLUMNS.replace_all(&text, "\"[JOB_ID]\",$middle,\"[NUMBER]\",\"[NUMBER]\",\"[NUMBER]\"");
+        let text = normaliser.masks.apply(Scope::Answers, text);
         quoted_if_unclear(&normaliser.line(Scope::Results, &text))
     };
     rows.push("requests");

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use regex::{Regex, RegexSet};
 
 use crate::lava::series::{Range, Series};
+pub use crate::secret::TOKEN;
 
 /// Where a mask applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum Scope {
     Board,
     /// LAVA's results and the job's details.
     Results,
+    /// What LAVA's server says to a scenario's own requests, before it is a part of the results.
+    Answers,
     /// A file of LAVA's overlay, before it is hashed.
     File,
 }
@@ -40,7 +43,7 @@ pub struct Mask {
     replacement: &'static str,
 }
 
-use Scope::{Board, File, Lava, Results};
+use Scope::{Answers, Board, File, Lava, Results};
 
 /// All patterns, in order of application. The messages are those of
 /// lava_dispatcher 2023.01; where another version words one differently, it is said.
@@ -346,6 +349,34 @@ pub const TABLE: &[Mask] = &[
         pattern: r"^(Transfer rate: )\d+ (?:KB/sec|bytes/sec|bits in <1 sec)",
         replacement: "${1}[RATE]",
     },
+    // Numbers that the database gave: LAVA's objects in the addresses that it tells of them.
+    Mask {
+        name: "number-address",
+        scopes: &[Answers],
+        pattern: r"/(suites|tests|testsets|testcases|testcase|suite|testset|attachments)/\d+",
+        replacement: "/${1}/[NUMBER]",
+    },
+    // xmlrpc.client.DateTime: "20261128T12:25:50".
+    Mask {
+        name: "date-xmlrpc",
+        scopes: &[Answers],
+        pattern: r"\b\d{8}T\d\d:\d\d:\d\d\b",
+        replacement: "[DATE]",
+    },
+    // lava_results_app/utils.py, export_testcase: the database's own numbers, and those of lines of LAVA's log, which has
+    // more lines at times; as YAML, and in the first and the last three columns of CSV.
+    Mask {
+        name: "number-yaml",
+        scopes: &[Answers],
+        pattern: r"\b(id|log_start_line|log_end_line): '\d+'",
+        replacement: "${1}: '[NUMBER]'",
+    },
+    Mask {
+        name: "number-csv",
+        scopes: &[Answers],
+        pattern: r#"^"\d+",(".*"),"\d+","\d+","\d+"$"#,
+        replacement: r#""[JOB_ID]",${1},"[NUMBER]","[NUMBER]","[NUMBER]""#,
+    },
 ];
 
 /// Masks of what only a job that fails has: no run without a mistake is expected to need them.
@@ -359,9 +390,6 @@ const OF_SERIES: &[(&str, &str)] = &[
     // and give scp a pipe where it had a terminal: it tells of no progress there.
     ("scp-progress", "<2026.09"),
 ];
-
-/// Placeholder of what nobody may read.
-pub const TOKEN: &str = "[TOKEN]";
 
 /// Placeholders of values that are known exactly, for their counters.
 const EXACT: &[&str] =
