@@ -19,7 +19,7 @@ use crate::run::runner::{self, Ready};
 use crate::run::session::{Session, StackArgs, Up};
 use crate::sabotage::{
     ACTIONS, CONTROL, Fix, Left, Mutation, PACKAGES, Reached, Sabotage, Scheduler, Table, Trial, Verdict,
-    choose, control, draw, few, is_refused, load, server_traced, traced, undo,
+    choose, control, draw, few, is_refused, load, traced, undo,
 };
 use crate::scenario::Scenario;
 use crate::stack::images::{Commit, commits};
@@ -364,7 +364,7 @@ impl Test<'_> {
     }
 
     async fn undo(&mut self, scheduler: &Scheduler, commits: Vec<Commit>, ready: &[Ready]) -> Result<()> {
-        scheduler.change_server(Some(&server_traced())).await?;
+        scheduler.trace_server().await?;
         let ready = self.trace(scheduler, PACKAGES, ready).await?;
         let traces = self.traces_of(scheduler, &ready).await?;
         let of_server = scheduler.overlay.trace_of_server().await?;

@@ -108,7 +108,7 @@ fn touched(installed: &str, changed: &str) -> BTreeSet<usize> {
 }
 
 /// Makes a sabotage of each of `commits` that can be undone, with `scenarios` that have been run
-/// under [`super::traced`] and [`super::server_traced`]: `traces` are what each ran through on the worker,
+/// under [`super::traced`] and [`Overlay::trace_server`]: `traces` are what each ran through on the worker,
 /// `of_server` is what all of them did on the server.
 ///
 /// # Errors

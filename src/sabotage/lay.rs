@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::trace::server_traced;
 use super::{Change, Place, Sabotage};
 use crate::error::{Error, Result};
 use crate::run::runner::Ready;
@@ -24,8 +25,7 @@ use crate::stack::provision::{self, DeviceSpec};
 
 /// Where the copies are, on a worker: a volume, which the archive API reaches.
 const FOLDER: &str = "/var/lib/ghost/self-test";
-/// Where it is written down what jobs and the server ran through, see [`super::traced`] and
-/// [`super::server_traced`].
+/// Where it is written down what jobs and the server ran through, see [`super::traced`] and [`server_traced`].
 pub const TRACES: &str = "/var/lib/ghost/self-test/traces";
 /// Where LAVA's own templates are, and where an administrator's are.
 const TEMPLATES: &str = "/usr/share/lava-server/device-types";
@@ -138,10 +138,6 @@ impl Overlay {
             archive.folder(path.trim_start_matches('/'), 0o755, Owner::default())?;
         }
         stack.engine().upload(&worker, "/", archive.finish()?).await?;
-        let mut archive = Archive::new();
-        // Its programs have users of their own.
-        archive.folder(TRACES.trim_start_matches('/'), 0o1777, Owner::default())?;
-        stack.engine().upload(&server, "/", archive.finish()?).await?;
         Ok(Self {
             server,
             worker,
@@ -222,8 +218,19 @@ impl Overlay {
         Ok(found)
     }
 
-    /// What was written down of the server: the lines that it has run through since it was changed to
-    /// [`super::server_traced`].
+    /// Has it written down which lines the server runs through, until it is changed again.
+    ///
+    /// # Errors
+    /// As [`Self::change_server`].
+    pub async fn trace_server(&self) -> Result<()> {
+        let mut archive = Archive::new();
+        // Its programs have users of their own.
+        archive.folder(TRACES.trim_start_matches('/'), 0o1777, Owner::default())?;
+        self.stack.engine().upload(&self.server, "/", archive.finish()?).await?;
+        self.change_server(Some(&server_traced())).await
+    }
+
+    /// What was written down of the server: the lines that it has run through since [`Self::trace_server`].
     ///
     /// # Errors
     /// [`Error::Infrastructure`] when the server is gone, or there is nothing.

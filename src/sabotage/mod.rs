@@ -17,7 +17,7 @@ pub use history::{Fix, Left, Reached, undo};
 pub use load::{load, load_with_problems};
 pub use mutant::{Mutation, draw};
 pub use report::{Table, Verdict};
-pub use trace::{ACTIONS, PACKAGES, SERVER, server_traced, traced};
+pub use trace::{ACTIONS, PACKAGES, SERVER, traced};
 pub use trial::{CONTROL, Scheduler, Trial, choose, control, few, is_refused};
 
 use serde::Deserialize;

@@ -125,7 +125,15 @@ impl Scheduler {
         self.interrupt.or(self.stack.guard(self.overlay.change_server(sabotage))).await
     }
 
-    /// Runs all `trials`, beginning them in this order as far as their boards are free;
+    /// Has it written down which lines the server runs through, until it is changed again.
+    ///
+    /// # Errors
+    /// See [`Overlay::trace_server`].
+    pub async fn trace_server(&self) -> Result<()> {
+        self.interrupt.or(self.stack.guard(self.overlay.trace_server())).await
+    }
+
+    /// Runs all `trials`, those of the longest row first as far as their boards are free;
     /// `done` is told how each ended.
     ///
     /// # Errors
