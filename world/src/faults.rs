@@ -6,7 +6,8 @@
 //! (`lava_dispatcher/actions/deploy/download.py`), and with that its requests are counted anew.
 //!
 //! `until=GATE` ends it when somebody asks for `/gates/GATE`, as LAVA does for a job with a callback
-//! (`invoke_callback` in `lava_scheduler_app/models.py`); a HEAD closes the gate again.
+//! (`invoke_callback` in `lava_scheduler_app/models.py`). Who is let through closes the gate behind it; a HEAD does not, since on a
+//! busy machine the gate may be open before the job that waits for it has begun to.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -43,7 +44,7 @@ pub struct How {
     pub wrong: bool,
     /// Only the first so many times.
     pub first: Option<u32>,
-    /// Only until this gate is opened.
+    /// Unless this gate is open.
     pub until: Option<String>,
     /// A HEAD, too.
     pub head: bool,
@@ -126,12 +127,9 @@ impl Asked {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if *method == Method::HEAD {
             known.counts.remove(address);
-            if let Some(gate) = &how.until {
-                known.open.remove(gate);
-            }
             return how.head;
         }
-        if how.until.as_ref().is_some_and(|gate| known.open.contains(gate)) {
+        if how.until.as_ref().is_some_and(|gate| known.open.remove(gate)) {
             return false;
         }
         let count = known.counts.entry(address.to_owned()).or_default();
@@ -139,7 +137,7 @@ impl Asked {
         how.first.is_none_or(|first| *count <= first)
     }
 
-    /// Opens a gate, for those whose fault is there until then.
+    /// Opens a gate for one request.
     pub fn open(&self, gate: String) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).open.insert(gate);
     }

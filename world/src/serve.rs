@@ -312,7 +312,9 @@ mod tests {
             assert_eq!(ask(Method::GET, &format!("{world}/gates/job-2")).await.0, 200);
             assert_eq!(ask(Method::GET, &closed).await.0, 503, "another one's gate");
             assert_eq!(ask(Method::GET, &format!("{world}/gates/job-1")).await.0, 200);
+            assert_eq!(ask(Method::HEAD, &closed).await.0, 200, "which closes no gate");
             assert_eq!(ask(Method::GET, &closed).await.0, 200);
+            assert_eq!(ask(Method::GET, &closed).await.0, 503, "closed behind the first");
         }
         let missing = format!("{world}/faults/status=404&head=true/job-1/kernel/Image");
         assert_eq!(ask(Method::HEAD, &missing).await.0, 404);

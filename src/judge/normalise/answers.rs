@@ -11,7 +11,7 @@ use super::rows::Rows;
 use crate::jobs::requests::{Answered, Said};
 use crate::lava::api::Reply;
 use crate::lava::xmlrpc::Scalar;
-use crate::scenario::request::Show;
+use crate::scenario::request::{Ask, Request, Show};
 use crate::text::quoted_if_unclear;
 
 /// Most lines of an answer that are shown: a program's answer is shorter, and a person reads no more.
@@ -45,7 +45,7 @@ pub fn normalise(answers: &[Answered], normaliser: Normaliser<'_>, rows: &mut Ro
                 let told = [Some(reply.status.to_string()), Some(reply.kind.clone()), reply.location.clone()];
                 let told: Vec<String> = told.into_iter().flatten().filter(|text| !text.is_empty()).collect();
                 rows.push(format!("    {}", mask(&told.join(" "))));
-                let text = body(reply);
+                let text = body(request, reply);
                 show(text.lines(), most, &mask, rows);
                 if reply.broken {
                     rows.push("    broken off");
@@ -81,7 +81,7 @@ fn scalar(scalar: &Scalar) -> String {
 
 /// An answer's text: JSON as YAML, key by key, with the database's own numbers left out. Of a page for
 /// people its title: how it looks is not what a job is judged by.
-fn body(reply: &Reply) -> String {
+fn body(request: &Request, reply: &Reply) -> String {
     let text = String::from_utf8_lossy(&reply.body);
     if reply.kind == "text/html" {
         let Some(found) = TITLE.captures(&text) else { return "without a title".into() };
@@ -92,10 +92,26 @@ fn body(reply: &Reply) -> String {
         return words.collect::<Vec<_>>().join(" ");
     }
     match serde_json::from_slice::<Value>(&reply.body) {
-        Ok(value) if reply.kind.ends_with("json") => {
+        Ok(mut value) if reply.kind.ends_with("json") => {
+            if !is_ordered(request) {
+                sort(&mut value);
+            }
             serde_yaml::to_string(&without_ids(value)).unwrap_or_else(|_| text.into_owned())
         }
         _ => text.into_owned(),
+    }
+}
+
+/// Whether an order was asked for. Without `ordering` the REST API gives the items of a list as the database happens to
+/// find them, which is not how they were made where several processes of the server write at a time.
+fn is_ordered(request: &Request) -> bool {
+    matches!(&request.ask, Ask::Http { path, .. } if path.contains("ordering="))
+}
+
+/// The items of a list of the REST API in the order in which they were made, where they have numbers.
+fn sort(value: &mut Value) {
+    if let Some(Value::Array(items)) = value.get_mut("results") {
+        items.sort_by_key(|item| item.get("id").and_then(Value::as_u64));
     }
 }
 
@@ -146,7 +162,6 @@ mod tests {
 
     use super::*;
     use crate::judge::normalise::{Context, Masks};
-    use crate::scenario::request::Request;
 
     fn shown(answers: &[Answered]) -> String {
         let (masks, mut context) = (Masks::new(), Context::new(Some("12")));
@@ -168,6 +183,17 @@ mod tests {
     fn reply(status: u16, kind: &str, body: &str) -> Said {
         let (kind, body) = (kind.to_owned(), body.as_bytes().to_vec());
         Said::Reply(Reply { status, kind, location: None, body, broken: false })
+    }
+
+    #[test]
+    fn a_list_without_an_order_is_taken_as_it_was_made() {
+        let of = |path: &str, ids: [u64; 2]| {
+            let items = ids.map(|id| json!({"id": id, "name": format!("test {id}")}));
+            let list = json!({ "results": items }).to_string();
+            shown(&[answered(&format!("get: {path}"), reply(200, "application/json", &list))])
+        };
+        assert_eq!(of("/tests/", [8, 9]), of("/tests/", [9, 8]));
+        assert_ne!(of("/tests/?ordering=id", [8, 9]), of("/tests/?ordering=id", [9, 8]));
     }
 
     #[test]

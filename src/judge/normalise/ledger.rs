@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use meta_lava_formats::tree::TreeEntry;
-use meta_lava_ghost::ledger::{Event, Stage};
+use meta_lava_ghost::ledger::{Entry, Event, Stage};
 use serde_json::Value;
 
 use super::Normaliser;
@@ -47,6 +47,9 @@ pub fn normalise(evidence: &Evidence, artifacts: &Artifacts, normaliser: Normali
             rows.push("  nothing happened to it");
         }
         for (position, entry) in entries.iter().take(EVENTS).enumerate() {
+            if is_left_over(&entries[position..]) {
+                continue;
+            }
             writer.event(position, &entry.event, &mut rows);
         }
         if let Some(more) = entries.len().checked_sub(EVENTS).filter(|more| *more > 0) {
@@ -54,6 +57,17 @@ pub fn normalise(evidence: &Evidence, artifacts: &Artifacts, normaliser: Normali
         }
     }
     rows
+}
+
+/// Whether the first of `entries` is an empty line that a container's shell read after all else. Behind what lava-sync and
+/// its like are told, LAVA sends two (`lava_dispatcher/actions/test/multinode.py`). Nobody in the test reads them, and
+/// when the test has ended the container may be gone before its shell has.
+fn is_left_over(entries: &[Entry]) -> bool {
+    let mut typed = entries.iter().map_while(|entry| match &entry.event {
+        Event::Line { stage: Stage::Container, text, .. } => Some(text.as_str()),
+        _ => None,
+    });
+    typed.next() == Some("") && typed.all(str::is_empty)
 }
 
 struct Writer<'a> {
@@ -368,6 +382,20 @@ pub mod tests {
         artifacts.add("rootfs.cpio.gz", "bb", Some(rootfs()));
         artifacts.add("modules.tar.gz", "cc", Some(modules()));
         artifacts
+    }
+
+    #[test]
+    fn an_empty_line_that_a_container_reads_last_may_be_read_or_not() {
+        let typed = |stage, text: &str| Entry {
+            time_us: 0,
+            event: Event::Line { uart: 0, stage, text: text.into() },
+        };
+        let of = |stage, lines: &[&str]| {
+            let entries: Vec<Entry> = lines.iter().map(|line| typed(stage, line)).collect();
+            (0..lines.len()).filter(|at| is_left_over(&entries[*at..])).collect::<Vec<_>>()
+        };
+        assert_eq!(of(Stage::Container, &["", "lava-sync", "", ""]), [2, 3]);
+        assert_eq!(of(Stage::Kernel, &["", "lava-sync", "", ""]), [] as [usize; 0]);
     }
 
     #[test]
