@@ -207,6 +207,16 @@ impl Trials {
         }
     }
 
+    /// Whether any scenario came to run under it before the self-test was stopped, or one has noticed it without.
+    fn is_told(&self) -> bool {
+        self.noticed.is_some() || !self.tried.is_empty()
+    }
+
+    /// Whether scenarios ran under it and none noticed.
+    fn survived(&self) -> bool {
+        self.noticed.is_none() && !self.tried.is_empty()
+    }
+
     /// Those who ran under it, for people.
     fn run_by(&self) -> String {
         let names: Vec<&str> = self.tried.keys().map(String::as_str).collect();
@@ -416,6 +426,11 @@ impl Test<'_> {
     }
 }
 
+/// What is left of a self-test that was stopped, for the end of its line.
+fn not_run(count: usize) -> String {
+    if count == 0 { String::new() } else { format!(", {count} not run") }
+}
+
 /// Which part of `all`, in percent.
 fn percent(part: usize, all: usize) -> usize {
     (100 * part).checked_div(all).unwrap_or(0)
@@ -424,8 +439,7 @@ fn percent(part: usize, all: usize) -> usize {
 impl Found {
     fn text(&self, args: &Args) -> String {
         let mut text = self.table.text();
-        let survivors: Vec<_> =
-            self.mutants.iter().filter(|mutant| mutant.trials.noticed.is_none()).collect();
+        let survivors: Vec<_> = self.mutants.iter().filter(|mutant| mutant.trials.survived()).collect();
         for mutant in &survivors {
             let Mutation { file, line, kind, before, after, .. } = &mutant.mutation;
             text.push_str(&format!(
@@ -436,14 +450,15 @@ impl Found {
         if let Some(range) = &args.history {
             text.push_str(&self.history_text(range));
         } else if let Some(lines) = self.lines {
-            let all = self.mutants.len();
+            let all = self.mutants.iter().filter(|mutant| mutant.trials.is_told()).count();
             let noticed = all - survivors.len();
             text.push_str(&format!(
-                "\nMutants [{:.1} s] LAVA {}: {noticed} of {all} noticed ({} %), of {lines} lines, --seed {}\n",
+                "\nMutants [{:.1} s] LAVA {}: {noticed} of {all} noticed ({} %), of {lines} lines, --seed {}{}\n",
                 self.seconds,
                 self.lava,
                 percent(noticed, all),
-                args.seed
+                args.seed,
+                not_run(self.mutants.len() - all)
             ));
         } else {
             let count = |verdict| self.table.count(verdict);
@@ -469,8 +484,9 @@ impl Found {
         for one in self.history.iter().filter(|one| one.fix.left == Some(Left::NotReached)) {
             text.push_str(&line("not reached", &one.fix));
         }
-        let undone: Vec<_> = self.history.iter().filter(|one| one.fix.left.is_none()).collect();
-        for one in undone.iter().filter(|one| one.trials.noticed.is_none()) {
+        let (undone, others): (Vec<_>, Vec<_>) =
+            self.history.iter().filter(|one| one.fix.left.is_none()).partition(|one| one.trials.is_told());
+        for one in undone.iter().filter(|one| one.trials.survived()) {
             text.push_str(&line("survived", &one.fix));
             text.push_str(&format!("    {}\n    run by {}\n", one.fix.files.join(", "), one.trials.run_by()));
         }

@@ -118,13 +118,12 @@ impl Record {
         let text = text.trim_end().strip_prefix("- ")?;
         // Nearly all records are JSON too, which is read ten times as fast; those with
         // YAML's tags (`!!int "4"`) or escapes (`\e`) are not.
-        // 2023.01 writes numbers as `! "4"`, a tag without a name, which is no string's
+        // LAVA writes numbers as `! "4"`, a tag without a name, which is no string's
         // part where it follows a key: quotes in strings are escaped.
+        let untagged = || text.replace("\": ! \"", "\": \"").replace("\": !!int \"", "\": \"");
         let record: Value = serde_json::from_str(text)
-            .or_else(|_| {
-                serde_json::from_str(&text.replace("\": ! \"", "\": \"").replace("\": !!int \"", "\": \""))
-            })
-            .or_else(|_| serde_yaml::from_str(text))
+            .or_else(|_| serde_json::from_str(&untagged()))
+            .or_else(|_| serde_yaml::from_str(&untagged()))
             .ok()?;
         let Value::Object(mut record) = record else { return None };
         let text = |key: &str| record.get(key).and_then(Value::as_str).map(str::to_owned);
@@ -169,6 +168,9 @@ mod tests {
         let found = message(r#"- {"dt": "x", "lvl": "results", "msg": {"size": ! "65536", "n": !!int "4"}}"#);
         assert_eq!(found, json!({"size": "65536", "n": "4"}));
         assert_eq!(message(r#"- {"dt": "x", "lvl": "debug", "msg": "\e[0m"}"#), json!("\u{1b}[0m"));
+        let both =
+            message(r#"- {"dt": "x", "lvl": "results", "msg": {"case": "\xFC\a", "starttc": ! "218"}}"#);
+        assert_eq!(both, json!({"case": "ü\u{7}", "starttc": "218"}));
     }
 
     #[test]

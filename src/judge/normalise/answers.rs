@@ -133,13 +133,15 @@ fn without_ids(value: Value) -> Value {
 /// Whether a key's value is a number that the database gave, or a line of LAVA's log: of the REST API's serialisers
 /// (`lava_rest_app/v02`) and of XML-RPC (`lava_scheduler_app/api`).
 fn is_numbered(key: &str) -> bool {
-    const KEYS: [&str; 9] = [
+    const KEYS: [&str; 11] = [
         "id",
         "job",
         "suite",
         "test_set",
         "tags",
         "viewing_groups",
+        "physical_owner",
+        "physical_group",
         "job_ids",
         "start_log_line",
         "end_log_line",

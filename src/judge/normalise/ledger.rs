@@ -63,11 +63,14 @@ pub fn normalise(evidence: &Evidence, artifacts: &Artifacts, normaliser: Normali
 /// its like are told, LAVA sends two (`lava_dispatcher/actions/test/multinode.py`). Nobody in the test reads them, and
 /// when the test has ended the container may be gone before its shell has.
 fn is_left_over(entries: &[Entry]) -> bool {
-    let mut typed = entries.iter().map_while(|entry| match &entry.event {
-        Event::Line { stage: Stage::Container, text, .. } => Some(text.as_str()),
-        _ => None,
-    });
-    typed.next() == Some("") && typed.all(str::is_empty)
+    let is_end = |event: &Event| matches!(event, Event::Tool { tool, args } if tool == "docker" && args.first().is_some_and(|arg| arg == "rm"));
+    let mut typed = entries.iter().map(|entry| &entry.event).take_while(|event| !is_end(event)).map(
+        |event| match event {
+            Event::Line { stage: Stage::Container, text, .. } => Some(text.as_str()),
+            _ => None,
+        },
+    );
+    typed.next() == Some(Some("")) && typed.flatten().all(str::is_empty)
 }
 
 struct Writer<'a> {
@@ -386,16 +389,25 @@ pub mod tests {
 
     #[test]
     fn an_empty_line_that_a_container_reads_last_may_be_read_or_not() {
-        let typed = |stage, text: &str| Entry {
-            time_us: 0,
-            event: Event::Line { uart: 0, stage, text: text.into() },
+        let line = |stage, text: &str| Event::Line { uart: 0, stage, text: text.into() };
+        let typed = |text: &str| line(Stage::Container, text);
+        let removed = || Event::Tool { tool: "docker".into(), args: vec!["rm".into(), "-f".into()] };
+        let left = |events: Vec<Event>| {
+            let entries: Vec<Entry> = events.into_iter().map(|event| Entry { time_us: 0, event }).collect();
+            (0..entries.len()).filter(|at| is_left_over(&entries[*at..])).collect::<Vec<_>>()
         };
-        let of = |stage, lines: &[&str]| {
-            let entries: Vec<Entry> = lines.iter().map(|line| typed(stage, line)).collect();
-            (0..lines.len()).filter(|at| is_left_over(&entries[*at..])).collect::<Vec<_>>()
-        };
-        assert_eq!(of(Stage::Container, &["", "lava-sync", "", ""]), [2, 3]);
-        assert_eq!(of(Stage::Kernel, &["", "lava-sync", "", ""]), [] as [usize; 0]);
+        assert_eq!(
+            left(vec![typed(""), typed("lava-sync"), typed(""), typed(""), removed(), typed("#")]),
+            [2, 3]
+        );
+        let echoed =
+            vec![typed(""), line(Stage::Userland, ""), typed("#"), line(Stage::Userland, "#"), removed()];
+        assert_eq!(left(echoed), [] as [usize; 0], "what the board hears is between");
+        assert_eq!(
+            left(vec![line(Stage::Userland, ""), removed()]),
+            [] as [usize; 0],
+            "a board is there to hear it"
+        );
     }
 
     #[test]
