@@ -492,12 +492,13 @@ impl Found {
         }
         let noticed = undone.iter().filter(|one| one.trials.noticed.is_some()).count();
         text.push_str(&format!(
-            "\nHistory [{:.1} s] LAVA {}: {noticed} of {} undone commits noticed ({} %), of {} in {range}\n",
+            "\nHistory [{:.1} s] LAVA {}: {noticed} of {} undone commits noticed ({} %), of {} in {range}{}\n",
             self.seconds,
             self.lava,
             undone.len(),
             percent(noticed, undone.len()),
-            self.history.len()
+            self.history.len(),
+            not_run(others.len())
         ));
         for why in Left::ALL {
             let count = self.history.iter().filter(|one| one.fix.left == Some(why)).count();
