@@ -15,6 +15,8 @@ pub struct Answered {
     pub request: Request,
     /// The answer.
     pub said: Said,
+    /// For each text of the request's `has`, whether it is in the answer.
+    pub has: Vec<bool>,
 }
 
 /// What LAVA said.
@@ -26,6 +28,13 @@ pub enum Said {
     Value(Vec<Scalar>),
     /// By XML-RPC: why it gave nothing.
     Fault(String),
+}
+
+impl Said {
+    /// Whether `text` is in an answer by HTTP, as it was sent.
+    fn has(&self, text: &str) -> bool {
+        matches!(self, Self::Reply(reply) if String::from_utf8_lossy(&reply.body).contains(text))
+    }
 }
 
 /// Asks all of them, one after the other, since an answer may depend on what was asked before.
@@ -44,7 +53,8 @@ pub async fn ask(
             User::Admin => api,
             User::Nobody => &nobody,
         };
-        let said = match &request.filled(fill).ask {
+        let filled = request.filled(fill);
+        let said = match &filled.ask {
             Ask::Http { method, path, body } => {
                 let reply = api.ask(&method.to_string(), path, body.as_ref()).await?;
                 Said::Reply(Reply { body: without_tokens(reply.body), ..reply })
@@ -57,7 +67,8 @@ pub async fn ask(
                 }
             }
         };
-        answers.push(Answered { request: request.clone(), said });
+        let has = filled.has.iter().map(|text| said.has(text)).collect();
+        answers.push(Answered { request: request.clone(), said, has });
     }
     Ok(answers)
 }

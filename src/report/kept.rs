@@ -65,7 +65,7 @@ fn write_raw(folder: &Path, evidence: &Evidence, context: &Context) -> Result<()
         .map(|(name, tests)| serde_json::json!({"suite": name, "tests": tests}))
         .collect();
     write("results.json", &json(&Value::Array(suites)))?;
-    for (number, Answered { request, said }) in (1..).zip(&evidence.answers) {
+    for (number, Answered { request, said, .. }) in (1..).zip(&evidence.answers) {
         let said = match said {
             Said::Reply(reply) => String::from_utf8_lossy(&reply.body).into_owned(),
             Said::Value(scalars) => {

@@ -11,6 +11,8 @@
 //!   as: nobody
 //! - get: /api/v0.2/jobs/{job}/csv/
 //!   show: status
+//! - get: /scheduler/device/{device}
+//!   has: ["{job}"]
 //! ```
 
 use std::fmt;
@@ -27,6 +29,8 @@ pub struct Request {
     pub user: User,
     /// How much of the answer is compared.
     pub show: Show,
+    /// Texts of which is told whether the answer has them, as it was sent: of a page for people more than its title.
+    pub has: Vec<String>,
 }
 
 /// How much of an answer is compared.
@@ -140,7 +144,7 @@ impl Request {
                 parameters: parameters.iter().map(|parameter| filled(parameter, fill)).collect(),
             },
         };
-        Self { ask, ..*self }
+        Self { ask, has: self.has.iter().map(|text| fill(text)).collect(), ..*self }
     }
 }
 
@@ -171,6 +175,8 @@ impl<'de> Deserialize<'de> for Request {
             user: User,
             #[serde(default)]
             show: Show,
+            #[serde(default)]
+            has: Vec<String>,
         }
         let wrong = |message: &str| Err(serde::de::Error::custom(message));
         let file = File::deserialize(deserializer)?;
@@ -199,6 +205,11 @@ impl<'de> Deserialize<'de> for Request {
                 if file.body.is_some() {
                     return wrong("a `call` has `parameters`, and no `body`");
                 }
+                if !file.has.is_empty() {
+                    return wrong(
+                        "what a `call` gives is shown as it is: `has` is for what HTTP's methods give",
+                    );
+                }
                 if !file.parameters.iter().all(|one| !one.is_array() && !one.is_object()) {
                     return wrong("the `parameters` of a `call` are texts, whole numbers, truths or null");
                 }
@@ -206,7 +217,7 @@ impl<'de> Deserialize<'de> for Request {
             }
             _ => return wrong("a request is one of `get`, `post`, `put`, `patch`, `delete` and `call`"),
         };
-        Ok(Self { ask, user: file.user, show: file.show })
+        Ok(Self { ask, user: file.user, show: file.show, has: file.has })
     }
 }
 
@@ -240,6 +251,7 @@ mod tests {
             ("{get: /x, body: 1}", "a `get` has no `body`"),
             ("{get: /x, parameters: [1]}", "`parameters` are of a `call`"),
             ("{call: x, body: 1}", "a `call` has `parameters`"),
+            ("{call: x, has: [y]}", "`has` is for what HTTP's methods give"),
             ("{call: x, parameters: [[1]]}", "are texts, whole numbers"),
             ("{get: /x, as: root}", "unknown variant `root`"),
             ("{get: /x, show: nothing}", "unknown variant `nothing`"),

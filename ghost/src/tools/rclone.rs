@@ -206,7 +206,8 @@ impl Command {
 /// Remotes by name, each with its keys.
 type Remotes = BTreeMap<String, BTreeMap<String, String>>;
 
-/// The remotes of the configuration, and what is said of it.
+/// The remotes of the configuration, and what is said of it. It is read by hand: the crates for INI files have rules of
+/// their own for comments and quotes and words of their own for a line that they can't read, and these words are rclone's.
 fn configuration(
     path: Option<&str>,
     environment: &Environment,

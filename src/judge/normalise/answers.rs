@@ -31,7 +31,7 @@ pub fn normalise(answers: &[Answered], normaliser: Normaliser<'_>, rows: &mut Ro
         quoted_if_unclear(&normaliser.line(Scope::Results, &text))
     };
     rows.push("requests");
-    for Answered { request, said } in answers {
+    for Answered { request, said, has } in answers {
         let most = if request.show == Show::All { LINES } else { 0 };
         rows.push(format!("  {}", mask(&request.to_string())));
         match said {
@@ -47,6 +47,9 @@ pub fn normalise(answers: &[Answered], normaliser: Normaliser<'_>, rows: &mut Ro
                 rows.push(format!("    {}", mask(&told.join(" "))));
                 let text = body(request, reply);
                 show(text.lines(), most, &mask, rows);
+                for (text, has) in request.has.iter().zip(has) {
+                    rows.push(format!("      has {}: {}", mask(text), if *has { "yes" } else { "no" }));
+                }
                 if reply.broken {
                     rows.push("    broken off");
                 }
@@ -175,7 +178,7 @@ mod tests {
 
     fn answered(request: &str, said: Said) -> Answered {
         let request: Request = serde_yaml::from_str(request).unwrap();
-        Answered { request, said }
+        Answered { request, said, has: vec![true] }
     }
 
     fn scalar(member: &str, text: &str) -> Scalar {
@@ -206,7 +209,7 @@ mod tests {
         }]});
         insta::assert_snapshot!(shown(&[
             answered("get: /api/v0.2/jobs/12/tests/", reply(200, "application/json", &tests.to_string())),
-            answered("get: /scheduler/job/12", reply(404, "text/html", "<title>\n  Job\n 12 | HTTP 404</title><p>")),
+            answered("{get: /scheduler/job/12, has: ['{job}']}", reply(404, "text/html", "<title>\n  Job\n 12 | HTTP 404</title><p>")),
             answered("get: /results/12/csv", reply(200, "text/csv", "\"job\",\"x\"\n\"12\",\"7\",\"71\",\"203\",\"203\"\n")),
             answered("call: scheduler.x", Said::Value(vec![
                 scalar("", "20261128T12:25:50"), scalar("", ""), scalar("", "a\nb"), scalar("id", "71"), scalar("count", "71"),
@@ -230,6 +233,7 @@ mod tests {
           GET /scheduler/job/[JOB_ID]
             404 text/html
               Job [NUMBER] | HTTP [NUMBER]
+              has {job}: yes
           GET /results/[JOB_ID]/csv
             200 text/csv
               ""job","x""
