@@ -156,10 +156,11 @@ pub async fn undo(
                         *reached.entry((*scenario).to_owned()).or_default() += 1;
                     }
                 }
-                // Whose job it was that had the server run a line is not known: it may have been any.
+                // Whose job it was that had the server run a line is not known: it may have been any. Those that ask the server
+                // themselves are the first to try.
                 Place::Server if lines.any(|line| of_server.contains(&line)) => {
-                    for ready in scenarios {
-                        reached.entry(ready.scenario.name.clone()).or_default();
+                    for Ready { scenario, .. } in scenarios {
+                        *reached.entry(scenario.name.clone()).or_default() += scenario.requests.len();
                     }
                 }
                 Place::Server | Place::Template | Place::Command => {}
