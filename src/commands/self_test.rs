@@ -214,7 +214,7 @@ impl Trials {
 
     /// Whether scenarios ran under it and none noticed.
     fn survived(&self) -> bool {
-        self.noticed.is_none() && !self.tried.is_empty()
+        self.is_told() && self.noticed.is_none()
     }
 
     /// Those who ran under it, for people.

@@ -14,11 +14,12 @@ use crate::judge::defect;
 use crate::judge::meant::{meant, unmet_faults};
 use crate::judge::normalise::rows::Rows;
 use crate::judge::normalise::{
-    Artifacts, Context, Masks, Normaliser, TOKEN, ledger, log, moment, pipeline, results,
+    Artifacts, Context, Masks, Normaliser, ledger, log, moment, pipeline, results,
 };
 use crate::judge::snapshot::{Expected, HEADER, Kind};
 use crate::lava::series::Series;
 use crate::scenario::{Defect, Scenario};
+use crate::secret::TOKEN;
 use crate::text::printable;
 
 /// What came back of one of a scenario's jobs, and what is known of it exactly.

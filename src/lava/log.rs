@@ -120,10 +120,11 @@ impl Record {
         // YAML's tags (`!!int "4"`) or escapes (`\e`) are not.
         // LAVA writes numbers as `! "4"`, a tag without a name, which is no string's
         // part where it follows a key: quotes in strings are escaped.
-        let untagged = || text.replace("\": ! \"", "\": \"").replace("\": !!int \"", "\": \"");
         let record: Value = serde_json::from_str(text)
-            .or_else(|_| serde_json::from_str(&untagged()))
-            .or_else(|_| serde_yaml::from_str(&untagged()))
+            .or_else(|_| {
+                let text = text.replace("\": ! \"", "\": \"").replace("\": !!int \"", "\": \"");
+                serde_json::from_str(&text).or_else(|_| serde_yaml::from_str(&text))
+            })
             .ok()?;
         let Value::Object(mut record) = record else { return None };
         let text = |key: &str| record.get(key).and_then(Value::as_str).map(str::to_owned);

@@ -19,13 +19,14 @@ use crate::jobs::evidence::Evidence;
 use crate::jobs::requests::{self, Answered};
 use crate::jobs::{self, End, Watch};
 use crate::judge::meant::{AGAIN, FIRST};
-use crate::judge::normalise::{Context, TOKEN};
+use crate::judge::normalise::Context;
 use crate::judge::verdict::Answer;
 use crate::lava::group::Member;
 use crate::lava::words::JobState;
 use crate::run::judge::Judge;
 use crate::run::session::{Up, Worker};
 use crate::scenario::{Board, Matrix, Rendered, Role, Scenario};
+use crate::secret::TOKEN;
 use crate::stack::Stack;
 
 /// How long either side may take to tell what there is of a job that was broken off.

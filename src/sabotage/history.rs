@@ -35,8 +35,8 @@ pub enum Left {
     NotReached,
 }
 
-/// Who runs through what is undone: scenarios by name, and through how many of its lines and of those beside
-/// them.
+/// Who runs through what is undone: scenarios by name, and what speaks for trying each first. On a worker that is through how many
+/// of its lines and of those beside them it runs, on the server how many requests of its own it has.
 pub type Reached = BTreeMap<String, usize>;
 
 impl Left {

@@ -12,7 +12,7 @@
 //! - get: /api/v0.2/jobs/{job}/csv/
 //!   show: status
 //! - get: /scheduler/device/{device}
-//!   has: ["{job}"]
+//!   has: ['/scheduler/job/{job}"']
 //! ```
 
 use std::fmt;

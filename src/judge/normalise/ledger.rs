@@ -63,14 +63,16 @@ pub fn normalise(evidence: &Evidence, artifacts: &Artifacts, normaliser: Normali
 /// its like are told, LAVA sends two (`lava_dispatcher/actions/test/multinode.py`). Nobody in the test reads them, and
 /// when the test has ended the container may be gone before its shell has.
 fn is_left_over(entries: &[Entry]) -> bool {
-    let is_end = |event: &Event| matches!(event, Event::Tool { tool, args } if tool == "docker" && args.first().is_some_and(|arg| arg == "rm"));
-    let mut typed = entries.iter().map(|entry| &entry.event).take_while(|event| !is_end(event)).map(
-        |event| match event {
-            Event::Line { stage: Stage::Container, text, .. } => Some(text.as_str()),
-            _ => None,
-        },
-    );
-    typed.next() == Some(Some("")) && typed.flatten().all(str::is_empty)
+    let typed = |entry: &Entry| match &entry.event {
+        Event::Line { stage: Stage::Container, text, .. } => Some(text.is_empty()),
+        _ => None,
+    };
+    let stands = |entry: &&Entry| match &entry.event {
+        Event::Tool { tool, args } => tool != "docker" || args.first().is_none_or(|command| command != "rm"),
+        _ => true,
+    };
+    entries.first().and_then(typed) == Some(true)
+        && entries.iter().take_while(stands).filter_map(typed).all(|is_empty| is_empty)
 }
 
 struct Writer<'a> {

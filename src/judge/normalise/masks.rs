@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use regex::{Regex, RegexSet};
 
 use crate::lava::series::{Range, Series};
-pub use crate::secret::TOKEN;
+use crate::secret::TOKEN;
 
 /// Where a mask applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

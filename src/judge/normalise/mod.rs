@@ -16,7 +16,7 @@ pub mod results;
 pub mod rows;
 
 pub use artifacts::Artifacts;
-pub use masks::{Context, Masks, TOKEN};
+pub use masks::{Context, Masks};
 
 use crate::text::{LINE, printable_up_to};
 use masks::Scope;

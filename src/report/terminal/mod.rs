@@ -46,9 +46,9 @@ pub fn colours(term: &Term) -> bool {
                 && anstyle_query::term_supports_color()))
 }
 
-/// Columns and rows of what is no screen: a log holds what several reds have to say, and often nobody has more than that of a run
+/// Rows and columns of what is no screen: a log holds what several reds have to say, and often nobody has more than that of a run
 /// in CI.
-const LOG: (u16, u16) = (110, 240);
+const LOG: (u16, u16) = (240, 110);
 
 impl Default for Look {
     fn default() -> Self {
@@ -62,7 +62,7 @@ impl Look {
     pub fn of_stderr(quiet: bool, verbose: bool) -> Self {
         let term = Term::stderr();
         let is_term = term.is_term() && anstyle_query::term_supports_ansi_color();
-        let (height, width) = term.size_checked().unwrap_or((LOG.1, LOG.0));
+        let (height, width) = term.size_checked().unwrap_or(LOG);
         Self {
             bars: is_term && !quiet && !crate::judge::snapshot::in_ci(),
             colour: colours(&term),
